@@ -1,0 +1,13 @@
+"""The command line: one file per command. This module is the table of commands and imports nothing else.
+
+`COMMANDS` maps a name to the attribute that implements it and to its one-line help, so that `haptk --help` and TAB
+need no command's module. A test compares each line with the command's own short help.
+"""
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "eip": ("haptk.cli.eip:eip", "Hold, release and show an Elastic IP from this node."),
+    "generate": ("haptk.cli.generate:generate", "Print configuration for the programs around haptk."),
+    "heartbeat": ("haptk.cli.heartbeat:heartbeat", "Watch a peer and take over its resources when it dies."),
+    "lab": ("haptk.cli.lab:lab", "Bring a region up on this machine and fail it over."),
+    "proxy": ("haptk.cli.proxy:proxy", "Run the sticky HTTP proxy on a haproxy.cfg."),
+}

@@ -1,0 +1,1 @@
+"""Thin adapters that say the agent's three states in the words of Heartbeat v1, LSB, OCF and keepalived."""

@@ -1,0 +1,1 @@
+"""What is written: pure functions from declared values to text or documents. A template here knows nothing of disks or daemons."""

@@ -1,0 +1,1 @@
+"""What people and machines read: rich text, JSON lines, monitoring-plugin output, HTML. Commands report, this package renders."""

@@ -1,0 +1,50 @@
+"""Builds the compiled parts; everything else about the package stands in pyproject.toml.
+
+HAPTK_NO_FAST=1 skips the extensions; HAPTK_REQUIRE_FAST=1 turns a failed compilation into a failed
+installation. With neither, a machine without a compiler still gets a working haptk on the reference path.
+"""
+
+import os
+from pathlib import Path
+
+from setuptools import Extension, setup
+
+REQUIRED = os.environ.get("HAPTK_REQUIRE_FAST") == "1"
+SKIPPED = os.environ.get("HAPTK_NO_FAST") == "1"
+TRACED = os.environ.get("HAPTK_TRACE_FAST") == "1"  # line tracing for coverage; slow, never for production
+
+
+def extensions():
+    sources = sorted(Path("haptk/_fast").glob("*.pyx"))
+    if SKIPPED or not sources:
+        return []
+    from Cython.Build import cythonize
+
+    modules = [
+        Extension(
+            f"haptk._fast.{source.stem}",
+            [str(source)],
+            extra_compile_args=["-O3", "-g", "-fno-strict-aliasing", "-fvisibility=hidden", "-pthread"],
+            extra_link_args=["-pthread"],
+            define_macros=[("CYTHON_TRACE_NOGIL", "1")] if TRACED else [],
+            optional=not REQUIRED,
+        )
+        for source in sources
+    ]
+    return cythonize(
+        modules,
+        compiler_directives={
+            "language_level": 3,
+            "binding": True,
+            "boundscheck": False,
+            "wraparound": False,
+            "cdivision": True,
+            "initializedcheck": False,
+            "freethreading_compatible": True,
+            "linetrace": TRACED,
+        },
+        show_all_warnings=False,
+    )
+
+
+setup(ext_modules=extensions())
