@@ -1,0 +1,439 @@
+"""What the data plane runs on: immutable tables, compiled from a haproxy.cfg and swapped whole on a reload.
+
+The rule of this file: everything here is frozen, plain data (str, int, float, bool, bytes, tuple), already resolved
+and validated, so that the compiled workers and the slow reference read one and the same description. No parsing and
+no defaults of HAProxy's language happen here: `proxy/compile.py` decides what an absent word means. Times are seconds
+as float; `None` is "not configured", which for a timeout means for ever.
+
+Order matters and is kept as in the file: frontends, backends and servers are found by index in the data plane.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+CONNECTION_MODES = ("http-keep-alive", "http-server-close", "httpclose")
+BALANCE_ALGORITHMS = (
+    "roundrobin",
+    "static-rr",
+    "leastconn",
+    "first",
+    "source",
+    "random",
+    "uri",
+    "url_param",
+    "hdr",
+)
+COOKIE_MODES = ("passive", "rewrite", "insert", "prefix")
+REUSE_MODES = ("never", "safe", "aggressive", "always")
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """The `timeout` lines of one proxy, seconds; None where the file has none (HAProxy then waits for ever).
+
+    `http_request` falls back to `client`, `http_keep_alive` to `http_request` then `client`, `queue` and `check` to
+    `connect`, `tunnel` to `client`/`server`: the data plane applies these fallbacks, the compiler leaves None.
+    """
+
+    connect: float | None = None
+    client: float | None = None
+    server: float | None = None
+    http_request: float | None = None
+    http_keep_alive: float | None = None
+    queue: float | None = None
+    check: float | None = None
+    tunnel: float | None = None
+    client_fin: float | None = None
+    server_fin: float | None = None
+    tarpit: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CookieRule:
+    """`cookie NAME ...` of HAProxy 2.6 with every option; `mode` "passive" is the line without a mode word.
+
+    `maxidle_s` and `maxlife_s` are whole seconds, 0 when absent. `attrs` are copied verbatim, in order.
+    `dynamic_key` is the proxy's dynamic-cookie-key (used when `dynamic`); server values are computed by the compiler.
+    """
+
+    name: str
+    mode: str = "passive"
+    indirect: bool = False
+    nocache: bool = False
+    postonly: bool = False
+    preserve: bool = False
+    httponly: bool = False
+    secure: bool = False
+    dynamic: bool = False
+    dynamic_key: str = ""
+    domains: tuple[str, ...] = ()
+    attrs: tuple[str, ...] = ()
+    maxidle_s: int = 0
+    maxlife_s: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AppSession:
+    """`appsession NAME len N timeout T [request-learn] [prefix] [mode path-parameters|query-string]`."""
+
+    name: str
+    length: int
+    timeout_s: float
+    request_learn: bool = False
+    prefix: bool = False
+    mode: str = "path-parameters"
+
+
+@dataclass(frozen=True, slots=True)
+class StickRule:
+    """One `stick match|on|store-request|store-response` line.
+
+    `fetch` is req.cook, res.cook, hdr, src, url_param...; `argument` its first argument ("" for none); `delimiter` the
+    second one (url_param); `condition` an opaque tuple for the ACL work, () when the rule is unconditional.
+    """
+
+    action: str
+    fetch: str
+    argument: str = ""
+    delimiter: str = ""
+    condition: tuple[object, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StickTable:
+    """`stick-table type T len N size S expire E [nopurge] [peers NAME]` with the rules that use it."""
+
+    type: str = "string"
+    length: int = 32
+    size: int = 0
+    expire_s: float | None = None
+    nopurge: bool = False
+    peers: str = ""
+    rules: tuple[StickRule, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """`balance ALGORITHM [argument]` with its modifiers.
+
+    `argument` is the parameter of url_param or the header of hdr(); `hash_consistent` is `hash-type consistent`;
+    `draws` belongs to random; `uri_*` to uri; `use_domain_only` to hdr.
+    """
+
+    algorithm: str = "roundrobin"
+    argument: str = ""
+    hash_consistent: bool = False
+    hash_function: str = ""
+    hash_avalanche: bool = False
+    draws: int = 2
+    uri_whole: bool = False
+    uri_path_only: bool = False
+    uri_length: int = 0
+    uri_depth: int = 0
+    use_domain_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AddHeader:
+    """`option forwardfor` and `option originalto`: which header, when not, and for which sources not.
+
+    `except_networks` are CIDR texts ("127.0.0.0/8"): of the source for forwardfor, of the destination for originalto.
+    """
+
+    header: str
+    if_none: bool = False
+    except_networks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HttpSend:
+    """The request of an HTTP check, as `option httpchk` and `http-check send` describe it."""
+
+    method: str = "OPTIONS"
+    uri: str = "/"
+    version: str = "HTTP/1.0"
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+    raw_suffix: bytes = b""  # text after the version in the old "\\r\\nHost:\\ www" trick, unescaped
+
+
+@dataclass(frozen=True, slots=True)
+class Expect:
+    """One `http-check expect` or `tcp-check expect`: kind is status, rstatus, string, rstring, binary, rbinary, hdr, fhdr."""
+
+    kind: str
+    pattern: str
+    negate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TcpStep:
+    """One `tcp-check` step: action is connect, send, send-binary, expect; `data` what is sent."""
+
+    action: str
+    data: bytes = b""
+    port: int = 0
+    expect: Expect | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckPlan:
+    """How one server is checked: what is sent where, what counts as good, and how often. Seconds and counts.
+
+    `kind` is "tcp" (a connection is enough), "http" or "tcp-check". `host` and `port` are where the check goes
+    (already resolved from `addr`, `port` and the server's own address). `timeout_s` is the effective limit for the
+    whole exchange after the connection; `connect_timeout_s` for the connection. `agent` checks are not here.
+    """
+
+    kind: str
+    host: str
+    port: int
+    inter_s: float = 2.0
+    fastinter_s: float | None = None
+    downinter_s: float | None = None
+    rise: int = 2
+    fall: int = 3
+    connect_timeout_s: float | None = None
+    timeout_s: float | None = None
+    send: HttpSend | None = None
+    expects: tuple[Expect, ...] = ()
+    steps: tuple[TcpStep, ...] = ()
+    disable_on_404: bool = False
+    send_proxy: bool = False
+    init_state: str = "up"
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One `server` line, resolved. `host` is an IP literal, or "" when the name did not resolve at start.
+
+    For a unix socket `unix_path` is set and host/port are empty. `cookie` is None for a server without a value (with
+    `dynamic` the compiler puts the computed value). `port_offset` is the `+N`/absent port case: when `port` is 0 the
+    client's destination port plus `port_offset` is used. `check` is None when it is not checked; `track` names
+    "backend/server" to follow instead.
+    """
+
+    name: str
+    host: str
+    port: int
+    id: int = 0
+    unix_path: str = ""
+    hostname: str = ""
+    port_offset: int = 0
+    cookie: str | None = None
+    weight: int = 1
+    maxconn: int = 0
+    minconn: int = 0
+    maxqueue: int = 0
+    backup: bool = False
+    disabled: bool = False
+    slowstart_s: float = 0.0
+    on_marked_down: str = ""
+    on_marked_up: str = ""
+    send_proxy: int = 0  # version of the PROXY protocol header to send, 0 for none
+    track: str = ""
+    observe: str = ""
+    error_limit: int = 10
+    on_error: str = "fail-check"
+    redir: str = ""
+    source: str = ""
+    pool_max_conn: int = -1
+    pool_purge_delay_s: float = 5.0
+    init_addr: tuple[str, ...] = ()
+    check: CheckPlan | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorFile:
+    """`errorfile CODE FILE`: the whole raw response, read at start."""
+
+    status: int
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LogTarget:
+    """One `log TARGET facility [level [minlevel]]`: address is "stdout", "stderr", "fd@N", a path or "host:port"."""
+
+    address: str
+    facility: str = "local0"
+    level: str = "debug"
+    min_level: str = "emerg"
+    format: str = "rfc3164"
+    length: int = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class LogPlan:
+    """What a frontend logs and where: `style` is "", "tcp", "http" or "custom" with `log_format`."""
+
+    targets: tuple[LogTarget, ...] = ()
+    style: str = ""
+    log_format: str = ""
+    dontlognull: bool = False
+    log_separate_errors: bool = False
+    logasap: bool = False
+    tag: str = "haproxy"
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """One listening address of a frontend, after ranges were expanded.
+
+    Exactly one of (`host`, `port`), `unix_path` or `fd` is used; `fd` is an inherited, already listening socket.
+    """
+
+    host: str = ""
+    port: int = 0
+    unix_path: str = ""
+    fd: int = -1
+    name: str = ""
+    accept_proxy: bool = False
+    maxconn: int = 0
+    backlog: int = 0
+    v6only: bool = False
+    transparent: bool = False
+    mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    text: str = ""  # as written in the file, for messages and %b/%bi in logs
+    line: str = ""  # FILE:LINE for messages
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule or condition kept for the ACL work: opaque to the data plane of now.
+
+    `kind` is http-request, http-response, use_backend, force-persist, ignore-persist, monitor...; `words` the words
+    after it as the parser split them; `condition` a tuple of words after if/unless with that word first; `where` is
+    FILE:LINE.
+    """
+
+    kind: str
+    words: tuple[str, ...] = ()
+    condition: tuple[str, ...] = ()
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Acl:
+    """One `acl NAME criterion [flags] values...` line, as words."""
+
+    name: str
+    words: tuple[str, ...]
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """`stats enable|uri|realm|auth|refresh|admin...`; kept for the page that comes later."""
+
+    uri: str = ""
+    realm: str = ""
+    auth: tuple[str, ...] = ()
+    refresh_s: float = 0.0
+    hide_version: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Frontend:
+    """What accepts connections: a `frontend`, or the front half of a `listen`.
+
+    `default_backend` is an index into `ProxyTables.backends`, -1 for none (503). `rules` holds use_backend and
+    http-request rules in file order.
+    """
+
+    name: str
+    binds: tuple[Bind, ...]
+    mode: str = "http"
+    default_backend: int = -1
+    maxconn: int = 0
+    connection: str = "http-keep-alive"
+    timeouts: Timeouts = Timeouts()
+    forwardfor: AddHeader | None = None
+    originalto: AddHeader | None = None
+    log: LogPlan = LogPlan()
+    acls: tuple[Acl, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    errorfiles: tuple[ErrorFile, ...] = ()
+    monitor_uri: str = ""
+    stats: Stats | None = None
+    accept_invalid: bool = False
+    disabled: bool = False
+    tcpka: bool = False
+    is_listen: bool = False
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """What owns servers: a `backend`, or the back half of a `listen`.
+
+    `redispatch` is None without `option redispatch`, else its interval: -1 (the default) moves on the last retry,
+    N on every Nth. `retry_on` are the words of `retry-on`. `persist` is `option persist`.
+    """
+
+    name: str
+    servers: tuple[Server, ...]
+    mode: str = "http"
+    balance: Balance = Balance()
+    cookie: CookieRule | None = None
+    appsession: AppSession | None = None
+    stick: StickTable | None = None
+    connection: str = "http-keep-alive"
+    reuse: str = "safe"
+    timeouts: Timeouts = Timeouts()
+    forwardfor: AddHeader | None = None
+    originalto: AddHeader | None = None
+    redispatch: int | None = None
+    retries: int = 3
+    retry_on: tuple[str, ...] = ("conn-failure",)
+    persist: bool = False
+    abortonclose: bool = False
+    allbackups: bool = False
+    fullconn: int = 0
+    prefer_last_server: bool = False
+    acls: tuple[Acl, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    errorfiles: tuple[ErrorFile, ...] = ()
+    log: LogPlan = LogPlan()
+    stats: Stats | None = None
+    accept_invalid: bool = False
+    disabled: bool = False
+    strict_persist: bool = False  # the one explicit knob: never leave a dead server (503) rather than fall back
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """The `global` section as far as it says how the process runs."""
+
+    nbthread: int = 1
+    maxconn: int = 0
+    chroot: str = ""
+    user: str = ""
+    group: str = ""
+    uid: int | None = None
+    gid: int | None = None
+    pidfile: str = ""
+    daemon: bool = False
+    node: str = ""
+    bufsize: int = 16384
+    maxrewrite: int = 1024
+    spread_checks: int = 0
+    hard_stop_after_s: float | None = None
+    server_state_file: str = ""
+    stats_sockets: tuple[Bind, ...] = ()
+    log_targets: tuple[LogTarget, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyTables:
+    """Everything one configuration means. `warnings` are complete lines for stderr, in file order."""
+
+    frontends: tuple[Frontend, ...]
+    backends: tuple[Backend, ...]
+    process: Process = Process()
+    warnings: tuple[str, ...] = ()
+    peers: tuple[Rule, ...] = field(default=())
