@@ -20,6 +20,11 @@ PLACES = {
 }
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Generated documents and transcripts are compared; with --regenerate they are rewritten for review."""
+    parser.addoption("--regenerate", action="store_true", help="rewrite generated documents and transcripts")
+
+
 def _missing(program: str) -> bool:
     if program in PLACES:
         return not any(Path(place).exists() for place in PLACES[program])
