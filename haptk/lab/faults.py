@@ -75,15 +75,15 @@ class Rule:
 
 @dataclass
 class Call:
-    """One API call as it was seen; times are CLOCK_MONOTONIC seconds, `answered_s` is None while (or if never)."""
+    """One API call as it was seen; times are CLOCK_MONOTONIC seconds, `answered_monotonic_s` is None while (or if never)."""
 
     index: int
-    arrived_s: float
+    arrived_monotonic_s: float
     source: str
     action: str
     access_key_id: str
     service: str
-    answered_s: float | None = None
+    answered_monotonic_s: float | None = None
     status: int | None = None
     fault: str | None = None
 
@@ -170,7 +170,7 @@ class Switch:
         return before - len(self.rules)
 
     def calls_since(self, index: int) -> list[dict[str, Any]]:
-        """The kept calls from this index on; a call without `answered_s` is still open or was never answered."""
+        """The kept calls from this index on; a call without `answered_monotonic_s` is still open or was never answered."""
         return [asdict(call) for call in self.calls if call.index >= index]
 
     @property
@@ -203,7 +203,7 @@ class Switch:
                 call = self._record(request, source)
                 answer = await self._answer(request, call, reader, writer)
                 close = wants_close(request)
-                call.status, call.answered_s = int(answer.start[1]), clock.monotonic()
+                call.status, call.answered_monotonic_s = int(answer.start[1]), clock.monotonic()
                 head_only = request.start[0] == "HEAD"
                 writer.write(answer.encode(connection="close" if close else "keep-alive", empty=head_only))
                 await writer.drain()
