@@ -1,0 +1,180 @@
+"""`haptk eip`: hold, release and show an address from this node. The work is in `haptk.eip`; here are words only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from haptk.cli.base import Command, Group, emit, settings
+from haptk.cli.base import say as talk
+from haptk.errors import InternalError
+
+if TYPE_CHECKING:
+    from haptk.core.vip import Outcome, Status, Step
+    from haptk.eip.agent import Agent
+    from haptk.eip.contracts.words import Saying
+
+T = TypeVar("T")
+CONTRACTS = ("plain", "lsb", "ocf", "heartbeat", "keepalived", "nagios")
+
+
+@click.group(cls=Group)
+def eip() -> None:
+    """Hold, release and show an Elastic IP from this node.
+
+    ADDRESS is an Elastic IP (203.0.113.10), its allocation id (eipalloc-...), a tag that exactly one address has
+    (tag:Name=web), a secondary private address (private:10.0.0.50), or a route (route:rtb-.../10.9.9.9/32).
+
+    Exit codes of status: 0 ours, 3 not ours, 4 unknown. See eip-contracts in the reference for the other contracts.
+    """
+
+
+def node_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say which node and which account, shared by the commands."""
+    options = [
+        click.argument("addresses", metavar="ADDRESS...", nargs=-1, required=True),
+        click.option("--interface", metavar="ENI", help="The interface of this node that counts (default: any of it)."),
+        click.option("--private-ip", metavar="IP", help="The private address to which it belongs."),
+        click.option("--region", metavar="NAME", help="AWS region (default: environment, profile, metadata)."),
+        click.option("--profile", metavar="NAME", help="Profile of the AWS configuration."),
+        click.option("--role-arn", metavar="ARN", help="Role to assume."),
+        click.option("--endpoint-url", metavar="URL", help="EC2 endpoint, for instance an interface endpoint."),
+        click.option("--dual-stack", is_flag=True, help="Use the dual-stack endpoint."),
+        click.option("--fips", is_flag=True, help="Use the FIPS endpoint."),
+        click.option(
+            "--contract",
+            type=click.Choice(CONTRACTS),
+            default="plain",
+            show_default=True,
+            help="Whose words and exit codes to speak.",
+        ),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def _timeout(default_s: float) -> Callable[..., Any]:
+    return click.option(
+        "--timeout",
+        "timeout_s",
+        metavar="S",
+        type=click.FloatRange(min=0.2, max=3600),
+        default=default_s,
+        show_default=True,
+        help="Seconds after which the answer is given with what is known.",
+    )
+
+
+def _agents(options: dict[str, Any], on_step: Callable[[Step], None] | None = None) -> list[Agent]:
+    from haptk.aws.client import Access, Clients
+    from haptk.eip.agent import Agent
+
+    access = Access(
+        region=options["region"],
+        profile=options["profile"],
+        role_arn=options["role_arn"],
+        endpoint_url=options["endpoint_url"],
+        dual_stack=options["dual_stack"],
+        fips=options["fips"],
+    )
+    clients = Clients(access)
+    return [
+        Agent(address, options["interface"], options["private_ip"], clients=clients, on_step=on_step)
+        for address in dict.fromkeys(options["addresses"])
+    ]
+
+
+def _each(agents: list[Agent], work: Callable[[Agent], T]) -> list[T]:
+    """The same work on every address, at once when there are several: one slow answer must not use up the others' time."""
+    if len(agents) == 1:
+        return [work(agents[0])]
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(max_workers=min(16, len(agents))) as pool:
+        return list(pool.map(work, agents))
+
+
+def _finish(sayings: list[Saying], results: list[dict[str, Any]]) -> int:
+    for saying in sayings:
+        if saying.stderr:
+            click.echo(saying.stderr, err=True)
+    body = results[0] if len(results) == 1 else {"addresses": results}
+    text = "\n".join(saying.stdout for saying in sayings if saying.stdout)
+    if text or settings().as_json:
+        emit(body, text)
+    # The worst of several: any failure counts, and "unknown" outweighs "not ours".
+    return max(saying.code for saying in sayings)
+
+
+@eip.command(cls=Command)
+@node_options
+@_timeout(3.6)
+@click.option("--standby", is_flag=True, help="Not having it is well here (nagios, keepalived).")
+@click.option(
+    "--unknown-code", type=click.IntRange(0, 1), help="Exit code of keepalived when nothing is known [default: 0]."
+)
+def status(timeout_s: float, contract: str, standby: bool, unknown_code: int | None, **options: Any) -> int:
+    """Say whether this node holds the address: ours, not ours or unknown."""
+    from haptk.eip.contracts import words
+
+    agents = _agents(options)
+
+    def ask(agent: Agent) -> Status:
+        return agent.status(timeout_s)
+
+    found = _each(agents, ask)
+    sayings = [
+        words.say_status(contract, agent.label, state, standby=standby, unknown_code=unknown_code)
+        for agent, state in zip(agents, found, strict=True)
+    ]
+    return _finish(sayings, [words.as_dict(agent.address, state) for agent, state in zip(agents, found, strict=True)])
+
+
+@eip.command(cls=Command)
+@node_options
+@_timeout(20.0)
+def start(timeout_s: float, contract: str, **options: Any) -> int:
+    """Bring the address to this node, from whoever holds it, in one call."""
+    return _change("start", timeout_s, contract, options)
+
+
+@eip.command(cls=Command)
+@node_options
+@_timeout(20.0)
+def stop(timeout_s: float, contract: str, **options: Any) -> int:
+    """Let the address go if this node holds it; never take it from another."""
+    return _change("stop", timeout_s, contract, options)
+
+
+def _change(action: str, timeout_s: float, contract: str, options: dict[str, Any]) -> int:
+    from haptk.eip.contracts import words
+
+    agents = _agents(options, on_step=lambda step: talk(step.what, level=1))
+
+    def act(agent: Agent) -> Outcome:
+        return agent.start(timeout_s) if action == "start" else agent.stop(timeout_s)
+
+    outcomes = _each(agents, act)
+    pairs = list(zip(agents, outcomes, strict=True))
+    sayings = [words.say_outcome(contract, agent.label, action, outcome) for agent, outcome in pairs]
+    return _finish(sayings, [_outcome_dict(agent.address, action, outcome) for agent, outcome in pairs])
+
+
+def _outcome_dict(address: str, action: str, outcome: Outcome) -> dict[str, Any]:
+    from haptk.eip.contracts import words
+
+    if action not in ("start", "stop"):
+        raise InternalError(what=f"no action {action}")
+    return {
+        "address": address,
+        "action": action,
+        "ok": outcome.ok,
+        "acted": outcome.acted,
+        "because": outcome.because,
+        "status": words.as_dict(address, outcome.status),
+        "steps": [{"at": step.at, "what": step.what} for step in outcome.steps],
+        "error": outcome.trouble or None,
+    }
