@@ -5,6 +5,7 @@ need no command's module. A test compares each line with the command's own short
 """
 
 COMMANDS: dict[str, tuple[str, str]] = {
+    "completion": ("haptk.cli.completion:completion", "Print the completion script for a shell."),
     "eip": ("haptk.cli.eip:eip", "Hold, release and show an Elastic IP from this node."),
     "generate": ("haptk.cli.generate:generate", "Print configuration for the programs around haptk."),
     "heartbeat": ("haptk.cli.heartbeat:heartbeat", "Watch a peer and take over its resources when it dies."),

@@ -96,17 +96,34 @@ def call(region: Region, raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def fault(region: Region, request: dict[str, Any]) -> dict[str, Any]:
-    """A person's request for a fault in the words of the network process."""
-    raise NotImplementedError
+    """A person's request {mode, action, count, ms, node} in the words of the network process (see faults.Rule)."""
+    if request.get("mode") == "clear":
+        return {"clear": True}
+    rule = {name: request[name] for name in ("mode", "action", "count") if request.get(name) is not None}
+    if request.get("ms") is not None:
+        rule["slow_ms"] = request["ms"]
+    if request.get("node"):
+        rule["access_key_id"] = region.instance(str(request["node"])).access_key_id
+    return {"set": rule}
 
 
 def network_spec(layout: Layout, region: Region, control: Path) -> dict[str, Any]:
-    raise NotImplementedError
+    """The document that `haptk.lab.network` runs from; only balancers ask a metadata service, but every instance has one."""
+    return {
+        "cloud": layout.cloud,
+        "api": layout.endpoint,
+        "control": str(control),
+        "region": region.to_dict(),
+        "imds": [{"instance": i.name, "listen": f"{i.private_ip}:{IMDS_PORT}"} for i in layout.instances],
+        "addresses": [{"address": ADDRESS_NAME, "ports": [PROXY_PORT]}],
+    }
 
 
 def believes(status: dict[str, Any] | None) -> bool | None:
+    """Whether a node's heartbeat believes it holds the address; None when it does not answer or cannot tell."""
     raise NotImplementedError
 
 
 def node_settled(status: dict[str, Any], *, holds: bool) -> bool:
+    """Whether a node is synchronised with a living peer, in no transition, and believes what is so."""
     raise NotImplementedError

@@ -299,7 +299,7 @@ class Supervisor:
         for instance in self.layout.balancers:
             if self.children[f"{instance.name}.heartbeat"].running:
                 owners[instance.name] = region.believes(await self.node_status(instance.name))
-        calls = (await self.network("calls"))["calls"]
+        calls = (await self.network("calls", since=0))["calls"]
         since = float(request.get("since", 0.0))
         return {
             "owners": owners,
