@@ -7,32 +7,19 @@ and accepts what a checker has to report.
 
 from __future__ import annotations
 
-import contextlib
-import ipaddress
-import os
-import queue
 import re
-import socket
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from haptk.io import clock
+from haptk.io.exchange import Exchange, Failed, why_of
+from haptk.io.exchange import ProbeResult as ProbeResult
+
+if TYPE_CHECKING:
+    from haptk.io.tls import TlsWish
 
 MAX_RESPONSE_BYTES = 16384  # HAProxy's tune.bufsize: an expectation sees no more of a response than this
 _STATUS_LINE = re.compile(rb"HTTP/\d\.\d[ ]+(\d{3})(?:[ ]+([^\r\n]*))?\r?\n")
-
-
-@dataclass(frozen=True)
-class ProbeResult:
-    """What one probe found. `status` is the HTTP status when there was one; `duration_s` covers the whole probe."""
-
-    ok: bool
-    reason: str
-    status: int | None
-    duration_s: float
-    code: str = ""
 
 
 class Expectation(Protocol):
@@ -59,14 +46,6 @@ class Step(Protocol):
     def expect(self) -> Expectation | None: ...
 
 
-class _Failed(Exception):
-    def __init__(self, code: str, reason: str, status: int | None = None) -> None:
-        super().__init__(reason)
-        self.code = code
-        self.reason = reason
-        self.status = status
-
-
 @dataclass
 class _Response:
     status: int
@@ -74,157 +53,6 @@ class _Response:
     headers: list[tuple[str, str]]
     body: bytes
     body_complete: bool
-
-
-# -- resolution under a deadline ----------------------------------------------------------------------------------
-
-_Found = list[tuple[socket.AddressFamily, tuple[str | int | bytes, ...]]]
-_pending: dict[tuple[str, int], threading.Thread] = {}
-_pending_lock = threading.Lock()
-
-
-def resolve(host: str, port: int, timeout_s: float) -> _Found:
-    """Addresses of `host` within `timeout_s`; OSError when there are none, TimeoutError when the resolver hangs.
-
-    getaddrinfo(3) cannot be interrupted, so it runs in a daemon thread; while one hangs for a name, no second one is
-    started for that name, so that a dead resolver costs one thread per name and not one per probe.
-    """
-    with contextlib.suppress(ValueError):
-        literal = ipaddress.ip_address(host)
-        family = socket.AF_INET if literal.version == 4 else socket.AF_INET6
-        return [(family, (host, port))]
-    answers: queue.SimpleQueue[_Found | OSError] = queue.SimpleQueue()
-
-    def look_up() -> None:
-        try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            answers.put([(family, address) for family, _, _, _, address in found])
-        except (OSError, UnicodeError) as error:
-            answers.put(error if isinstance(error, OSError) else OSError(f"not a host name: {error}"))
-
-    with _pending_lock:
-        running = _pending.get((host, port))
-        if running is not None and running.is_alive():
-            raise TimeoutError("an earlier look-up of this name still hangs")
-        thread = threading.Thread(target=look_up, name=f"resolve {host}", daemon=True)
-        _pending[host, port] = thread
-        thread.start()
-    try:
-        answer = answers.get(timeout=max(timeout_s, 0.001))
-    except queue.Empty:
-        raise TimeoutError("the resolver did not answer in time") from None
-    with _pending_lock:
-        if _pending.get((host, port)) is thread:
-            del _pending[host, port]
-    if isinstance(answer, OSError):
-        raise answer
-    return answer
-
-
-# -- one exchange -------------------------------------------------------------------------------------------------
-
-
-class _Exchange:
-    """A connection under a deadline; every failure leaves as _Failed with HAProxy's code for the phase."""
-
-    def __init__(self, host: str, port: int, timeout_s: float, connect_timeout_s: float | None = None) -> None:
-        self.started = clock.monotonic()
-        self.deadline = self.started + timeout_s
-        self.connect_timeout_s = connect_timeout_s
-        self.timeout_s = timeout_s
-        self.host = host
-        self.port = port
-        self.where = host if host.startswith("/") else f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        self.socket: socket.socket | None = None
-
-    def left_s(self) -> float:
-        return self.deadline - clock.monotonic()
-
-    def connect(self) -> None:
-        """Connect to the first address that accepts; the deadline covers the look-up and all attempts together."""
-        limit = min(self.left_s(), self.connect_timeout_s or self.timeout_s)
-        until = clock.monotonic() + limit
-        try:
-            found: _Found = (
-                [(socket.AF_UNIX, (self.host,))] if self.host.startswith("/") else resolve(self.host, self.port, limit)
-            )
-        except TimeoutError as error:
-            raise _Failed("L4TOUT", f"{self.host} was not resolved within {limit:.3g} s: {error}") from None
-        except OSError as error:
-            raise _Failed("L4CON", f"{self.host} does not resolve: {error.strerror or error}") from None
-        last = _Failed("L4CON", f"{self.host} has no address")
-        for family, address in found:
-            try:
-                self._connect_one(family, address, until)
-                return
-            except TimeoutError:
-                last = _Failed("L4TOUT", f"no connection to {self.where} within {limit:.3g} s")
-            except OSError as error:
-                last = _Failed("L4CON", f"no connection to {self.where}: {_why(error)}")
-        raise last
-
-    def _connect_one(self, family: socket.AddressFamily, address: tuple[str | int | bytes, ...], until: float) -> None:
-        left = until - clock.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        self.close()
-        channel = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        try:
-            channel.settimeout(left)
-            if family is not socket.AF_UNIX:
-                channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            channel.connect(self.host if family is socket.AF_UNIX else address)
-        except BaseException:
-            channel.close()
-            raise
-        self.socket = channel
-
-    def send(self, data: bytes) -> None:
-        """Send all of `data`, in pieces, because a socket's own timeout restarts with every piece."""
-        assert self.socket is not None  # noqa: S101 (callers connect first)
-        view = memoryview(data)
-        try:
-            while view:
-                self._arm()
-                view = view[self.socket.send(view) :]
-        except TimeoutError:
-            raise _Failed("L7TOUT", f"{self.where} did not take the request within {self.timeout_s:.3g} s") from None
-        except OSError as error:
-            raise _Failed("L7RSP", f"{self.where} dropped the connection: {_why(error)}") from None
-
-    def receive(self) -> bytes:
-        """The next bytes, b"" at the end of the stream."""
-        assert self.socket is not None  # noqa: S101
-        try:
-            self._arm()
-            return self.socket.recv(MAX_RESPONSE_BYTES)
-        except TimeoutError:
-            raise _Failed("L7TOUT", f"{self.where} did not answer within {self.timeout_s:.3g} s") from None
-        except OSError as error:
-            raise _Failed("L7RSP", f"{self.where} broke the connection: {_why(error)}") from None
-
-    def _arm(self) -> None:
-        left = self.left_s()
-        if left <= 0:
-            raise TimeoutError
-        assert self.socket is not None  # noqa: S101
-        self.socket.settimeout(left)
-
-    def close(self) -> None:
-        """Close without leaving TIME_WAIT behind: a checker that lingers eats the ports of the machine it guards."""
-        if self.socket is None:
-            return
-        with contextlib.suppress(OSError):
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
-        self.socket.close()
-        self.socket = None
-
-    def result(self, ok: bool, code: str, reason: str, status: int | None = None) -> ProbeResult:
-        return ProbeResult(ok, reason, status, clock.monotonic() - self.started, code)
-
-
-def _why(error: OSError) -> str:
-    return (os.strerror(error.errno) if error.errno else str(error)).lower()
 
 
 def proxy_line() -> bytes:
@@ -236,10 +64,16 @@ def proxy_line() -> bytes:
 
 
 def probe_tcp(
-    host: str, port: int, timeout_s: float, *, send_proxy: bool = False, steps: Sequence[Step] = ()
+    host: str,
+    port: int,
+    timeout_s: float,
+    *,
+    send_proxy: bool = False,
+    steps: Sequence[Step] = (),
+    tls: TlsWish | None = None,
 ) -> ProbeResult:
     """Connect (and play `steps`, as `tcp-check` does) within `timeout_s`. `host` may be the path of a unix socket."""
-    exchange = _Exchange(host, port, timeout_s)
+    exchange = Exchange(host, port, timeout_s, tls=tls)
     try:
         if not steps or steps[0].action != "connect":
             exchange.connect()
@@ -249,15 +83,15 @@ def probe_tcp(
             _play(exchange, steps, send_proxy=send_proxy)
             return exchange.result(True, "L7OK", f"{exchange.where} answered as expected")
         return exchange.result(True, "L4OK", f"{exchange.where} accepts connections")
-    except _Failed as failed:
+    except Failed as failed:
         return exchange.result(False, failed.code, failed.reason, failed.status)
     except OSError as error:
-        return exchange.result(False, "SOCKERR", f"this machine could not probe {exchange.where}: {_why(error)}")
+        return exchange.result(False, "SOCKERR", f"this machine could not probe {exchange.where}: {why_of(error)}")
     finally:
         exchange.close()
 
 
-def _play(exchange: _Exchange, steps: Sequence[Step], *, send_proxy: bool) -> None:
+def _play(exchange: Exchange, steps: Sequence[Step], *, send_proxy: bool) -> None:
     unread = b""
     for step in steps:
         if step.action == "connect":
@@ -276,7 +110,7 @@ def _play(exchange: _Exchange, steps: Sequence[Step], *, send_proxy: bool) -> No
             unread = _await(exchange, step.expect, unread)
 
 
-def _await(exchange: _Exchange, expect: Expectation, seen: bytes) -> bytes:
+def _await(exchange: Exchange, expect: Expectation, seen: bytes) -> bytes:
     """Read until the expectation is decided; returns what was read, for the next expectation on the same answer."""
     while True:
         found = _content_matches(expect, seen)
@@ -285,7 +119,7 @@ def _await(exchange: _Exchange, expect: Expectation, seen: bytes) -> bytes:
         ended = len(seen) >= MAX_RESPONSE_BYTES
         part = b"" if ended else exchange.receive()
         if found and expect.negate:
-            raise _Failed("L7RSP", f"{exchange.where} answered with what it must not: {expect.pattern!r}")
+            raise Failed("L7RSP", f"{exchange.where} answered with what it must not: {expect.pattern!r}")
         if part:
             seen += part
             if expect.negate and not _content_matches(expect, seen):
@@ -293,7 +127,7 @@ def _await(exchange: _Exchange, expect: Expectation, seen: bytes) -> bytes:
         elif expect.negate:
             return seen
         else:
-            raise _Failed("L7RSP", f"{exchange.where} did not answer with {expect.kind} {expect.pattern!r}")
+            raise Failed("L7RSP", f"{exchange.where} did not answer with {expect.kind} {expect.pattern!r}")
 
 
 def _content_matches(expect: Expectation, data: bytes) -> bool:
@@ -356,6 +190,7 @@ def probe_http(
     raw_suffix: bytes = b"",
     send_proxy: bool = False,
     connect_timeout_s: float | None = None,
+    tls: TlsWish | None = None,
 ) -> ProbeResult:
     """One HTTP request on a fresh connection; ok for 200 to 399, or for what `expect` says.
 
@@ -363,7 +198,7 @@ def probe_http(
     garbage, a head that is cut off, and 101 are failures. Never raises for anything the peer does.
     """
     wanted = () if expect is None else expect if isinstance(expect, Sequence) else (expect,)
-    exchange = _Exchange(host, port, timeout_s, connect_timeout_s)
+    exchange = Exchange(host, port, timeout_s, connect_timeout_s, tls)
     try:
         exchange.connect()
         if send_proxy:
@@ -373,15 +208,15 @@ def probe_http(
         _judge(exchange, response, wanted)
         text = f"{exchange.where} answered {response.status} {response.phrase}".rstrip()
         return exchange.result(True, "L7OK", text, response.status)
-    except _Failed as failed:
+    except Failed as failed:
         return exchange.result(False, failed.code, failed.reason, failed.status)
     except OSError as error:
-        return exchange.result(False, "SOCKERR", f"this machine could not probe {exchange.where}: {_why(error)}")
+        return exchange.result(False, "SOCKERR", f"this machine could not probe {exchange.where}: {why_of(error)}")
     finally:
         exchange.close()
 
 
-def _read_response(exchange: _Exchange, method: str, wanted: Sequence[Expectation]) -> _Response:
+def _read_response(exchange: Exchange, method: str, wanted: Sequence[Expectation]) -> _Response:
     """Read one whole head, and as much of the body as the expectations need."""
     data = b""
     while True:
@@ -393,13 +228,13 @@ def _read_response(exchange: _Exchange, method: str, wanted: Sequence[Expectatio
                 continue
             break
         if data and not (_STATUS_LINE.match(data) or _may_become_status_line(data)):
-            raise _Failed("L7RSP", f"{exchange.where} does not speak HTTP: {data[:40]!r}")
+            raise Failed("L7RSP", f"{exchange.where} does not speak HTTP: {data[:40]!r}")
         if len(data) >= MAX_RESPONSE_BYTES:
-            raise _Failed("L7RSP", f"the head of the answer of {exchange.where} is over {MAX_RESPONSE_BYTES} bytes")
+            raise Failed("L7RSP", f"the head of the answer of {exchange.where} is over {MAX_RESPONSE_BYTES} bytes")
         part = exchange.receive()
         if not part:
             what = "closed without an answer" if not data else "closed in the middle of the head of its answer"
-            raise _Failed("L7RSP", f"{exchange.where} {what}")
+            raise Failed("L7RSP", f"{exchange.where} {what}")
         data += part
     on_body = [expect for expect in wanted if expect.kind in ("string", "rstring")]
     if on_body and method != "HEAD" and response.status not in (204, 304):
@@ -412,22 +247,22 @@ def _may_become_status_line(data: bytes) -> bool:
     return b"\n" not in data and (data.startswith(b"HTTP/") or b"HTTP/".startswith(data))
 
 
-def _parse_head(exchange: _Exchange, head: bytes, rest: bytes) -> _Response:
+def _parse_head(exchange: Exchange, head: bytes, rest: bytes) -> _Response:
     found = _STATUS_LINE.match(head)
     if not found:
-        raise _Failed("L7RSP", f"{exchange.where} does not speak HTTP: {head[:40]!r}")
+        raise Failed("L7RSP", f"{exchange.where} does not speak HTTP: {head[:40]!r}")
     headers: list[tuple[str, str]] = []
     for line in re.split(rb"\r?\n", head[found.end() :]):
         if not line:
             continue
         name, colon, value = line.partition(b":")
         if not colon or not re.fullmatch(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
-            raise _Failed("L7RSP", f"{exchange.where} sent a header line that is none: {line[:40]!r}", int(found[1]))
+            raise Failed("L7RSP", f"{exchange.where} sent a header line that is none: {line[:40]!r}", int(found[1]))
         headers.append((name.decode("latin-1").lower(), value.strip(b" \t").decode("latin-1")))
     return _Response(int(found[1]), (found[2] or b"").decode("latin-1").strip(), headers, rest, False)
 
 
-def _read_body(exchange: _Exchange, response: _Response, on_body: Sequence[Expectation]) -> None:
+def _read_body(exchange: Exchange, response: _Response, on_body: Sequence[Expectation]) -> None:
     """Read until every expectation is met, the body ends, or as many bytes came as an expectation may see."""
     fields = dict(response.headers)
     chunked = fields.get("transfer-encoding", "").lower().endswith("chunked")
@@ -464,16 +299,16 @@ def _unchunk(raw: bytes) -> tuple[bytes, bool]:
         raw = rest[size:].removeprefix(b"\r").removeprefix(b"\n")
 
 
-def _judge(exchange: _Exchange, response: _Response, wanted: Sequence[Expectation]) -> None:
-    """Raise _Failed unless the answer is what was expected; without expectations 200 to 399 is."""
+def _judge(exchange: Exchange, response: _Response, wanted: Sequence[Expectation]) -> None:
+    """Raise Failed unless the answer is what was expected; without expectations 200 to 399 is."""
     said = f"{exchange.where} answered {response.status} {response.phrase}".rstrip()
     if not wanted and not 200 <= response.status <= 399:
-        raise _Failed("L7STS", said, response.status)
+        raise Failed("L7STS", said, response.status)
     for expect in wanted:
         if matches(expect, response.status, response.headers, response.body) is expect.negate:
             wish = f"{'! ' if expect.negate else ''}{expect.kind} {expect.pattern}"
             code = "L7STS" if expect.kind in ("status", "rstatus") else "L7RSP"
-            raise _Failed(code, f"{said}; expected {wish}", response.status)
+            raise Failed(code, f"{said}; expected {wish}", response.status)
 
 
 def matches(expect: Expectation, status: int, headers: Sequence[tuple[str, str]], body: bytes) -> bool:
