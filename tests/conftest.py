@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["tests.fixtures_cloud"]
+
 PLACES = {
     "heartbeat": ["/usr/libexec/heartbeat/heartbeat", "/usr/lib/heartbeat/heartbeat"],
     "awseip": ["/usr/lib/ocf/resource.d/heartbeat/awseip"],

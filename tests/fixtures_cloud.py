@@ -1,7 +1,7 @@
 """Fixtures around the lab's cloud, for every test that needs an EC2 API: load with `pytest_plugins`.
 
 `cloud` is the URL of one server for the whole session; `fresh_cloud` is the same one, emptied first; `two_nodes` is a
-region in it with two balancers (lb1 holds nothing, lb2 neither) and one free Elastic IP.
+region in it with two balancers and one free Elastic IP, made anew for each test; `cloud_client` is a client for it.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from haptk.lab.plan import AddressPlan, InstancePlan, Plan, Region, SubnetPlan
-from haptk.lab.seed import seed
+from haptk.lab.seed import ec2_client, seed
 
 PLAN = Plan(
     region="eu-west-1",
@@ -49,7 +50,13 @@ def fresh_cloud(cloud: str) -> str:
     return cloud
 
 
+@pytest.fixture(scope="session")
+def cloud_client(cloud: str) -> Any:
+    """A boto3 EC2 client for PLAN's region (making one takes longer than a test)."""
+    return ec2_client(cloud, PLAN.region)
+
+
 @pytest.fixture
-def two_nodes(fresh_cloud: str) -> Region:
+def two_nodes(fresh_cloud: str, cloud_client: Any) -> Region:
     """A fresh region after PLAN."""
-    return seed(fresh_cloud, PLAN)
+    return seed(fresh_cloud, PLAN, cloud_client)

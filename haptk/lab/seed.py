@@ -24,8 +24,8 @@ def ec2_client(endpoint_url: str, region: str, access_key_id: str = ADMIN_KEY_ID
     return session.client("ec2", endpoint_url=endpoint_url, config=config)
 
 
-def seed(endpoint_url: str, plan: Plan) -> Region:
-    """Make VPC, subnets, instances and addresses; about ten calls of 10 ms each.
+def seed(endpoint_url: str, plan: Plan, ec2: Any = None) -> Region:
+    """Make VPC, subnets, instances and addresses; about ten calls of 10 ms each, with `ec2` or a client of its own.
 
     Raises OperatorError for a plan that cannot be, AwsUnreachable or AwsError when the cloud does not do its part.
     """
@@ -33,7 +33,7 @@ def seed(endpoint_url: str, plan: Plan) -> Region:
 
     plan.check()
     try:
-        return _make(ec2_client(endpoint_url, plan.region), plan)
+        return _make(ec2 or ec2_client(endpoint_url, plan.region), plan)
     except ClientError as error:
         raise AwsError(action=error.operation_name, target=plan.region, why=str(error)) from error
     except BotoCoreError as error:
