@@ -1,0 +1,217 @@
+"""Our resource groups: what this node holds, starts and stops. Only what was started successfully counts as held.
+
+One operation at a time is in flight per group; its answer carries the ticket of the question, and an answer to an
+older question is ignored. A status that cannot be seen changes nothing. A group that somebody else has been given
+(by the cloud, an administrator, the peer) is ceded: let go without touching it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from haptk.core.heartbeat.model import GroupConfig, Hold, Level, NodeConfig, Op, Outcome, Run, Say, Seen
+from haptk.core.heartbeat.tables import GROUP, GroupSignal, GroupState, Machine
+
+QUICK_RETRY_S = 1.0
+"""A start that failed is tried again after this, until the attempts are used up."""
+
+
+@dataclass
+class Group:
+    """One group and where it stands here."""
+
+    index: int
+    config: GroupConfig
+    machine: Machine[GroupState, GroupSignal] = field(repr=False)
+    ticket: int = 0
+    op: Op | None = None
+    failures: int = 0
+    retry_at: float = float("-inf")
+    verify_at: float = float("inf")
+    orphan_since: float | None = None
+    conflict_since: float | None = None
+    ever_settled: bool = False
+    blind: bool = False
+    """Ceded while the peer was silent: only a free address brings it back."""
+
+    why: str = ""
+    seen: Seen | None = None
+
+    @property
+    def state(self) -> GroupState:
+        return self.machine.state
+
+    @property
+    def held(self) -> bool:
+        # While it is being stopped it may still be up, but we do not claim it any more.
+        return self.state is GroupState.HELD
+
+    @property
+    def changing(self) -> bool:
+        return self.state in (GroupState.STARTING, GroupState.STOPPING)
+
+
+class Holdings:
+    """All groups of this node; `say` and `run` collect what the core wants done."""
+
+    def __init__(self, config: NodeConfig, say: Callable[[Say], None], run: Callable[[Run], None]) -> None:
+        self.config = config
+        self._say = say
+        self._run = run
+        self._tickets = 0
+        self.groups = [
+            Group(index, group, Machine(f"group {group.key}", GROUP, GroupState.UNKNOWN))
+            for index, group in enumerate(config.groups)
+        ]
+
+    # ---- questions
+
+    @property
+    def changing(self) -> bool:
+        return any(group.changing for group in self.groups)
+
+    @property
+    def looked(self) -> bool:
+        """Every group was looked at once since our start."""
+        return all(group.state is not GroupState.UNKNOWN for group in self.groups)
+
+    def held(self) -> set[int]:
+        return {group.index for group in self.groups if group.held}
+
+    def failed(self) -> set[int]:
+        """Groups that will not start here, so that the peer should."""
+        most = self.config.start_attempts
+        return {group.index for group in self.groups if group.state is GroupState.FAILED and group.failures >= most}
+
+    def mine(self, group: Group, peer: str | None) -> bool:
+        return self.config.owner_of(group.config, peer) == self.config.name
+
+    def hold(self, peer: str | None) -> Hold:
+        """What is held, as the operator sees it."""
+        found = Hold.NONE
+        for group in self.groups:
+            if group.held:
+                found |= Hold.LOCAL if self.mine(group, peer) else Hold.FOREIGN
+        return found
+
+    def announced(self, peer: str | None, stable: bool) -> Hold:
+        """What `rsc_hold` says: a real node counts an empty set of own groups as held."""
+        own = [group for group in self.groups if self.mine(group, peer)]
+        return self.hold(peer) | (Hold.LOCAL if stable and not own else Hold.NONE)
+
+    def selected(self, bits: Hold, peer: str | None) -> list[Group]:
+        """The groups that `bits` names, seen from us."""
+        return [group for group in self.groups if bits & (Hold.LOCAL if self.mine(group, peer) else Hold.FOREIGN)]
+
+    # ---- orders
+
+    def look(self, groups: Iterable[Group], now: float) -> None:
+        """Ask for the status of groups that are not being changed."""
+        for group in groups:
+            if group.op is None:
+                self._order(group, Op.STATUS)
+            group.verify_at = now + self.config.timing.monitor_s
+
+    def start(self, group: Group, why: str) -> None:
+        group.machine.go(GroupSignal.START)
+        group.why = why
+        group.orphan_since = group.conflict_since = None
+        self._tell(group, Level.INFO, f"starting {group.config.key}: {why}", "resource_start", reason=why)
+        self._order(group, Op.START)
+
+    def stop(self, group: Group, op: Op, why: str) -> None:
+        group.machine.go(GroupSignal.STOP)
+        group.why = why
+        group.conflict_since = None
+        word = "releasing" if op is Op.RELEASE else "stopping"
+        self._tell(group, Level.INFO, f"{word} {group.config.key}: {why}", "resource_stop", reason=why)
+        self._order(group, op)
+
+    def _order(self, group: Group, op: Op) -> None:
+        self._tickets += 1
+        group.ticket, group.op = self._tickets, op
+        self._run(Run(group.ticket, group.index, op))
+
+    # ---- answers
+
+    def done(self, ticket: int, outcome: Outcome, now: float, peer_silent: bool) -> Group | None:
+        """Take the answer to question `ticket`; the group when the answer was still wanted."""
+        group = next((group for group in self.groups if group.ticket == ticket and group.op is not None), None)
+        if group is None:
+            return None
+        op, group.op = group.op, None
+        if op is Op.START:
+            self._started(group, outcome, now)
+        elif op is Op.STATUS:
+            self._seen(group, outcome, peer_silent)
+        else:
+            self._stopped(group, outcome)
+        group.verify_at = now + self.config.timing.monitor_s
+        return group
+
+    def _started(self, group: Group, outcome: Outcome, now: float) -> None:
+        key = group.config.key
+        if outcome.seen in (Seen.DONE, Seen.OURS):
+            group.machine.go(GroupSignal.STARTED)
+            group.failures, group.retry_at, group.seen = 0, float("-inf"), Seen.OURS
+            self._tell(group, Level.INFO, f"{key} is started", "resource_started")
+            return
+        group.machine.go(GroupSignal.START_FAILED)
+        group.failures += 1
+        last = group.failures >= self.config.start_attempts
+        group.retry_at = now + (self.config.timing.retry_s if last else QUICK_RETRY_S)
+        wait = group.retry_at - now
+        text = f"{key} did not start: {outcome.why}; not held, next try in {wait:.0f} s unless the peer takes it"
+        self._tell(group, Level.ERROR, text, "resource_start_failed", reason=outcome.why)
+
+    def _stopped(self, group: Group, outcome: Outcome) -> None:
+        key = group.config.key
+        if outcome.seen in (Seen.DONE, Seen.NOT_OURS):
+            group.machine.go(GroupSignal.STOPPED)
+            group.seen = Seen.NOT_OURS
+            self._tell(group, Level.INFO, f"{key} is released", "resource_stopped")
+        else:
+            group.machine.go(GroupSignal.STOP_FAILED)
+            text = f"{key} could not be stopped: {outcome.why}; it counts as held"
+            self._tell(group, Level.CRIT, text, "resource_stop_failed", reason=outcome.why)
+
+    def _seen(self, group: Group, outcome: Outcome, peer_silent: bool) -> None:
+        key, before = group.config.key, group.seen
+        group.seen = outcome.seen
+        if outcome.seen is Seen.UNKNOWN:
+            if group.machine.can(GroupSignal.CANNOT_SEE):
+                group.machine.go(GroupSignal.CANNOT_SEE)
+            if before is not Seen.UNKNOWN:
+                text = f"cannot see whether {key} is ours ({outcome.why}): nothing is done"
+                self._tell(group, Level.WARN, text, "resource_unknown", reason=outcome.why)
+        elif outcome.seen is Seen.OURS:
+            if group.state is not GroupState.HELD:
+                self._tell(group, Level.INFO, f"{key} is ours already: going on with it", "resource_found")
+            group.machine.go(GroupSignal.FOUND_OURS)
+        else:
+            self._not_ours(group, outcome, peer_silent)
+
+    def _not_ours(self, group: Group, outcome: Outcome, peer_silent: bool) -> None:
+        key = group.config.key
+        if group.state is GroupState.UNKNOWN:
+            group.machine.go(GroupSignal.FOUND_NOT_OURS)
+            return
+        if group.state is GroupState.FAILED or group.state is GroupState.RELEASED:
+            return
+        taken = group.config.exclusive and outcome.holder != ""
+        if not taken:
+            lost = group.state is GroupState.HELD
+            group.machine.go(GroupSignal.FREE)
+            if lost:
+                text = f"{key} is not running here any more: {outcome.why or 'nobody has it'}"
+                self._tell(group, Level.ERROR, text, "resource_lost", holder="")
+        elif group.state is GroupState.HELD:
+            group.machine.go(GroupSignal.TAKEN_AWAY)
+            group.blind = peer_silent
+            text = f"{key} now belongs to {outcome.holder or 'somebody else'}: letting go without touching it"
+            self._tell(group, Level.WARN, text, "resource_lost", holder=outcome.holder or "unknown")
+
+    def _tell(self, group: Group, level: Level, text: str, event: str, **fields: object) -> None:
+        known: list[tuple[str, object]] = [("resource", group.config.key), ("group", group.index)]
+        self._say(Say(level, text, event, (*known, *fields.items())))

@@ -1,0 +1,499 @@
+"""The resource negotiation: what this node should hold, given what it sees. Heartbeat's nice_failback protocol.
+
+Theory of operation. Messages only change what we know (the peer's holdings, its stability, its health); after every
+change `evaluate` compares the wish with the state, group by group, and acts on the difference. So a lost message
+delays a decision and never loses it. The invariants, checked by tests/sim:
+
+1. A node that nobody has heard of for its dead time is replaced; one that is heard never is, unless it says that it
+   does not hold a group and nobody else does.
+2. When we cannot see, we do nothing: with witnesses configured and none of them answering, silence of the peer
+   proves that *we* are cut off; a status that is unknown neither starts nor stops anything.
+3. Two claims to one group are settled by the resource itself where it has one holder (an Elastic IP); else the node
+   that haresources names keeps it. The loser lets go; nobody restarts.
+4. What moved away under a silent peer is not fetched back: a fight is worse than a wrong holder.
+5. Nothing is given away without a taker that answered, except by a stop.
+
+`isstable=1` is said only while nothing is being changed here; a real node then acts on our `rsc_hold`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from haptk.core.heartbeat import wire
+from haptk.core.heartbeat.holdings import Group, Holdings
+from haptk.core.heartbeat.model import (
+    HOLD_WORDS,
+    Failback,
+    Finished,
+    Health,
+    Hold,
+    Level,
+    NodeConfig,
+    Op,
+    Outcome,
+    Run,
+    Say,
+)
+from haptk.core.heartbeat.peers import Peer
+from haptk.core.heartbeat.standby import Mover
+from haptk.core.heartbeat.tables import PHASE, GroupState, Machine, Move, Phase, PhaseSignal
+
+LINGER_S = 2.0
+"""After `shutdone` the real daemon goes on for about 2 s; the peer may still ask for a resend."""
+
+LINGER_TAKER_S = 5.0
+REAL_ORPHAN_S = 15.0
+"""A real node may be 10 s into its own start-up before it takes what is its own."""
+
+CONFLICT_REAL_S = 5.0
+"""A real node that returns from a partition gives up everything within some 2 s by itself: let it."""
+
+
+class Negotiation:
+    """One pair's resources. The node calls the `on_` methods and then `evaluate`."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        peer: Peer,
+        *,
+        say: Callable[[Say], None],
+        run: Callable[[Run], None],
+        send: Callable[[wire.Message], None],
+        finish: Callable[[Finished], None],
+    ) -> None:
+        self.config = config
+        self.peer = peer
+        self._say_to = say
+        self._send = send
+        self._finish = finish
+        self.holdings = Holdings(config, say, run)
+        self.mover = Mover(config, self.holdings, peer, say, send)
+        self.machine: Machine[Phase, PhaseSignal] = Machine("the negotiation", PHASE, Phase.INIT)
+        self.health = config.health
+        self.witness: bool | None = None
+        """Whether a witness (ping node) answers: True, False, or None without witnesses or before they are judged."""
+
+        self.settle_at: float | None = None
+        self.linger_until: float | None = None
+        self.needs_failback = False
+        self.stop_wanted = False
+        self.stopping = False
+        self._gave: set[int] = set()
+        self._announced: tuple[Hold, bool, frozenset[int]] | None = None
+        self._said: dict[str, str] = {}
+
+    # ---- what others may ask
+
+    @property
+    def phase(self) -> Phase:
+        return self.machine.state
+
+    @property
+    def stable(self) -> bool:
+        """What `isstable` says."""
+        return self.phase is Phase.STABLE and self.mover.quiet and not self.holdings.changing
+
+    @property
+    def word(self) -> str:
+        """rscstatus, as cl_status shows it."""
+        if self.phase is not Phase.STABLE or not self.stable:
+            return "transition"
+        return self.holdings.hold(self.peer.name).word
+
+    def extras(self) -> wire.Message:
+        """The fields that tell a haptk peer what is really held here."""
+        return {
+            "haptk": "1",
+            "hkheld": ".".join(str(index) for index in sorted(self.holdings.held())),
+            "hkfail": ".".join(str(index) for index in sorted(self.holdings.failed())),
+            "hkhold": self.holdings.hold(self.peer.name).word,
+            "hkstable": "1" if self.stable else "0",
+            "hkhealth": self.health.value,
+        }
+
+    # ---- what happened
+
+    def on_comm_up(self, now: float) -> None:
+        """Every node was heard or declared dead, and our groups were looked at: take part."""
+        self.machine.go(PhaseSignal.COMM_UP)
+        self._announced = None
+        if self.peer.gone:
+            self._settle("the peer is not there")
+            return
+        self.settle_at = now + self.config.timing.settle_s
+        self._send({"t": "starting", **self.extras()})
+
+    def on_peer_status(self, now: float) -> None:
+        """A status came; a haptk peer's tells its holdings."""
+        if self.peer.claims is not None and self.peer.able and self.peer.haptk:
+            self.peer.told = True
+
+    def on_starting(self, message: wire.Message, now: float) -> None:
+        """The peer has just come up: it holds nothing, unless it says otherwise."""
+        if not self.machine.can(PhaseSignal.PEER_STARTING):
+            return
+        self.machine.go(PhaseSignal.PEER_STARTING)
+        self.peer.hold, self.peer.stable, self.peer.left = Hold.NONE, False, False
+        self.peer.note_extras(message)
+        self.peer.told = True
+        self._announce(now, force=True)
+
+    def on_resource(self, message: wire.Message, now: float) -> None:
+        """The peer's holdings. Without `rtype=full` they come on top of what it had."""
+        word = HOLD_WORDS.get(wire.text(message, "rsc_hold"))
+        if self.phase is Phase.SHUTDOWN:
+            self.peer.note_extras(message)  # a haptk peer says that it took over
+        if word is None or self.phase in (Phase.INIT, Phase.SHUTDOWN):
+            return
+        self.machine.go(PhaseSignal.RESOURCE)
+        peer = self.peer
+        if wire.text(message, "info") == "shutdown":
+            peer.stable, peer.hold, peer.claims = False, Hold.NONE, set() if peer.haptk else None
+            return
+        full = wire.text(message, "rtype") == "full"
+        peer.hold = word if full or word is Hold.NONE else peer.hold | word
+        was_stable, peer.told = peer.stable, True
+        if "isstable" in message:
+            peer.stable = wire.text(message, "isstable") == "1"
+        peer.note_extras(message)
+        if peer.stable and not was_stable:
+            self._tell(Level.INFO, "remote resource transition completed.")
+            self._announce(now, force=True)
+
+    def on_ask(self, message: wire.Message, now: float) -> None:
+        if self.phase is not Phase.STABLE:
+            return
+        ready = self.stable and self.peer.able
+        self.mover.receive(message, now, ready=ready, health=self.health)
+        if self.mover.state is Move.TAKING and self.mover.took_for_check:
+            self.needs_failback = True
+
+    def on_takeover_request(self, message: wire.Message, now: float) -> str:
+        """The peer's operator wants resources there (`hb_takeover`): give them."""
+        bits = HOLD_WORDS.get(wire.text(message, "rsc_hold"), Hold.ALL).swapped
+        return self.give(bits, f"{self.peer.name}'s operator wants them", now)
+
+    def on_shutdone(self) -> None:
+        self._tell(Level.INFO, f"Received shutdown notice from '{self.peer.name}'.", "peer_left")
+        self.peer.leave()
+        self._peer_gone()
+
+    def on_peer_dead(self) -> None:
+        self._peer_gone()
+
+    def on_peer_restarted(self) -> None:
+        """It came back before it was declared dead: it has forgotten any exchange, and we know nothing of it."""
+        self.mover.peer_gone()
+
+    def on_peer_returned(self, now: float) -> None:
+        """A node that was dead is heard again. Both may hold everything: say what we hold and ask the same."""
+        for group in self.holdings.groups:
+            group.blind = False
+        if self.phase is Phase.STABLE:
+            self._send_resource(self.holdings.announced(self.peer.name, False), stable=False)
+            self._announce(now, force=True)
+            self.holdings.look([group for group in self.holdings.groups if group.held], now)
+
+    def _peer_gone(self) -> None:
+        self.mover.peer_gone()
+        for group in self.holdings.groups:
+            group.orphan_since = group.conflict_since = None
+            if not group.blind:
+                group.retry_at = float("-inf")
+
+    def on_done(self, ticket: int, outcome: Outcome, now: float) -> None:
+        """An operation has ended."""
+        group = self.holdings.done(ticket, outcome, now, self.peer.gone)
+        if group is not None and group.conflict_since is not None and group.held:
+            self._settle_conflict(group, outcome)
+
+    # ---- orders of the operator
+
+    def give(self, bits: Hold, why: str, now: float, *, check: bool = False) -> str:
+        """Start a planned move of `bits`; returns "" or the reason why not."""
+        if self.phase is not Phase.STABLE:
+            return "this node is not ready yet"
+        if not self.peer.able:
+            return f"{self.peer.name or 'the peer'} is not there to take them"
+        if not self.stable or self.mover.state is not Move.IDLE:
+            return "a change is under way"
+        if not self.peer.stable:
+            return f"{self.peer.name} is in the middle of a change"
+        if self.peer.health is Health.DOWN:
+            return f"{self.peer.name}'s own check is down"
+        self.mover.give(bits, why, now, check=check)
+        return ""
+
+    def want(self, bits: Hold) -> str:
+        """Ask the peer to hand `bits` (seen from us) over; returns "" or the reason why not."""
+        if self.phase is not Phase.STABLE:
+            return "this node is not ready yet"
+        if self.peer.able:
+            self._send({"t": "hb_takeover", "rsc_hold": bits.word})
+        for group in self.holdings.selected(bits, self.peer.name):
+            group.blind, group.retry_at, group.failures = False, float("-inf"), 0
+        return ""
+
+    def stop(self) -> None:
+        """Graceful stop: finish what is under way, release everything, say good-bye, leave."""
+        self.stop_wanted = True
+
+    def force_settle(self) -> None:
+        """The peer is missing at the end of initdead, or its answer at the end of the settling time."""
+        self._settle("waiting is over")
+
+    # ---- the comparison of wish and state
+
+    def evaluate(self, now: float) -> None:
+        """Act on the difference between what should be held here and what is."""
+        self.mover.progress(now)
+        if self.stop_wanted or self.phase is Phase.SHUTDOWN:
+            self._advance_stop(now)
+            return
+        self._maybe_settle(now)
+        if self.phase is not Phase.STABLE:
+            return
+        if self.mover.quiet:
+            for group in self.holdings.groups:
+                if not group.changing:
+                    self._decide(group, now)
+            if not self.holdings.changing and not self.holdings.hold(self.peer.name) & Hold.FOREIGN:
+                self.needs_failback = False
+            self._maybe_move(now)
+        self.monitor(now)
+        self._announce(now)
+
+    def _maybe_settle(self, now: float) -> None:
+        if self.phase not in (Phase.STARTING, Phase.BOTH_STARTING, Phase.RECEIVED):
+            return
+        if self.peer.gone:
+            self._settle("the peer is not there")
+        elif self.peer.told:
+            self._settle("the peer's holdings are known")
+        elif self.settle_at is not None and now >= self.settle_at:
+            self._settle("the peer says nothing of its holdings")
+
+    def _settle(self, why: str) -> None:
+        self.machine.go(PhaseSignal.SETTLED)
+        self.settle_at = None
+        self._tell(Level.INFO, f"local resource transition completed. ({why})", "stable")
+
+    def _decide(self, group: Group, now: float) -> None:
+        mine = self.holdings.mine(group, self.peer.name)
+        theirs = self.peer.able and self.peer.claims_group(group.index, mine)
+        if group.held:
+            self._watch_conflict(group, theirs, now)
+            return
+        group.conflict_since = None
+        if now < group.retry_at:
+            return
+        if self.peer.gone:
+            self._take_from_the_dead(group)
+        elif not theirs and group.state is not GroupState.CEDED and self._peer_settled(group, mine):
+            self._take_orphan(group, mine, now)
+        else:
+            group.orphan_since = None
+            group.ever_settled = group.ever_settled or theirs
+
+    def _peer_settled(self, group: Group, mine: bool) -> bool:
+        """The peer is not about to take the group. A real node waits for our `isstable=1` before its own, so at our
+        own start we take what is ours without waiting for it."""
+        if not self.peer.able:
+            return False
+        return self.peer.stable or (mine and not group.ever_settled and self.peer.told and not self.peer.haptk)
+
+    def _take_from_the_dead(self, group: Group) -> None:
+        key, name = group.config.key, self.peer.name or self.config.peer_address or "the peer"
+        if group.state is GroupState.CEDED and group.blind:
+            self._once(f"blind{group.index}", f"{key} moved away while {name} was silent: it is not fetched back")
+            return
+        if self.witness is False:
+            self._once(f"witness{group.index}", f"no witness answers, so we are cut off ourselves: {key} is not taken")
+            return
+        if not self.holdings.mine(group, self.peer.name):
+            self.needs_failback = True
+        group.ever_settled = True
+        self.holdings.start(group, f"{name} {'has left' if self.peer.left else 'is dead'}")
+
+    def _take_orphan(self, group: Group, mine: bool, now: float) -> None:
+        """Nobody holds it although both nodes live: the better one of the two takes it."""
+        timing = self.config.timing
+        if group.orphan_since is None:
+            group.orphan_since = now
+        grace = 2 * timing.keepalive_s + 0.5
+        if not self._we_are_better(group, mine):
+            grace = 3 * grace + 1.0 if self.peer.haptk else REAL_ORPHAN_S
+        elif not group.ever_settled:
+            grace = 0.0
+        if now - group.orphan_since < grace:
+            return
+        why = "it belongs here" if mine and not group.ever_settled else "nobody holds it"
+        group.ever_settled = True
+        self.holdings.start(group, why)
+
+    def _we_are_better(self, group: Group, mine: bool) -> bool:
+        most = self.config.start_attempts
+        we = self.health is not Health.DOWN and not (group.state is GroupState.FAILED and group.failures >= most)
+        they = self.peer.health is not Health.DOWN and group.index not in self.peer.failed
+        return mine if we == they else we
+
+    def _watch_conflict(self, group: Group, theirs: bool, now: float) -> None:
+        group.orphan_since, group.ever_settled = None, True
+        if not theirs or not self.peer.stable:
+            group.conflict_since = None
+            return
+        if group.conflict_since is None:
+            group.conflict_since = now
+            text = f"both {self.config.name} and {self.peer.name} hold {group.config.key}"
+            self._tell(Level.ERROR, text, "conflict", group=group.index)
+            group.verify_at = now + (self.config.timing.keepalive_s / 2 if self.peer.haptk else CONFLICT_REAL_S)
+
+    def _settle_conflict(self, group: Group, outcome: Outcome) -> None:
+        """We still hold it after looking. Where the resource itself cannot tell, the name in haresources decides."""
+        if group.config.exclusive or outcome.seen.value == "unknown":
+            return
+        if not self.holdings.mine(group, self.peer.name):
+            self.holdings.stop(group, Op.STOP, f"{self.peer.name} holds it too, and it belongs there")
+
+    def _maybe_move(self, now: float) -> None:
+        """Planned moves that we start ourselves: a sick holder gives, a survivor gives back, a failure hands on."""
+        mover, peer = self.mover, self.peer
+        if mover.state is not Move.IDLE or now < mover.retry_at or not self.stable:
+            return
+        held = self.holdings.hold(peer.name)
+        if held and (self.health is Health.DOWN or self._pings_worse()):
+            self._give_for_health(held, now)
+        elif (
+            self.config.failback is Failback.ON
+            and self.needs_failback
+            and held & Hold.FOREIGN
+            and peer.able
+            and peer.stable
+            and not self._peer_unfit(Hold.FOREIGN)
+        ):
+            self.give(Hold.FOREIGN, "it belongs there (auto_failback on)", now)
+        elif self.holdings.failed() and not peer.haptk and peer.able and peer.stable:
+            self._hand_on_failed(now)
+
+    def _pings_worse(self) -> bool:
+        return self.witness is False and self.peer.haptk and bool(self.peer.pings)
+
+    def _give_for_health(self, held: Hold, now: float) -> None:
+        if self._peer_unfit(held):
+            reason = f"{self.peer.name or 'the peer'} could not serve it either"
+        else:
+            reason = self.give(held, "our own check is down", now, check=True)
+        if reason:
+            self._once("sick", f"our own check is down, but we keep the resources: {reason}")
+
+    def _peer_unfit(self, bits: Hold) -> bool:
+        wanted = {group.index for group in self.holdings.selected(bits, self.peer.name)}
+        return (
+            not self.peer.able or self.peer.health in (Health.DOWN, Health.UNKNOWN) or bool(wanted & self.peer.failed)
+        )
+
+    def _hand_on_failed(self, now: float) -> None:
+        """A real node does not read our `hkfail`: ask it to take what does not start here."""
+        bits = Hold.NONE
+        for group in self.holdings.groups:
+            mine = self.holdings.mine(group, self.peer.name)
+            if group.index in self.holdings.failed() and not self.peer.claims_group(group.index, mine):
+                bits |= Hold.LOCAL if mine else Hold.FOREIGN
+        if bits:
+            self.mover.retry_at = now + self.config.timing.retry_s
+            self.give(bits, "it does not start here", now)
+
+    def monitor(self, now: float) -> None:
+        """Look at what we hold (and at what was taken from us) every now and then."""
+        for group in self.holdings.groups:
+            watched = group.state in (GroupState.HELD, GroupState.CEDED)
+            if watched and now >= group.verify_at and group.op is None:
+                self.holdings.look([group], now)
+
+    # ---- the graceful stop
+
+    def _advance_stop(self, now: float) -> None:
+        if self.phase is not Phase.SHUTDOWN:
+            if self.holdings.changing or not self.mover.quiet:
+                self._once("stop", "the stop waits until the current resource activity is finished")
+                return
+            self._begin_stop()
+        elif self.stopping and not self.holdings.changing:
+            self.stopping = False
+            self._send({"t": "shutdone", "st": "dead"})
+            wait = LINGER_TAKER_S if self._gave and self.peer.haptk else LINGER_S
+            self.linger_until = now + (wait if self.peer.able else 0.0)
+        if self.linger_until is not None and (now >= self.linger_until or self._taken_over()):
+            self._end_stop(now)
+
+    def _begin_stop(self) -> None:
+        self.machine.go(PhaseSignal.STOP)
+        self._tell(Level.INFO, "Heartbeat shutdown in progress.", "stopping")
+        self.mover.peer_gone() if self.mover.state is not Move.IDLE else None
+        message: wire.Message = {"t": "resource", "rsc_hold": "none", "rtype": "full", "isstable": "0"}
+        self._send({**message, "info": "shutdown"})
+        op = Op.RELEASE if self.peer.able else Op.STOP
+        for group in self.holdings.groups:
+            if group.held:
+                if op is Op.RELEASE:
+                    self._gave.add(group.index)
+                self.holdings.stop(group, op, "this node stops")
+        self.stopping = True
+
+    def _taken_over(self) -> bool:
+        """A haptk peer says that it holds everything we gave."""
+        return bool(self._gave) and self.peer.claims is not None and self._gave <= self.peer.claims
+
+    def _end_stop(self, now: float) -> None:
+        """Leave; but first really stop what was left for a taker that did not take."""
+        left = [group for group in self.holdings.groups if group.index in self._gave]
+        if self.peer.haptk and not self._taken_over() and left:
+            self._gave.clear()
+            for group in left:
+                if group.state is GroupState.RELEASED:
+                    self.holdings.stop(group, Op.STOP, f"{self.peer.name} did not take it")
+            self.linger_until = None
+            self.stopping = True
+            return
+        self.linger_until = None
+        self._finish(Finished("Heartbeat shutdown complete."))
+
+    # ---- talking
+
+    def _announce(self, now: float, *, force: bool = False) -> None:
+        """Send `resource` when what it would say has changed."""
+        if self.phase in (Phase.INIT, Phase.SHUTDOWN) or not self.mover.quiet:
+            return
+        stable = self.stable
+        current = (self.holdings.announced(self.peer.name, stable), stable, frozenset(self.holdings.held()))
+        if force or current != self._announced:
+            self._announced = current
+            self._send_resource(current[0], stable=stable)
+
+    def _send_resource(self, hold: Hold, *, stable: bool) -> None:
+        message: wire.Message = {"t": "resource", "rsc_hold": hold.word, "rtype": "full"}
+        self._send({**message, "isstable": "1" if stable else "0", **self.extras()})
+
+    def next_at(self, now: float) -> float | None:
+        """When `evaluate` has to run again at the latest; what is due already was decided in the last one."""
+        times = [self.settle_at, self.linger_until, self.mover.deadline]
+        for group in self.holdings.groups:
+            if group.changing:
+                continue
+            if group.state in (GroupState.HELD, GroupState.CEDED) and group.op is None:
+                times.append(group.verify_at)
+            if group.state is GroupState.FAILED:
+                times.append(group.retry_at)
+        known = [at for at in times if at is not None and at > now]
+        return min(known) if known else None
+
+    def _once(self, key: str, text: str) -> None:
+        """Say a lasting condition once, until its text changes."""
+        if self._said.get(key) != text:
+            self._said[key] = text
+            self._tell(Level.WARN, text)
+
+    def _tell(self, level: Level, text: str, event: str = "", **fields: object) -> None:
+        self._say_to(Say(level, text, event, tuple(fields.items())))
