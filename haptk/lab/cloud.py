@@ -20,6 +20,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterable
@@ -31,6 +32,7 @@ from haptk.io.process import die_with_parent
 
 ASSOCIATIONS = "/_lab/associations"
 WAIT_MAX_MS = 60_000
+BACKLOG = 128
 
 
 def parse_endpoint(text: str) -> tuple[str, int]:
@@ -80,7 +82,20 @@ def _warm_up(application: Callable[..., Iterable[bytes]]) -> None:
     Client(application).post("/", data=form, headers={"Authorization": scope})
 
 
-def _server(host: str, port: int) -> Any:
+def _bound(listen: str) -> socket.socket:
+    host, port = parse_endpoint(listen)
+    channel = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        channel.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        channel.bind((host, port))
+        channel.listen(BACKLOG)
+    except OSError as error:
+        channel.close()
+        raise CannotBind(address=listen, why=error.strerror or str(error)) from error
+    return channel
+
+
+def _server(channel: socket.socket) -> Any:
     os.environ["MOTO_EC2_LOAD_DEFAULT_AMIS"] = "false"  # 600 images nobody here starts cost 0.3 s and 20 MB
     logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
 
@@ -98,25 +113,31 @@ def _server(host: str, port: int) -> Any:
             """Calls are recorded by the proxy in front (faults.py), which knows more about them."""
 
     application = _application(moto_fixes.apply())
-    try:
-        return make_server(host, port, application, threaded=True, request_handler=Handler)
-    except SystemExit as error:  # werkzeug exits by itself when the address is taken
-        raise CannotBind(address=f"{host}:{port}", why="another process listens there") from error
-    except OSError as error:
-        raise CannotBind(address=f"{host}:{port}", why=error.strerror) from error
+    host, port = channel.getsockname()
+    return make_server(host, port, application, threaded=True, request_handler=Handler, fd=channel.fileno())
+
+
+def _exit(_signal: int, _frame: object) -> None:
+    raise SystemExit(0)
 
 
 def serve(listen: str) -> None:
-    """Run until SIGTERM or SIGINT; raises OperatorError or CannotBind."""
-    server = _server(*parse_endpoint(listen))
+    """Run until SIGTERM or SIGINT; raises OperatorError or CannotBind.
+
+    It listens before it loads moto, so that its first clients can start meanwhile: their calls wait a second.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _exit)
+    with _bound(listen) as channel:
+        print("http://{}:{}".format(*channel.getsockname()), flush=True)
+        server = _server(channel)
 
     def stop(_signal: int, _frame: object) -> None:
         # shutdown() waits for the loop that this handler interrupts, so it needs a thread
         threading.Thread(target=server.shutdown, daemon=True).start()
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    print(f"http://{server.host}:{server.server_port}", flush=True)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
     threading.Thread(target=_warm_up, args=(server.app,), daemon=True).start()
     with server:
         server.serve_forever(poll_interval=0.05)

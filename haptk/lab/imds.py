@@ -70,7 +70,9 @@ class Tokens:
         return now < ends
 
     def _mac(self, payload: bytes) -> bytes:
-        return hmac.digest(self._key, payload, hashlib.sha256)[:24]
+        return hmac.digest(self._key, payload, hashlib.sha256)[
+            :26
+        ]  # 42 bytes: base64 without padding, so one text per token
 
 
 class Metadata:
