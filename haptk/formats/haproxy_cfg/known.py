@@ -1,0 +1,25 @@
+"""Which words HAProxy 2.6 knows and haptk does not, so that an error can say so (`haproxy -dKcfg` lists them)."""
+
+from __future__ import annotations
+
+from haptk.formats.haproxy_cfg import globals as global_table
+from haptk.formats.haproxy_cfg.model import names
+
+PROXY_WORDS = names(
+    "bind-process capture clitcpka-cnt clitcpka-idle clitcpka-intvl compression declare dispatch email-alert "
+    "error-log-format errorfiles errorloc errorloc302 errorloc303 external-check filter hash-balance-factor "
+    "http-after-response http-error log-format-sd monitor rate-limit server-state-file-name srvtcpka-cnt srvtcpka-idle "
+    "srvtcpka-intvl tcp-request tcp-response transparent use-fcgi-app use-server"
+)
+GLOBAL_WORDS = global_table.UNSUPPORTED | names("setenv presetenv resetenv unsetenv")
+PEERS_WORDS = names("default-bind default-server disabled enabled log shards table")
+SECTIONS = names("cache fcgi-app http-errors mailers program resolvers ring crt-store")
+
+
+def haproxy_knows(kind: str, word: str) -> bool:
+    """True when HAProxy 2.6 accepts `word` in a section of this kind."""
+    if kind == "global":
+        return word in GLOBAL_WORDS
+    if kind == "peers":
+        return word in PEERS_WORDS
+    return word in PROXY_WORDS

@@ -1,0 +1,90 @@
+"""`stats ...` of proxies and of the global section, and `peers` sections: read and kept."""
+
+from __future__ import annotations
+
+from haptk.formats.haproxy_cfg import binds, units
+from haptk.formats.haproxy_cfg.model import Args, Directive, Refused, Section
+from haptk.formats.haproxy_cfg.servers import check_name
+
+
+def proxy_stats(section: Section, args: Args) -> None:
+    """`stats enable|uri|realm|auth|refresh|hide-version|show-desc|show-legends|show-modules|show-node|scope|admin`."""
+    word = args.take("what of the statistics")
+    section.merge("stats", enabled=True)
+    if word == "enable":
+        args.done()
+    elif word in ("uri", "realm"):
+        section.merge("stats", **{word: args.take("a value")})
+    elif word == "auth":
+        pair = args.take("USER:PASSWORD")
+        if ":" not in pair:
+            raise Refused("stats auth: accepted is USER:PASSWORD")
+        section.merge("stats", auth=(*section.get("stats").get("auth", ()), pair))
+    elif word == "refresh":
+        section.merge("stats", refresh_s=units.time_s(args.take("a time"), "stats refresh", unit="s"))
+    elif word == "hide-version":
+        section.merge("stats", hide_version=True)
+    elif word in ("show-desc", "show-legends", "show-modules", "show-node", "scope", "admin", "http-request"):
+        args.rest()
+        section.warn(args.line, f"stats {word}: accepted; it has no effect in haptk yet")
+    else:
+        accepted = "enable, uri, realm, auth, refresh, hide-version, show-desc, show-legends, show-node, scope, admin"
+        raise Refused(f"stats: {word!r} is unknown; accepted are {accepted}")
+    args.done()
+
+
+def global_stats(section: Section, args: Args) -> None:
+    """`stats socket ADDRESS [options]`, `stats timeout T`, `stats maxconn N`."""
+    word = args.take("one of socket, timeout, maxconn")
+    if word == "socket":
+        places = binds.addresses(args.take("an address"), "stats socket")
+        options = binds.read_options(section, args, "stats socket")
+        for place in places:
+            section.append("stats_sockets", {**place, **options, "line": args.line.where})
+    elif word == "timeout":
+        section.set("stats_timeout_s", units.time_s(args.take("a time"), "stats timeout"))
+    elif word == "maxconn":
+        section.set("stats_maxconn", units.integer(args.take("a number"), "stats maxconn", 1))
+    else:
+        raise Refused(f"stats: {word!r} is unknown here; accepted are socket, timeout, maxconn")
+    args.done()
+
+
+def _peer(section: Section, args: Args) -> None:
+    name = check_name(args.take("a name"), "peer")
+    place = units.address(args.take("an address"), f"peer {name}") if args else None
+    args.done()
+    section.append("peers", {"name": name, "place": place, "where": args.line.where})
+
+
+def _peers_bind(section: Section, args: Args) -> None:
+    section.set("bind", binds.addresses(args.take("an address"), "bind"))
+    binds.read_options(section, args, "bind")
+
+
+def _user(section: Section, args: Args) -> None:
+    name = args.take("a name")
+    kind = units.one_of(args.take("password or insecure-password"), "user", ("password", "insecure-password"))
+    record = {"name": name, kind.replace("-", "_"): args.take("a password"), "groups": ()}
+    if args:
+        units.one_of(args.take(""), "user", ("groups",))
+        record["groups"] = tuple(args.take("a list of groups").split(","))
+    args.done()
+    section.append("users", record)
+
+
+def _group(section: Section, args: Args) -> None:
+    record = {"name": args.take("a name"), "users": ()}
+    if args:
+        units.one_of(args.take(""), "group", ("users",))
+        record["users"] = tuple(args.take("a list of users").split(","))
+    args.done()
+    section.append("groups", record)
+
+
+PEERS: dict[str, Directive] = {
+    "bind": Directive(_peers_bind, "p"),
+    "peer": Directive(_peer, "p"),
+    "server": Directive(_peer, "p"),
+}
+USERLIST: dict[str, Directive] = {"group": Directive(_group, "u"), "user": Directive(_user, "u")}
