@@ -7,6 +7,7 @@ on the whole request. Malformed input raises WireError; end of stream before the
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import dataclass, field
 
 HEAD_MAX = 65536
@@ -14,6 +15,7 @@ BODY_MAX = 64 * 1024 * 1024
 HOP_BY_HOP = frozenset(
     ("connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "expect")
 )
+_CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,8}")  # int() alone would take +3, 0x3 and 1_0
 
 
 class WireError(Exception):
@@ -120,8 +122,8 @@ async def _read_body(reader: asyncio.StreamReader, message: Message) -> bytes:
         if not text.isdigit() or int(text) > BODY_MAX:
             raise WireError(f"Content-Length {text[:20]!r} is not a number up to {BODY_MAX}")
         return await reader.readexactly(int(text))
-    except asyncio.IncompleteReadError as error:
-        raise WireError("the stream ended inside a body") from error
+    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+        raise WireError("the body does not end as it should") from error
 
 
 async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
@@ -129,12 +131,14 @@ async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
     total = 0
     while True:
         try:
-            line = await reader.readuntil(b"\r\n")
-            size = int(line.split(b";", 1)[0].strip(), 16)
-        except (ValueError, asyncio.LimitOverrunError) as error:
+            words = (await reader.readuntil(b"\r\n")).split(b";", 1)[0].strip()
+        except asyncio.LimitOverrunError as error:
             raise WireError("no chunk size") from error
+        if not _CHUNK_SIZE.fullmatch(words):
+            raise WireError(f"no chunk size: {words[:20]!r}")
+        size = int(words, 16)
         total += size
-        if size < 0 or total > BODY_MAX:
+        if total > BODY_MAX:
             raise WireError("the chunks are too long")
         if size == 0:
             while await reader.readuntil(b"\r\n") != b"\r\n":

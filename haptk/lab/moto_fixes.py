@@ -45,6 +45,15 @@ FILTERS = {
     "private-ip-address": "private_ip_address",
     "public-ip": "public_ip",
 }
+ASSOCIATION_FILTERS = {
+    "addresses.association.public-ip": "public_ip",
+    "association.allocation-id": "allocation_id",
+    "association.association-id": "association_id",
+    "association.public-ip": "public_ip",
+}
+
+
+_moto: dict[tuple[type, str], Any] = {}  # what was there before, for the corrections that only add something
 
 
 def _rows() -> list[Row]:
@@ -159,6 +168,15 @@ def _mark(interface: Any) -> None:
         association = _association(interface, item.get("PrivateIpAddress"))
         if association:
             item["Association"] = association
+
+
+def _interface_filter(interface: Any, name: str, method_name: str | None = None) -> Any:
+    """DescribeNetworkInterfaces: all private addresses count, not the primary alone, and associations can be asked."""
+    if name in ("private-ip-address", "addresses.private-ip-address"):
+        return [item.get("PrivateIpAddress") for item in interface.private_ip_addresses]
+    if name in ASSOCIATION_FILTERS:
+        return [getattr(address, ASSOCIATION_FILTERS[name]) for address in _addresses_on(interface)]
+    return _moto[NetworkInterface, "get_filter_value"](interface, name, method_name)
 
 
 def _instance_interfaces(instance: Any) -> list[Any]:
@@ -318,8 +336,6 @@ def _describe(
 
 # ---- the calls on interfaces and instances that end associations ---------------------------------------------------
 
-_moto: dict[tuple[type, str], Any] = {}
-
 
 def _delete_interface(backend: Any, eni_id: str) -> None:
     with ledger.changing():
@@ -431,6 +447,7 @@ PATCHES: tuple[tuple[type, str, Any], ...] = (
     (ElasticIPAddresses, "allocate_address", _allocate_request),
     (NetworkInterface, "public_ip", property(_public_ip, _set_public_ip)),
     (NetworkInterface, "association", property(_primary_association)),
+    (NetworkInterface, "get_filter_value", _interface_filter),
     (NetworkInterface, "instance_private_ip_address_list", property(_instance_private_ips)),
     (NetworkInterfaceBackend, "delete_network_interface", _delete_interface),
     (NetworkInterfaceBackend, "unassign_private_ip_addresses", _unassign_private),

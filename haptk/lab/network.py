@@ -130,7 +130,6 @@ class Network:
     async def start(self) -> None:
         """Listen everywhere; raises CannotBind, AlreadyRunning, or PeerTimeout when the cloud is silent."""
         self._tasks.append(asyncio.create_task(self.feed.run()))
-        await self._listen("api", self.spec.api, self.switch.serve)
         for one in self.spec.imds:
             instance = self.spec.region.instance(one.instance)
             imds = self.imds[instance.instance_id] = Imds(Metadata(self.spec.region, instance, self.feed))
@@ -149,6 +148,7 @@ class Network:
         self.feed.subscribe(self._dirty.set)
         self._tasks.append(asyncio.create_task(self._follow()))
         await self._control()
+        await self._listen("api", self.spec.api, self.switch.serve)  # last: who reaches the API finds all the rest
 
     async def _listen(self, name: str, endpoint: str, serve: Serve) -> None:
         host, port = parse_endpoint(endpoint)

@@ -207,6 +207,26 @@ def test_filters_narrow_each_other_and_unknown_ones_are_refused(ec2: Any, two_no
     assert refused(ec2.describe_addresses, Filters=wrong) == "InvalidParameterValue"
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "found"),
+    [
+        ("addresses.private-ip-address", "127.79.1.12", "lb1"),
+        ("private-ip-address", "127.79.2.11", "lb2"),
+        ("association.public-ip", "127.79.200.10", "lb1"),
+        ("addresses.association.public-ip", "127.79.200.10", "lb1"),
+        ("association.public-ip", "127.79.200.99", None),
+        ("addresses.private-ip-address", "127.79.1.99", None),
+    ],
+)
+def test_interfaces_are_found_by_any_address(
+    ec2: Any, two_nodes: Region, name: str, value: str, found: str | None
+) -> None:
+    give(ec2, two_nodes, "lb1", PrivateIpAddress=two_nodes.instance("lb1").secondary_ips[0])
+    wanted = [{"Name": name, "Values": [value]}]
+    ids = [one["NetworkInterfaceId"] for one in ec2.describe_network_interfaces(Filters=wanted)["NetworkInterfaces"]]
+    assert ids == ([two_nodes.interface_of(found)] if found else [])
+
+
 def test_codes_of_refusals(ec2: Any, two_nodes: Region) -> None:
     held = give(ec2, two_nodes, "lb1")
     address = two_nodes.addresses[0]
