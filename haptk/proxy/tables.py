@@ -10,7 +10,9 @@ Order matters and is kept as in the file: frontends, backends and servers are fo
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from haptk.core.acl import Condition, Format
 
 CONNECTION_MODES = ("http-keep-alive", "http-server-close", "httpclose")
 BALANCE_ALGORITHMS = (
@@ -90,20 +92,24 @@ class StickRule:
     """One `stick match|on|store-request|store-response` line.
 
     `fetch` is req.cook, res.cook, hdr, src, url_param...; `argument` its first argument ("" for none); `delimiter` the
-    second one (url_param); `condition` an opaque tuple for the ACL work, () when the rule is unconditional.
+    second one (url_param); `condition` is None when the rule always applies.
     """
 
     action: str
     fetch: str
     argument: str = ""
     delimiter: str = ""
-    condition: tuple[object, ...] = ()
+    condition: Condition | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StickTable:
-    """`stick-table type T len N size S expire E [nopurge] [peers NAME]` with the rules that use it."""
+    """`stick-table type T len N size S expire E [nopurge] [peers NAME]` with the rules that use it.
 
+    `name` is the proxy that declares the table: backends whose tables have one name share one store.
+    """
+
+    name: str = ""
     type: str = "string"
     length: int = 32
     size: int = 0
@@ -270,7 +276,7 @@ class LogPlan:
 
     targets: tuple[LogTarget, ...] = ()
     style: str = ""
-    log_format: str = ""
+    log_format: Format | None = None
     dontlognull: bool = False
     log_separate_errors: bool = False
     logasap: bool = False
@@ -303,25 +309,18 @@ class Bind:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule or condition kept for the ACL work: opaque to the data plane of now.
+    """One rule, ready to be carried out by whoever evaluates conditions (core.acl).
 
-    `kind` is http-request, http-response, use_backend, force-persist, ignore-persist, monitor...; `words` the words
-    after it as the parser split them; `condition` a tuple of words after if/unless with that word first; `where` is
-    FILE:LINE.
+    `kind` is http-request, http-response, use_backend, force-persist or ignore-persist; `action` the word after the
+    first two (set-header, deny, ...); `values` its parameters by name; `target` the index of use_backend's backend;
+    `condition` is None when the rule always applies; `where` is FILE:LINE.
     """
 
     kind: str
-    words: tuple[str, ...] = ()
-    condition: tuple[str, ...] = ()
-    where: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Acl:
-    """One `acl NAME criterion [flags] values...` line, as words."""
-
-    name: str
-    words: tuple[str, ...]
+    action: str = ""
+    values: tuple[tuple[str, object], ...] = ()
+    condition: Condition | None = None
+    target: int = -1
     where: str = ""
 
 
@@ -354,7 +353,6 @@ class Frontend:
     forwardfor: AddHeader | None = None
     originalto: AddHeader | None = None
     log: LogPlan = LogPlan()
-    acls: tuple[Acl, ...] = ()
     rules: tuple[Rule, ...] = ()
     errorfiles: tuple[ErrorFile, ...] = ()
     monitor_uri: str = ""
@@ -394,7 +392,6 @@ class Backend:
     allbackups: bool = False
     fullconn: int = 0
     prefer_last_server: bool = False
-    acls: tuple[Acl, ...] = ()
     rules: tuple[Rule, ...] = ()
     errorfiles: tuple[ErrorFile, ...] = ()
     log: LogPlan = LogPlan()
@@ -429,6 +426,14 @@ class Process:
 
 
 @dataclass(frozen=True, slots=True)
+class Peers:
+    """A `peers` section: (name, host, port) of each member; kept for the replication of stick tables."""
+
+    name: str
+    members: tuple[tuple[str, str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ProxyTables:
     """Everything one configuration means. `warnings` are complete lines for stderr, in file order."""
 
@@ -436,4 +441,4 @@ class ProxyTables:
     backends: tuple[Backend, ...]
     process: Process = Process()
     warnings: tuple[str, ...] = ()
-    peers: tuple[Rule, ...] = field(default=())
+    peers: tuple[Peers, ...] = ()

@@ -1,0 +1,411 @@
+"""A parsed haproxy.cfg to the tables of the data plane: defaults, cross-references, names to addresses, one verdict.
+
+What a missing word means is decided here and nowhere else. Errors of parsing and of compiling leave together, as one
+ConfigError whose message has a line for each. `load` reads files; `compile_config` is the pure part, apart from the
+resolver and the reader of error files that it is given.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from haptk.errors import ConfigError, MissingFile
+from haptk.formats.haproxy_cfg import Config, Problem, Section, Source, parse
+from haptk.formats.haproxy_cfg.model import names
+from haptk.proxy import compile_servers
+from haptk.proxy.tables import (
+    AddHeader,
+    AppSession,
+    Backend,
+    Balance,
+    Bind,
+    CookieRule,
+    ErrorFile,
+    Frontend,
+    LogPlan,
+    LogTarget,
+    Peers,
+    Process,
+    ProxyTables,
+    Rule,
+    Stats,
+    StickRule,
+    StickTable,
+    Timeouts,
+)
+
+Resolver = Callable[[str], str | None]
+ReadFile = Callable[[str], bytes]
+
+
+def resolve_libc(host: str) -> str | None:
+    """The first address of a name, or None. Used once for each name when a configuration is loaded."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return None
+    return str(found[0][4][0]) if found else None
+
+
+def read_sources(paths: Sequence[Path | str]) -> list[Source]:
+    """The texts of files, and of the `*.cfg` files of directories in byte order, as `haproxy -f` takes them."""
+    sources: list[Source] = []
+    for path in map(Path, paths):
+        try:
+            files = sorted(path.glob("*.cfg")) if path.is_dir() else [path]
+            for file in files:
+                if not file.name.startswith("."):
+                    sources.append(Source(str(file), file.read_bytes().decode("utf-8", "surrogateescape")))
+        except OSError as error:
+            raise MissingFile(path=path, why=error.strerror or error) from error
+    return sources
+
+
+def load(paths: Sequence[Path | str], environ: Mapping[str, str] | None = None) -> ProxyTables:
+    """Read, parse and compile; raises ConfigError with every error, MissingFile for a file that cannot be read.
+
+    A file named `-` is not special: use /dev/stdin, as with haproxy.
+    """
+    files = ";".join(str(path) for path in paths)
+    variables = {**(os.environ if environ is None else environ), "HAPROXY_CFGFILES": files}
+    variables.setdefault("HAPROXY_LOCALPEER", socket.gethostname())
+    return compile_config(parse(read_sources(paths), variables))
+
+
+def load_text(text: str, name: str = "-", environ: Mapping[str, str] | None = None) -> ProxyTables:
+    """The same for a text; `name` stands in messages."""
+    return compile_config(parse([Source(name, text)], environ or {}))
+
+
+def compile_config(config: Config, resolve: Resolver = resolve_libc, read_file: ReadFile | None = None) -> ProxyTables:
+    """Tables from a parsed configuration. Raises ConfigError when it (or what it refers to) has errors."""
+    work = _Compiler(config, resolve, read_file or _read_file)
+    tables = work.run() if not config.errors else None
+    errors = sorted(work.errors + config.errors, key=lambda problem: (problem.file, problem.line))
+    if errors or tables is None:
+        first, rest = errors[0], errors[1:]
+        why = "\n".join([first.why, *map(str, rest)])
+        raise ConfigError(file=first.file, line=first.line, why=why)
+    return replace(tables, warnings=tuple(map(str, [*config.warnings, *work.warnings])))
+
+
+def _read_file(path: str) -> bytes:
+    return Path(path).read_bytes()
+
+
+class _Compiler:
+    def __init__(self, config: Config, resolve: Resolver, read_file: ReadFile) -> None:
+        self.config = config
+        self.resolve = resolve
+        self.read_file = read_file
+        self.errors: list[Problem] = []
+        self.warnings: list[Problem] = []
+        self.top = config.globals()
+        self.front_sections = [s for s in config.proxies() if s.kind in ("frontend", "listen")]
+        self.back_sections = [s for s in config.proxies() if s.kind in ("backend", "listen")]
+        self.back_index = {s.name: index for index, s in enumerate(self.back_sections)}
+
+    def run(self) -> ProxyTables:
+        backends = tuple(self.backend(section) for section in self.back_sections)
+        frontends = tuple(self.frontend(section) for section in self.front_sections)
+        if not frontends and not backends:
+            self.error(self.top, "there is no frontend, backend or listen section: nothing to do")
+        compile_servers.check_tracks(self, backends)
+        return ProxyTables(frontends, backends, self.process(), peers=self.peers())
+
+    # -- telling -------------------------------------------------------------------------------------------------
+
+    def error(self, where: Section | str, why: str) -> None:
+        self.errors.append(self._problem(where, why))
+
+    def warn(self, where: Section | str, why: str) -> None:
+        self.warnings.append(self._problem(where, why))
+
+    def _problem(self, where: Section | str, why: str) -> Problem:
+        if isinstance(where, Section):
+            return Problem(where.file or "configuration", where.line, why)
+        file, _, line = where.rpartition(":")
+        return Problem(file, int(line) if line.isdecimal() else 0, why)
+
+    # -- proxies -------------------------------------------------------------------------------------------------
+
+    def frontend(self, section: Section) -> Frontend:
+        mode = section.get("mode", "tcp")
+        binds = tuple(_bind(record) for record in section.get("binds", ()))
+        if not binds and not section.get("disabled"):
+            self.warn(section, f"{section.title} has no 'bind' line; nobody can connect to it")
+        self._same_address_twice(section, binds)
+        target = self._default_backend(section, mode)
+        rules = self._rules(section, front=True)
+        return Frontend(
+            name=section.name, binds=binds, mode=mode, default_backend=target,
+            maxconn=section.get("maxconn", 0), connection=section.get("connection", "http-keep-alive"),
+            timeouts=self._timeouts(section, "client"), forwardfor=self._header(section, "option_forwardfor", mode),
+            originalto=self._header(section, "option_originalto", mode), log=self._log(section),
+            rules=rules, errorfiles=self._errorfiles(section), monitor_uri=section.get("monitor_uri", ""),
+            stats=_stats(section), accept_invalid=bool(section.get("option_accept_invalid_http_request")),
+            disabled=bool(section.get("disabled")),
+            tcpka=bool(section.get("option_tcpka") or section.get("option_clitcpka")),
+            is_listen=section.kind == "listen", where=section.where,
+        )  # fmt: skip
+
+    def backend(self, section: Section) -> Backend:
+        mode = section.get("mode", "tcp")
+        cookie = self._cookie(section, mode)
+        servers = compile_servers.servers(self, section, cookie, mode)
+        return Backend(
+            name=section.name, servers=servers, mode=mode, balance=self._balance(section, mode), cookie=cookie,
+            appsession=AppSession(**section.get("appsession")) if section.get("appsession") else None,
+            stick=self._stick(section), connection=section.get("connection", "http-keep-alive"),
+            reuse=section.get("reuse", "safe"), timeouts=self._timeouts(section, "server"),
+            forwardfor=self._header(section, "option_forwardfor", mode),
+            originalto=self._header(section, "option_originalto", mode),
+            redispatch=section.get("option_redispatch"), retries=section.get("retries", 3),
+            retry_on=section.get("retry_on", ("conn-failure",)), persist=bool(section.get("option_persist")),
+            abortonclose=bool(section.get("option_abortonclose")), allbackups=bool(section.get("option_allbackups")),
+            fullconn=section.get("fullconn", 0), prefer_last_server=bool(section.get("option_prefer_last_server")),
+            rules=self._rules(section, front=False), errorfiles=self._errorfiles(section), log=self._log(section),
+            stats=_stats(section), accept_invalid=bool(section.get("option_accept_invalid_http_response")),
+            disabled=bool(section.get("disabled")), strict_persist=bool(section.get("option_strict_persist")),
+            where=section.where,
+        )  # fmt: skip
+
+    def _default_backend(self, section: Section, mode: str) -> int:
+        named = section.get("default_backend")
+        if not named:
+            return self.back_index[section.name] if section.kind == "listen" else -1
+        return self._target(named[0], mode, f"{named[1]}:{named[2]}", "default_backend")
+
+    def _target(self, name: str, mode: str, where: str, word: str) -> int:
+        """The index of a backend by name; an error and -1 when there is none or it has another mode."""
+        index = self.back_index.get(name, -1)
+        if index < 0:
+            known = ", ".join(self.back_index) or "none"
+            self.error(where, f"{word}: there is no backend {name!r}; known are {known}")
+        elif self.back_sections[index].get("mode", "tcp") != mode:
+            self.error(where, f"{word}: {name!r} has another mode than this frontend, which has mode {mode}")
+        return index
+
+    def _same_address_twice(self, section: Section, binds: tuple[Bind, ...]) -> None:
+        seen: set[tuple[str, int, str, int]] = set()
+        for bind in binds:
+            key = (bind.host, bind.port, bind.unix_path, bind.fd)
+            if key in seen:
+                self.error(bind.line, f"bind {bind.text}: this section listens there already")
+            seen.add(key)
+            if bind.fd < 0 and not bind.unix_path and bind.host and not _is_literal(bind.host):
+                self.error(bind.line, f"bind {bind.text}: an IP address is needed here, not a name")
+
+    def _timeouts(self, section: Section, side: str) -> Timeouts:
+        """0 means "not configured", as in HAProxy."""
+        found = {name: value for name, value in section.get("timeouts", {}).items() if value > 0}
+        needed = ("client",) if section.kind == "frontend" else ("connect", "server")
+        missing = (
+            [name for name in needed if name not in found] if side != "client" or section.kind == "frontend" else []
+        )
+        if missing and (section.kind == "frontend" or section.get("servers")):
+            words = " and ".join(f"'timeout {name}'" for name in missing)
+            self.warn(
+                section, f"{section.title} has no {words}: a peer that says nothing keeps its connection for ever"
+            )
+        return Timeouts(**found)
+
+    def _header(self, section: Section, key: str, mode: str) -> AddHeader | None:
+        value = section.get(key)
+        if not value:
+            return None
+        if mode != "http":
+            self.warn(section, f"{section.title}: 'option {key.removeprefix('option_')}' needs mode http; ignored")
+            return None
+        return AddHeader(**value)
+
+    def _cookie(self, section: Section, mode: str) -> CookieRule | None:
+        rule = section.get("cookie")
+        if rule is None:
+            return None
+        if mode != "http":
+            self.warn(section, f"{section.title}: 'cookie' needs mode http; ignored")
+            return None
+        if rule.get("dynamic") and not section.get("dynamic_key"):
+            self.warn(section, f"{section.title}: a dynamic cookie without 'dynamic-cookie-key' can be guessed")
+        return CookieRule(**rule, dynamic_key=section.get("dynamic_key", "") if rule.get("dynamic") else "")
+
+    def _balance(self, section: Section, mode: str) -> Balance:
+        found = Balance(**{**section.get("balance", {}), **section.get("hash_type", {})})
+        if mode != "http" and found.algorithm in ("uri", "url_param", "hdr"):
+            self.warn(section, f"{section.title}: 'balance {found.algorithm}' needs mode http; round robin is used")
+            return Balance()
+        return found
+
+    def _stick(self, section: Section) -> StickTable | None:
+        sticks = section.get("sticks", ())
+        own = section.get("stick_table")
+        if not sticks and own is None:
+            return None
+        named = {rule["table"] for rule in sticks if rule.get("table")}
+        if len(named) > 1 or (
+            named and named != {section.name} and own is not None and any("table" not in r for r in sticks)
+        ):
+            self.error(
+                section,
+                f"{section.title}: all 'stick' lines of a section use one table; found {', '.join(sorted(named))}",
+            )
+            return None
+        name = next(iter(named), section.name)
+        holder = next((s for s in self.config.proxies() if s.name == name and s.get("stick_table")), None)
+        if holder is None:
+            self.error(sticks[0]["where"], f"stick: there is no stick-table in {name!r}")
+            return None
+        table = {key: value for key, value in holder.get("stick_table").items() if key != "where"}
+        fields = ("action", "fetch", "argument", "delimiter", "condition")
+        rules = tuple(StickRule(**{key: rule[key] for key in fields}) for rule in sticks)
+        return StickTable(name=name, **table, rules=rules)
+
+    # -- rules ---------------------------------------------------------------------------------------------------
+
+    def _rules(self, section: Section, *, front: bool) -> tuple[Rule, ...]:
+        """In the order of processing: http-request, redirect, use_backend, persistence, http-response."""
+        mode = section.get("mode", "tcp")
+        rules: list[Rule] = []
+        for kind, key in (
+            ("http-request", "http_request"),
+            ("http-request", "redirects"),
+            ("http-response", "http_response"),
+        ):
+            found = section.get(key, ())
+            if found and mode != "http":
+                self.warn(section, f"{section.title}: '{kind}' rules need mode http; ignored")
+                continue
+            rules += [_rule(kind, record) for record in found]
+        if front:
+            for record in section.get("use_backends", ()):
+                where = f"{record['file']}:{record['line']}"
+                target = self._target(record["name"], mode, where, "use_backend")
+                rules.append(Rule("use_backend", condition=record["condition"], target=target, where=where))
+        for record in section.get("persist_rules", ()):
+            rules.append(Rule(record["kind"], condition=record["condition"], where=record["where"]))
+        return tuple(rules)
+
+    # -- the rest ------------------------------------------------------------------------------------------------
+
+    def _errorfiles(self, section: Section) -> tuple[ErrorFile, ...]:
+        found: list[ErrorFile] = []
+        for status, (path, file, line) in section.get("errorfiles", {}).items():
+            content = b""
+            try:
+                content = self.read_file(self._absolute(path, file))
+            except OSError as error:
+                self.error(f"{file}:{line}", f"errorfile: {path}: {error.strerror}")
+                continue
+            if content and not content.startswith(b"HTTP/1."):
+                self.error(
+                    f"{file}:{line}", f"errorfile: {path} is no HTTP/1 response: it begins with {content[:20]!r}"
+                )
+            elif len(content) > self.top.get("bufsize", 16384):
+                self.error(f"{file}:{line}", f"errorfile: {path} has {len(content)} bytes, more than tune.bufsize")
+            else:
+                found.append(ErrorFile(status, content))
+        return tuple(found)
+
+    def _absolute(self, path: str, file: str) -> str:
+        """A relative path after `default-path`: from the working directory, the file's directory or its parent."""
+        how, origin = self.top.get("default_path", ("current", ""))
+        base = {
+            "current": Path(),
+            "config": Path(file).parent,
+            "parent": Path(file).parent.parent,
+            "origin": Path(origin),
+        }
+        return str(base[how] / path)
+
+    def _log(self, section: Section) -> LogPlan:
+        targets: list[LogTarget] = []
+        for record in section.get("logs", ()):
+            records = self.top.get("logs", ()) if record == "global" else [record]
+            targets += [_log_target(found) for found in records if isinstance(found, dict)]
+        return LogPlan(
+            targets=tuple(targets), style=section.get("log_style", "tcp" if targets else ""),
+            log_format=section.get("log_format") if section.get("log_style") == "custom" else None,
+            dontlognull=bool(section.get("option_dontlognull")),
+            log_separate_errors=bool(section.get("option_log_separate_errors")),
+            logasap=bool(section.get("option_logasap")),
+            tag=section.get("log_tag") or self.top.get("log_tag") or "haproxy",
+        )  # fmt: skip
+
+    def process(self) -> Process:
+        top = self.top
+        keys = names(
+            "nbthread maxconn chroot user group uid gid pidfile node bufsize maxrewrite spread_checks hard_stop_after_s "
+            "server_state_file"
+        )
+        values: dict[str, Any] = {key: top.get(key) for key in keys if top.get(key) is not None}
+        for key, directory in (("server_state_file", top.get("server_state_base", "")),):
+            if values.get(key) and directory and not values[key].startswith("/"):
+                values[key] = f"{directory}/{values[key]}"
+        sockets = tuple(_bind(record) for record in top.get("stats_sockets", ()))
+        targets = tuple(_log_target(record) for record in top.get("logs", ()) if isinstance(record, dict))
+        return Process(**values, daemon=bool(top.get("daemon")), stats_sockets=sockets, log_targets=targets)
+
+    def peers(self) -> tuple[Peers, ...]:
+        sections = [section for section in self.config.sections if section.kind == "peers"]
+        return tuple(
+            Peers(
+                s.name, tuple((p["name"], p["place"].host, p["place"].port) for p in s.get("peers", ()) if p["place"])
+            )
+            for s in sections
+        )
+
+
+def _rule(kind: str, record: dict[str, Any]) -> Rule:
+    values = tuple(sorted(record["values"].items()))
+    return Rule(kind, record["action"], values, record["condition"], where=record["where"])
+
+
+def _is_literal(host: str) -> bool:
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, host.partition("%")[0])
+        except OSError:
+            continue
+        return True
+    return False
+
+
+def _bind(record: dict[str, Any]) -> Bind:
+    keys = names("host port unix_path fd name accept_proxy maxconn backlog v6only transparent mode uid gid text line")
+    values = {key: record[key] for key in keys if key in record}
+    if "host" in values and not values["host"]:
+        values["host"] = "::" if record.get("family") == 6 or record.get("v4v6") or record.get("v6only") else "0.0.0.0"
+    for name, key in (("user", "uid"), ("group", "gid")):
+        if name in record:
+            values[key] = _id_of(name, record[name])
+    return Bind(**values)
+
+
+def _id_of(kind: str, name: str) -> int | None:
+    import grp
+    import pwd
+
+    try:
+        return pwd.getpwnam(name).pw_uid if kind == "user" else grp.getgrnam(name).gr_gid
+    except KeyError:
+        return None
+
+
+def _log_target(record: dict[str, Any]) -> LogTarget:
+    return LogTarget(**{key: value for key, value in record.items() if key != "where"})
+
+
+def _stats(section: Section) -> Stats | None:
+    found = section.get("stats")
+    if not found or not found.get("enabled"):
+        return None
+    return Stats(
+        uri=found.get("uri", "/haproxy?stats"), realm=found.get("realm", "HAProxy Statistics"),
+        auth=found.get("auth", ()), refresh_s=found.get("refresh_s", 0.0), hide_version=found.get("hide_version", False),
+    )  # fmt: skip

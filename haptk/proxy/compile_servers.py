@@ -1,0 +1,178 @@
+"""Servers and their checks for the tables: addresses resolved, cookies computed, intervals and limits filled in."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Any
+
+from haptk.core.xxh64 import xxh64
+from haptk.formats.haproxy_cfg import Section
+from haptk.proxy.tables import Backend, CheckPlan, CookieRule, Expect, HttpSend, Server, TcpStep
+
+if TYPE_CHECKING:
+    from haptk.formats.haproxy_cfg.units import Address
+    from haptk.proxy.compile import _Compiler
+
+_COPIED = (
+    "weight", "maxconn", "minconn", "maxqueue", "backup", "disabled", "slowstart_s", "on_marked_down", "on_marked_up",
+    "send_proxy", "track", "observe", "error_limit", "on_error", "redir", "pool_max_conn", "pool_purge_delay_s",
+    "init_addr",
+)  # fmt: skip
+
+
+def dynamic_cookie(key: str, host: str, port: int) -> str:
+    """The value HAProxy gives a server under `cookie ... dynamic`: XXH64 of key, address bytes and port, in hex."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    data = key.encode("utf-8", "surrogateescape") + socket.inet_pton(family, host) + port.to_bytes(4, "big")
+    return f"{xxh64(data):016x}"
+
+
+def servers(work: _Compiler, section: Section, cookie: CookieRule | None, mode: str) -> tuple[Server, ...]:
+    """All servers of a section; problems go to the compiler."""
+    found: list[Server] = []
+    used = {record["id"] for record in section.get("servers", ()) if "id" in record}
+    next_id = 1
+    for record in section.get("servers", ()):
+        number = record.get("id", 0)
+        while not number:
+            if next_id not in used:
+                number = next_id
+            next_id += 1
+        server = _server(work, section, record, cookie, number)
+        if server is not None:
+            found.append(server)
+    return tuple(found)
+
+
+def _server(
+    work: _Compiler, section: Section, record: dict[str, Any], cookie: CookieRule | None, number: int
+) -> Server | None:
+    place: Address = record["place"]
+    host = _resolved(work, record, place)
+    if host is None:
+        return None
+    if (
+        not place.unix_path
+        and not place.port
+        and not place.port_offset
+        and place.has_port
+        and place.port_offset is None
+    ):
+        work.error(record["where"], f"server {record['name']}: port 0 is no port")
+        return None
+    value = record.get("cookie")
+    if cookie is not None and cookie.dynamic and not value and host:
+        value = dynamic_cookie(cookie.dynamic_key, host, place.port)
+    return Server(
+        name=record["name"], host=host, port=place.port, id=number, unix_path=place.unix_path,
+        hostname="" if host == place.host else place.host, port_offset=place.port_offset or 0, cookie=value,
+        source=record.get("source", section.get("source", "")),
+        check=_check(work, section, record, host), **{key: record[key] for key in _COPIED if key in record},
+    )  # fmt: skip
+
+
+def _resolved(work: _Compiler, record: dict[str, Any], place: Address) -> str | None:
+    """The address of a server: itself, what its name resolves to, or what init-addr says; None after an error."""
+    if place.unix_path:
+        return ""
+    if not place.host:
+        return "0.0.0.0"
+    if place.family and not any(char.isalpha() for char in place.host.partition("%")[0] if ":" not in place.host):
+        return place.host
+    methods = record.get("init_addr", ("last", "libc"))
+    for method in methods:
+        if method == "libc":
+            address = work.resolve(place.host)
+            if address:
+                return address
+        elif method == "none":
+            work.warn(
+                record["where"], f"server {record['name']}: {place.host} does not resolve yet; it starts out of service"
+            )
+            return ""
+        elif method != "last":
+            return str(method)
+    work.error(
+        record["where"],
+        f"server {record['name']}: {place.host} does not resolve; 'init-addr last,libc,none' starts without it",
+    )
+    return None
+
+
+def _check(work: _Compiler, section: Section, record: dict[str, Any], host: str) -> CheckPlan | None:
+    """How one server is checked; None when it is not (or follows another one)."""
+    if not record.get("check"):
+        return None
+    if record.get("track"):
+        work.error(record["where"], f"server {record['name']}: 'check' and 'track' exclude each other")
+        return None
+    place: Address = record["place"]
+    addr: Address | None = record.get("check_addr")
+    port = record.get("check_port") or (addr.port if addr else 0) or place.port
+    steps = tuple(_step(step) for step in section.get("tcp_steps", ()))
+    kind = section.get("check_kind", "tcp")
+    if not port and not place.unix_path and not (kind == "tcp-check" and steps and steps[0].port):
+        work.error(record["where"], f"server {record['name']}: it has neither a port nor a port for its check")
+        return None
+    inter_s = record.get("inter_s", 2.0)
+    timeouts = {name: value for name, value in section.get("timeouts", {}).items() if value > 0}
+    connect_s = min(timeouts["connect"], inter_s) if "check" in timeouts and "connect" in timeouts else inter_s
+    return CheckPlan(
+        kind=kind,
+        host=(addr.unix_path or addr.host or host) if addr else place.unix_path or host,
+        port=port,
+        inter_s=inter_s,
+        fastinter_s=record.get("fastinter_s"),
+        downinter_s=record.get("downinter_s"),
+        rise=record.get("rise", 2),
+        fall=record.get("fall", 3),
+        connect_timeout_s=connect_s,
+        timeout_s=timeouts.get("check", inter_s),
+        send=_send(section) if kind == "http" else None,
+        expects=tuple(Expect(**expect) for expect in section.get("http_expects", ())) if kind == "http" else (),
+        steps=steps if kind == "tcp-check" else (),
+        disable_on_404=kind == "http" and bool(section.get("disable_on_404")),
+        send_proxy=bool(
+            record.get("check_send_proxy") or (record.get("send_proxy") and not addr and not record.get("check_port"))
+        ),
+        init_state=record.get("init_state", "up"),
+    )
+
+
+def _send(section: Section) -> HttpSend:
+    """The request of an HTTP check: `http-check send` over `option httpchk`."""
+    values = {**section.get("httpchk", {}), **section.get("http_send", {})}
+    if "headers" in section.get("http_send", {}) or "version" in section.get("http_send", {}):
+        values.pop("raw_suffix", None)
+    return HttpSend(**values)
+
+
+def _step(record: dict[str, Any]) -> TcpStep:
+    expect = Expect(**record["expect"]) if "expect" in record else None
+    return TcpStep(record["action"], record.get("data", b""), record.get("port", 0), expect)
+
+
+def check_tracks(work: _Compiler, backends: tuple[Backend, ...]) -> None:
+    """Every `track` names a checked server (perhaps over others that track), without a circle."""
+    by_name = {f"{backend.name}/{server.name}": server for backend in backends for server in backend.servers}
+    for backend in backends:
+        for server in backend.servers:
+            if server.track:
+                _follow(work, backend, server, by_name)
+
+
+def _follow(work: _Compiler, backend: Backend, server: Server, by_name: dict[str, Server]) -> None:
+    seen = {f"{backend.name}/{server.name}"}
+    current, home = server, backend.name
+    while current.track:
+        target = current.track if "/" in current.track else f"{home}/{current.track}"
+        if target not in by_name:
+            work.error(backend.where, f"server {server.name}: there is no server {target!r} to track")
+            return
+        if target in seen:
+            work.error(backend.where, f"server {server.name}: tracking runs in a circle over {target}")
+            return
+        seen.add(target)
+        home, current = target.partition("/")[0], by_name[target]
+    if current.check is None:
+        work.error(backend.where, f"server {server.name}: the server it tracks, {target}, has no check")
