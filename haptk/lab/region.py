@@ -121,9 +121,21 @@ def network_spec(layout: Layout, region: Region, control: Path) -> dict[str, Any
 
 def believes(status: dict[str, Any] | None) -> bool | None:
     """Whether a node's heartbeat believes it holds the address; None when it does not answer or cannot tell."""
-    raise NotImplementedError
+    if status is None or not status["resources"]:
+        return None
+    resource = status["resources"][0]
+    if resource["held"]:
+        return True
+    return None if resource["seen"] == "unknown" else False
 
 
 def node_settled(status: dict[str, Any], *, holds: bool) -> bool:
-    """Whether a node is synchronised with a living peer, in no transition, and believes what is so."""
-    raise NotImplementedError
+    """Whether a node is synchronised with a living peer, in no transition, healthy, and believes what is so."""
+    return (
+        status["stable"]
+        and status["peer"]["state"] == "active"
+        and status["peer"]["stable"]
+        and status["check"]["state"] == "up"
+        and status["peer"]["check"] in ("up", "none")
+        and believes(status) is holds
+    )

@@ -47,7 +47,7 @@ def _rows(report: Report) -> list[tuple[str, str]]:
         ("  lost with their server", str(sessions.lost_with_their_server)),
         ("  moved or forgotten", str(sessions.moved + sessions.forgotten)),
         ("  never served again", str(sessions.unserved)),
-        ("address moved", f"{report.moves} times"),
+        ("address moved", "once" if report.moves == 1 else f"{report.moves} times"),
         ("owner, says the EC2 API", report.api_owner or "nobody"),
     ]
     rows += [(f"owner, says {name}", OWNER_WORDS[holds]) for name, holds in report.owners.items()]
