@@ -1,0 +1,230 @@
+# Backups serve only when no active server is up: the first one, or all of them with `option allbackups`.
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t
+
+from haptk._fast.scan cimport hk_load
+from haptk._fast.state cimport BackendW
+from haptk._fast.state cimport (LB_FIRST, LB_LEASTCONN, LB_RANDOM, LB_SOURCE, LB_STATIC_RR, LB_URI, LIVE_UP)
+
+
+cdef bint eligible(ServerC *srv) noexcept nogil:
+    return hk_load(&srv.live.state) == LIVE_UP and hk_load(&srv.live.weight) > 0
+
+
+cdef inline bint full(ServerC *srv) noexcept nogil:
+    return srv.maxconn > 0 and hk_load(&srv.live.sessions) >= srv.maxconn
+
+
+cdef int tier(BackendC *be) noexcept nogil:
+    # 0: an active server is up; 1: use backups; -1: nothing is up.
+    cdef int i, found = -1
+    for i in range(be.count):
+        if eligible(&be.servers[i]):
+            if not be.servers[i].backup:
+                return 0
+            found = 1
+    return found
+
+
+cdef inline bint candidate(BackendC *be, int i, int level, ServerC *avoid) noexcept nogil:
+    cdef ServerC *srv = &be.servers[i]
+    return srv != avoid and srv.backup == level and eligible(srv)
+
+
+cdef ServerC *plain_turn(Worker *w, BackendC *be, int level, ServerC *avoid) noexcept nogil:
+    cdef int i, k, at = w.backends[be.index].next
+    for k in range(be.count):
+        i = at + k
+        if i >= be.count:
+            i -= be.count
+        if candidate(be, i, level, avoid):
+            w.backends[be.index].next = i + 1 if i + 1 < be.count else 0
+            return &be.servers[i]
+    return NULL
+
+
+cdef ServerC *weighted_turn(Worker *w, BackendC *be, int level, ServerC *avoid) noexcept nogil:
+    # Earliest virtual deadline first. A server's next turn lies total/weight positions after its last one; what has
+    # not had a turn yet enters in the holes, heaviest first. Gives HAProxy's order for the same weights.
+    cdef BackendW *turn = &w.backends[be.index]
+    cdef ServerW *sw
+    cdef ServerW *best = NULL
+    cdef int64_t total = 0
+    cdef int i, weight, best_weight = 0, pick = -1
+    for i in range(be.count):
+        if not candidate(be, i, level, NULL):
+            continue
+        total += hk_load(&be.servers[i].live.weight)
+    for i in range(be.count):
+        sw = &w.servers[be.servers[i].gid]
+        if not candidate(be, i, level, avoid) or not sw.started or sw.npos > turn.pos:
+            continue
+        weight = hk_load(&be.servers[i].live.weight)
+        if pick < 0 or sw.npos < best.npos or (sw.npos == best.npos and weight > best_weight):
+            pick, best, best_weight = i, sw, weight
+    if pick < 0:
+        pick = hole_turn(w, be, level, avoid)
+        if pick < 0:
+            return NULL
+        best = &w.servers[be.servers[pick].gid]
+        best_weight = hk_load(&be.servers[pick].live.weight)
+    advance(turn, best, total, best_weight)
+    return &be.servers[pick]
+
+
+cdef int hole_turn(Worker *w, BackendC *be, int level, ServerC *avoid) noexcept nogil:
+    # No deadline has come: the heaviest server that was never used, else the one whose deadline is nearest.
+    cdef int i, weight, fresh = -1, fresh_weight = 0, near = -1
+    cdef ServerW *sw
+    for i in range(be.count):
+        if not candidate(be, i, level, avoid):
+            continue
+        sw = &w.servers[be.servers[i].gid]
+        weight = hk_load(&be.servers[i].live.weight)
+        if not sw.started:
+            if weight > fresh_weight:
+                fresh, fresh_weight = i, weight
+        elif near < 0 or sw.npos < w.servers[be.servers[near].gid].npos:
+            near = i
+    return fresh if fresh >= 0 else near
+
+
+cdef void advance(BackendW *turn, ServerW *sw, int64_t total, int weight) noexcept nogil:
+    if not sw.started or sw.npos + total < turn.pos:
+        sw.started = 1
+        sw.npos = turn.pos
+    sw.npos += total // weight
+    sw.rweight += total % weight
+    if sw.rweight >= weight:
+        sw.rweight -= weight
+        sw.npos += 1
+    turn.pos += 1
+
+
+cdef ServerC *least(Worker *w, BackendC *be, int level, ServerC *avoid) noexcept nogil:
+    # Fewest sessions per weight; equals take turns.
+    cdef int i, k, at = w.backends[be.index].next, pick = -1
+    cdef int64_t load, weight, best_load = 0, best_weight = 1
+    for k in range(be.count):
+        i = (at + k) % be.count
+        if not candidate(be, i, level, avoid):
+            continue
+        load = hk_load(&be.servers[i].live.sessions)
+        weight = hk_load(&be.servers[i].live.weight)
+        if pick < 0 or load * best_weight < best_load * weight:
+            pick, best_load, best_weight = i, load, weight
+    if pick < 0:
+        return NULL
+    w.backends[be.index].next = (pick + 1) % be.count
+    return &be.servers[pick]
+
+
+cdef ServerC *first(BackendC *be, int level, ServerC *avoid) noexcept nogil:
+    cdef int i
+    for i in range(be.count):
+        if candidate(be, i, level, avoid) and not full(&be.servers[i]):
+            return &be.servers[i]
+    for i in range(be.count):
+        if candidate(be, i, level, avoid):
+            return &be.servers[i]
+    return NULL
+
+
+cdef ServerC *mapped(BackendC *be, int level, ServerC *avoid, uint32_t hash) noexcept nogil:
+    # The hash counts positions in the servers that are up, each standing there as often as it weighs.
+    cdef int64_t total = 0, at
+    cdef int i
+    for i in range(be.count):
+        if candidate(be, i, level, avoid):
+            total += hk_load(&be.servers[i].live.weight)
+    if total <= 0:
+        return NULL
+    at = hash % total
+    for i in range(be.count):
+        if candidate(be, i, level, avoid):
+            at -= hk_load(&be.servers[i].live.weight)
+            if at < 0:
+                return &be.servers[i]
+    return NULL
+
+
+cdef uint32_t random32(Worker *w) noexcept nogil:
+    w.rng ^= w.rng << 13
+    w.rng ^= w.rng >> 17
+    w.rng ^= w.rng << 5
+    return w.rng
+
+
+cdef ServerC *drawn(Worker *w, BackendC *be, int level, ServerC *avoid) noexcept nogil:
+    cdef ServerC *best = NULL
+    cdef ServerC *other
+    cdef int k
+    for k in range(be.draws if be.draws > 0 else 1):
+        other = mapped(be, level, avoid, random32(w))
+        if best == NULL or (other != NULL and
+                            <int64_t>hk_load(&other.live.sessions) * hk_load(&best.live.weight) <
+                            <int64_t>hk_load(&best.live.sessions) * hk_load(&other.live.weight)):
+            best = other
+    return best
+
+
+cdef ServerC *by_algorithm(Worker *w, Session *s, BackendC *be, int level, ServerC *avoid) noexcept nogil:
+    if level == 1 and not be.allbackups:
+        return first(be, level, avoid)
+    if be.balance == LB_LEASTCONN:
+        return least(w, be, level, avoid)
+    if be.balance == LB_FIRST:
+        return first(be, level, avoid)
+    if be.balance == LB_RANDOM:
+        return drawn(w, be, level, avoid)
+    if be.balance == LB_SOURCE or be.balance == LB_URI:
+        return mapped(be, level, avoid, s.hash)
+    if be.equal_weights:
+        return plain_turn(w, be, level, avoid)
+    return weighted_turn(w, be, level, avoid)
+
+
+cdef ServerC *choose(Worker *w, Session *s, BackendC *be, ServerC *avoid) noexcept nogil:
+    cdef int level = tier(be)
+    cdef ServerC *got
+    if level < 0:
+        return NULL
+    got = by_algorithm(w, s, be, level, avoid)
+    if got == NULL and avoid != NULL:
+        got = by_algorithm(w, s, be, level, NULL)
+    return got
+
+
+cdef uint32_t sdbm(const uint8_t *p, uint32_t n) noexcept nogil:
+    cdef uint32_t h = 0, i
+    for i in range(n):
+        h = p[i] + (h << 6) + (h << 16) - h
+    return h
+
+
+cdef uint32_t source_hash(Session *s) noexcept nogil:
+    cdef uint32_t h = 0, i
+    cdef int n = 4 if s.peer_family == 2 else 16
+    for i in range(<uint32_t>(n // 4)):
+        h ^= (<uint32_t>s.peer[4 * i] << 24) | (<uint32_t>s.peer[4 * i + 1] << 16) | \
+            (<uint32_t>s.peer[4 * i + 2] << 8) | s.peer[4 * i + 3]
+    return h
+
+
+cdef void hash_request(Session *s, BackendC *be, const char *target, unsigned int n) noexcept nogil:
+    cdef uint32_t i, depth = 0
+    if be.balance == LB_SOURCE:
+        s.hash = source_hash(s)
+    elif be.balance == LB_URI:
+        if be.uri_length and n > <uint32_t>be.uri_length:
+            n = be.uri_length
+        for i in range(n):
+            if target[i] == 63 and not be.uri_whole:
+                n = i
+                break
+            if target[i] == 47 and be.uri_depth:
+                depth += 1
+                if depth == <uint32_t>be.uri_depth + 1:
+                    n = i
+                    break
+        s.hash = sdbm(<const uint8_t *>target, n)

@@ -1,0 +1,24 @@
+# conf: the C image of ProxyTables. Built under the GIL, read without it, never changed afterwards; an Image owns all
+# of its memory and lives as long as any worker that runs on it.
+
+from haptk._fast.state cimport AddHeaderC, BackendC, Conf, FrontendC, Limits, Live, ServerC, Text
+
+cdef class Image:
+    cdef Conf conf
+    cdef Live *live             # one per server, shared by all workers
+    cdef readonly object tables
+    cdef readonly list server_names     # "backend/server" by gid
+    cdef list kept              # bytes objects that Texts point into
+    cdef list blocks            # addresses to free
+
+    # zeroed memory that lives as long as the image
+    cdef void *block(self, size_t count, size_t size) except NULL
+    # value: None, str or bytes; the bytes are kept alive
+    cdef int text(self, Text *out, value) except -1
+    cdef int add_header(self, AddHeaderC *out, rule) except -1
+    cdef int address(self, ServerC *out, server) except -1
+    cdef int fill_server(self, ServerC *out, int index, int gid, be, server) except -1
+    cdef int fill_cookie(self, BackendC *out, rule) except -1
+    cdef int fill_limits(self, Limits *out, t) except -1
+    cdef int fill_backend(self, BackendC *out, int index, be, int gid) except -1
+    cdef int fill_frontend(self, FrontendC *out, int index, fe) except -1

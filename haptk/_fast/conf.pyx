@@ -1,0 +1,298 @@
+# Plain translation, field by field; what an absent word means was decided before, in proxy/compile.py. Only the
+# fallbacks between time-outs are applied here.
+
+import ipaddress
+import socket as pysocket
+
+cimport cython
+
+from libc.stdint cimport uint8_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
+
+from haptk._fast.scan cimport hk_add64, hk_load, hk_store
+from haptk._fast.state cimport (AddHeaderC, BackendC, CK_INDIRECT, CK_INSERT, CK_NOCACHE, CK_POSTONLY, CK_PREFIX,
+                                CK_PRESERVE, CK_REWRITE, CK_RULE, FrontendC, LB_FIRST, LB_HDR, LB_LEASTCONN,
+                                LB_RANDOM, LB_ROUNDROBIN, LB_SOURCE, LB_STATIC_RR, LB_URI, LB_URL_PARAM, LIVE_DOWN,
+                                LIVE_DRAIN, LIVE_MAINT, LIVE_UP, Limits, MODE_CLOSE, MODE_KEEP, MODE_SERVER_CLOSE,
+                                Net, REUSE_AGGRESSIVE, REUSE_ALWAYS, REUSE_NEVER, REUSE_SAFE, ServerC, Text)
+
+cdef extern from "<sys/un.h>" nogil:
+    cdef struct sockaddr_un:
+        unsigned short sun_family
+        char sun_path[108]
+
+cdef extern from "<netinet/in.h>" nogil:
+    cdef struct in_addr:
+        unsigned int s_addr
+    cdef struct sockaddr_in:
+        unsigned short sin_family
+        unsigned short sin_port
+        in_addr sin_addr
+    cdef struct in6_addr:
+        unsigned char s6_addr[16]
+    cdef struct sockaddr_in6:
+        unsigned short sin6_family
+        unsigned short sin6_port
+        in6_addr sin6_addr
+    unsigned short htons(unsigned short v)
+
+_BALANCE = {
+    "roundrobin": LB_ROUNDROBIN, "static-rr": LB_STATIC_RR, "leastconn": LB_LEASTCONN, "first": LB_FIRST,
+    "source": LB_SOURCE, "random": LB_RANDOM, "uri": LB_URI, "url_param": LB_URL_PARAM, "hdr": LB_HDR,
+}
+_CONNECTION = {"http-keep-alive": MODE_KEEP, "http-server-close": MODE_SERVER_CLOSE, "httpclose": MODE_CLOSE}
+_REUSE = {"never": REUSE_NEVER, "safe": REUSE_SAFE, "aggressive": REUSE_AGGRESSIVE, "always": REUSE_ALWAYS}
+_STATES = {"DOWN": LIVE_DOWN, "UP": LIVE_UP, "DRAIN": LIVE_DRAIN, "MAINT": LIVE_MAINT}
+_STATE_NAMES = {value: name for name, value in _STATES.items()}
+_PAGES = (200, 400, 408, 500, 502, 503, 504)    # the order of session.pyx's ErrorPage
+
+
+def _page(title, text, close=False):
+    body = f"<html><body><h1>{title}</h1>\n{text}\n</body></html>\n"
+    return (
+        f"HTTP/1.1 {title}\r\ncontent-length: {len(body)}\r\ncache-control: no-cache\r\n"
+        + ("connection: close\r\n" if close else "")
+        + f"content-type: text/html\r\n\r\n{body}"
+    ).encode()
+
+
+def _builtin_pages():
+    # The words are those that HAProxy's users see today, because people search their logs and pages for them.
+    return {
+        200: _page("200 OK", "Service ready."),
+        400: _page("400 Bad request", "Your browser sent an invalid request.", True),
+        408: _page("408 Request Time-out", "Your browser didn't send a complete request in time.", True),
+        500: _page("500 Internal Server Error", "An internal server error occurred."),
+        502: _page("502 Bad Gateway", "The server returned an invalid or incomplete response."),
+        503: _page("503 Service Unavailable", "No server is available to handle this request."),
+        504: _page("504 Gateway Time-out", "The server didn't respond in time."),
+    }
+
+
+def _ms(seconds):
+    return 0 if seconds is None else max(1, round(seconds * 1000))
+
+
+@cython.no_gc_clear     # __dealloc__ needs the list of blocks
+cdef class Image:
+    """The C image of `tables`; raises ValueError for what the data plane cannot do."""
+
+    def __cinit__(self, tables):
+        self.tables = tables
+        self.kept = []
+        self.blocks = []
+        self.server_names = []
+
+    def __init__(self, tables):
+        cdef int gid = 0
+        self.conf.bufsize = tables.process.bufsize
+        self.conf.maxrewrite = tables.process.maxrewrite
+        self.conf.maxconn = tables.process.maxconn
+        self.conf.server_count = sum(len(be.servers) for be in tables.backends)
+        self.conf.servers = <ServerC *>self.block(self.conf.server_count, sizeof(ServerC))
+        self.live = <Live *>self.block(self.conf.server_count, sizeof(Live))
+        self.conf.backend_count = len(tables.backends)
+        self.conf.backends = <BackendC *>self.block(self.conf.backend_count, sizeof(BackendC))
+        self.conf.frontend_count = len(tables.frontends)
+        self.conf.frontends = <FrontendC *>self.block(self.conf.frontend_count, sizeof(FrontendC))
+        for index, be in enumerate(tables.backends):
+            self.fill_backend(&self.conf.backends[index], index, be, gid)
+            gid += len(be.servers)
+        for index, fe in enumerate(tables.frontends):
+            self.fill_frontend(&self.conf.frontends[index], index, fe)
+
+    def __dealloc__(self):
+        for address in self.blocks or ():
+            free(<void *><size_t>address)
+
+    cdef void *block(self, size_t count, size_t size) except NULL:
+        cdef void *got = calloc(count if count else 1, size)
+        if got == NULL:
+            raise MemoryError
+        self.blocks.append(<size_t>got)
+        return got
+
+    cdef int text(self, Text *out, value) except -1:
+        if value is None:
+            out.p = NULL
+            out.n = 0
+            return 0
+        raw = value if isinstance(value, bytes) else value.encode("utf-8", "surrogateescape")
+        self.kept.append(raw)
+        out.p = <char *>(<bytes>raw)
+        out.n = len(raw)
+        return 0
+
+    cdef int add_header(self, AddHeaderC *out, rule) except -1:
+        cdef int i
+        if rule is None:
+            return 0
+        self.text(&out.name, rule.header.lower())
+        out.if_none = rule.if_none
+        out.except_count = len(rule.except_networks)
+        out.except_nets = <Net *>self.block(out.except_count, sizeof(Net))
+        for i, network in enumerate(rule.except_networks):
+            net = ipaddress.ip_network(network, strict=False)
+            packed = net.network_address.packed
+            out.except_nets[i].family = pysocket.AF_INET if net.version == 4 else pysocket.AF_INET6
+            out.except_nets[i].bits = net.prefixlen
+            memcpy(out.except_nets[i].base, <char *>(<bytes>packed), len(packed))
+        return 0
+
+    cdef int address(self, ServerC *out, server) except -1:
+        cdef sockaddr_in *four = <sockaddr_in *>&out.addr
+        cdef sockaddr_in6 *six = <sockaddr_in6 *>&out.addr
+        cdef sockaddr_un *local = <sockaddr_un *>&out.addr
+        if server.unix_path:
+            path = server.unix_path.encode()
+            if len(path) > 107:
+                raise ValueError(f"server {server.name}: the path {server.unix_path} is longer than 107 bytes")
+            out.family = local.sun_family = pysocket.AF_UNIX
+            memcpy(local.sun_path, <char *>(<bytes>path), len(path))
+            out.addr_len = 2 + len(path) + 1
+            return 0
+        ip = ipaddress.ip_address(server.host or "0.0.0.0")
+        packed = ip.packed
+        if ip.version == 4:
+            out.family = four.sin_family = pysocket.AF_INET
+            four.sin_port = htons(server.port)
+            memcpy(&four.sin_addr, <char *>(<bytes>packed), 4)
+            out.addr_len = sizeof(sockaddr_in)
+        else:
+            out.family = six.sin6_family = pysocket.AF_INET6
+            six.sin6_port = htons(server.port)
+            memcpy(&six.sin6_addr, <char *>(<bytes>packed), 16)
+            out.addr_len = sizeof(sockaddr_in6)
+        return 0
+
+    cdef int fill_server(self, ServerC *out, int index, int gid, be, server) except -1:
+        out.index = index
+        out.gid = gid
+        self.text(&out.name, server.name)
+        self.text(&out.cookie, server.cookie)
+        self.address(out, server)
+        out.port_offset = server.port_offset
+        out.port_from_client = server.port == 0 and not server.unix_path
+        out.weight = server.weight
+        out.maxconn = server.maxconn
+        out.maxqueue = server.maxqueue
+        out.backup = server.backup
+        out.send_proxy = server.send_proxy
+        out.live = &self.live[gid]
+        out.live.weight = server.weight
+        out.live.state = LIVE_MAINT if server.disabled else LIVE_DOWN if not (server.host or server.unix_path) else LIVE_UP
+        self.server_names.append(f"{be.name}/{server.name}")
+        return 0
+
+    cdef int fill_cookie(self, BackendC *out, rule) except -1:
+        if rule is None:
+            return 0
+        out.cookie = CK_RULE | {"passive": 0, "rewrite": CK_REWRITE, "insert": CK_INSERT, "prefix": CK_PREFIX}[rule.mode]
+        out.cookie |= CK_INDIRECT if rule.indirect else 0
+        out.cookie |= CK_NOCACHE if rule.nocache else 0
+        out.cookie |= CK_POSTONLY if rule.postonly else 0
+        out.cookie |= CK_PRESERVE if rule.preserve else 0
+        tail = "; path=/" + "".join(f"; domain={domain}" for domain in rule.domains)
+        tail += "; HttpOnly" if rule.httponly else ""
+        tail += "; Secure" if rule.secure else ""
+        tail += "".join(f"; {attr}" for attr in rule.attrs)
+        self.text(&out.cookie_name, rule.name)
+        self.text(&out.cookie_tail, tail)
+        out.maxidle_s = rule.maxidle_s
+        out.maxlife_s = rule.maxlife_s
+        return 0
+
+    cdef int fill_limits(self, Limits *out, t) except -1:
+        out.connect = _ms(t.connect)
+        out.client = _ms(t.client)
+        out.server = _ms(t.server)
+        out.request = _ms(t.http_request)
+        out.keep_alive = _ms(t.http_keep_alive) or out.request or out.client
+        out.queue = _ms(t.queue) or out.connect
+        out.tunnel = _ms(t.tunnel)
+        return 0
+
+    cdef int fill_backend(self, BackendC *out, int index, be, int gid) except -1:
+        cdef int i
+        out.index = index
+        self.text(&out.name, be.name)
+        out.tcp = be.mode == "tcp"
+        out.servers = &self.conf.servers[gid]
+        out.count = len(be.servers)
+        for i, server in enumerate(be.servers):
+            self.fill_server(&out.servers[i], i, gid + i, be, server)
+        out.equal_weights = len({server.weight for server in be.servers}) <= 1
+        out.limited = any(server.maxconn for server in be.servers)
+        out.balance = _BALANCE[be.balance.algorithm]
+        out.hash_consistent = be.balance.hash_consistent
+        out.draws = be.balance.draws
+        out.uri_whole = be.balance.uri_whole
+        out.uri_length = be.balance.uri_length
+        out.uri_depth = be.balance.uri_depth
+        self.text(&out.balance_arg, be.balance.argument)
+        self.fill_cookie(out, be.cookie)
+        out.connection = _CONNECTION[be.connection]
+        out.reuse = _REUSE[be.reuse]
+        out.redispatch = 0 if be.redispatch is None else be.redispatch
+        out.retries = be.retries
+        out.persist = be.persist
+        out.strict = be.strict_persist
+        out.abortonclose = be.abortonclose
+        out.allbackups = be.allbackups
+        self.fill_limits(&out.limits, be.timeouts)
+        self.add_header(&out.forwardfor, be.forwardfor)
+        self.add_header(&out.originalto, be.originalto)
+        return 0
+
+    cdef int fill_frontend(self, FrontendC *out, int index, fe) except -1:
+        cdef int i
+        out.index = index
+        self.text(&out.name, fe.name)
+        out.tcp = fe.mode == "tcp"
+        if fe.default_backend >= 0:
+            out.backend = &self.conf.backends[fe.default_backend]
+        out.maxconn = fe.maxconn
+        out.connection = _CONNECTION[fe.connection]
+        out.lax = fe.accept_invalid
+        out.log = {"": 0, "tcp": 1, "http": 2, "custom": 2}[fe.log.style] if fe.log.targets else 0
+        out.dontlognull = fe.log.dontlognull
+        self.fill_limits(&out.limits, fe.timeouts)
+        self.add_header(&out.forwardfor, fe.forwardfor)
+        self.add_header(&out.originalto, fe.originalto)
+        self.text(&out.monitor_uri, fe.monitor_uri)
+        pages = _builtin_pages()
+        pages.update({page.status: page.content for page in fe.errorfiles})
+        for i, status in enumerate(_PAGES):
+            self.text(&out.pages[i], pages[status])
+        return 0
+
+    # ---- the shared states, for the control plane
+
+    def set_state(self, int gid, str name):
+        """Say what a server may be used for: UP, DOWN, DRAIN or MAINT. Seen by all workers at their next request."""
+        if not 0 <= gid < self.conf.server_count:
+            raise IndexError(gid)
+        hk_store(&self.live[gid].state, _STATES[name])
+
+    def set_weight(self, int gid, int weight):
+        """Set the effective weight (0: no new sessions)."""
+        if not 0 <= gid < self.conf.server_count:
+            raise IndexError(gid)
+        hk_store(&self.live[gid].weight, weight)
+
+    def server(self, int gid):
+        """Counters and state of one server as a dict."""
+        if not 0 <= gid < self.conf.server_count:
+            raise IndexError(gid)
+        cdef Live *live = &self.live[gid]
+        return {
+            "name": self.server_names[gid],
+            "state": _STATE_NAMES[hk_load(&live.state)],
+            "weight": hk_load(&live.weight),
+            "sessions": hk_load(&live.sessions),
+            "total": hk_add64(&live.total, 0),
+            "failed": hk_add64(&live.failed, 0),
+            "errors": hk_add64(&live.errors, 0),
+            "redispatched": hk_add64(&live.redispatched, 0),
+        }

@@ -1,0 +1,19 @@
+# pool: buffers, sessions and server connections without malloc in the steady state. Last in, first out, so that what
+# is handed out is still in the cache. Everything belongs to one worker; nothing is shared.
+
+from haptk._fast.http1 cimport Buf
+from haptk._fast.state cimport Link, Session, Worker
+
+# Give b memory of conf.bufsize when it has none. 0, or -1 when there is no memory.
+cdef int buf_take(Worker *w, Buf *b) noexcept nogil
+# Back to the pool, if any is held.
+cdef void buf_drop(Worker *w, Buf *b) noexcept nogil
+# Zeroed; NULL when there is no memory.
+cdef Session *session_new(Worker *w) noexcept nogil
+cdef Link *link_new(Worker *w) noexcept nogil
+# Usable again only after reap(): epoll may have returned an event for it in this very turn.
+cdef void session_free(Worker *w, Session *s) noexcept nogil
+cdef void link_free(Worker *w, Link *l) noexcept nogil
+cdef void reap(Worker *w) noexcept nogil
+# Frees all that the pools hold; everything must have been given back.
+cdef void pool_close(Worker *w) noexcept nogil

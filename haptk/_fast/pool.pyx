@@ -1,0 +1,118 @@
+# Free lists. A buffer on the list keeps the pointer to the next one in its first bytes.
+
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset
+
+cdef enum:
+    BUFS_KEPT = 4096        # 64 MB at most stay with an idle worker
+
+
+cdef int buf_take(Worker *w, Buf *b) noexcept nogil:
+    if b.d != NULL:
+        return 0
+    if w.free_bufs != NULL:
+        b.d = w.free_bufs
+        w.free_bufs = (<char **>b.d)[0]
+        w.free_buf_count -= 1
+    else:
+        b.d = <char *>malloc(w.conf.bufsize)
+        if b.d == NULL:
+            return -1
+    b.size = w.conf.bufsize
+    b.r = b.f = b.p = b.n = 0
+    return 0
+
+
+cdef void buf_drop(Worker *w, Buf *b) noexcept nogil:
+    if b.d == NULL:
+        return
+    if w.free_buf_count >= BUFS_KEPT:
+        free(b.d)
+    else:
+        (<char **>b.d)[0] = w.free_bufs
+        w.free_bufs = b.d
+        w.free_buf_count += 1
+    b.d = NULL
+    b.r = b.f = b.p = b.n = 0
+
+
+cdef Session *session_new(Worker *w) noexcept nogil:
+    cdef Session *s = w.free_sessions
+    if s != NULL:
+        w.free_sessions = s.next
+    else:
+        s = <Session *>malloc(sizeof(Session))
+        if s == NULL:
+            return NULL
+    memset(s, 0, sizeof(Session))
+    s.all_next = w.all
+    if w.all != NULL:
+        w.all.all_prev = s
+    w.all = s
+    w.session_count += 1
+    return s
+
+
+cdef Link *link_new(Worker *w) noexcept nogil:
+    cdef Link *l = w.free_links
+    if l != NULL:
+        w.free_links = l.next
+    else:
+        l = <Link *>malloc(sizeof(Link))
+        if l == NULL:
+            return NULL
+    memset(l, 0, sizeof(Link))
+    w.link_count += 1
+    return l
+
+
+cdef void session_free(Worker *w, Session *s) noexcept nogil:
+    if s.all_prev != NULL:
+        s.all_prev.all_next = s.all_next
+    else:
+        w.all = s.all_next
+    if s.all_next != NULL:
+        s.all_next.all_prev = s.all_prev
+    s.next = w.dead_sessions
+    w.dead_sessions = s
+    w.session_count -= 1
+
+
+cdef void link_free(Worker *w, Link *l) noexcept nogil:
+    l.next = w.dead_links
+    w.dead_links = l
+    w.link_count -= 1
+
+
+cdef void reap(Worker *w) noexcept nogil:
+    cdef Session *s
+    cdef Link *l
+    while w.dead_sessions != NULL:
+        s = w.dead_sessions
+        w.dead_sessions = s.next
+        s.next = w.free_sessions
+        w.free_sessions = s
+    while w.dead_links != NULL:
+        l = w.dead_links
+        w.dead_links = l.next
+        l.next = w.free_links
+        w.free_links = l
+
+
+cdef void pool_close(Worker *w) noexcept nogil:
+    cdef char *b
+    cdef Session *s
+    cdef Link *l
+    reap(w)
+    while w.free_bufs != NULL:
+        b = w.free_bufs
+        w.free_bufs = (<char **>b)[0]
+        free(b)
+    while w.free_sessions != NULL:
+        s = w.free_sessions
+        w.free_sessions = s.next
+        free(s)
+    while w.free_links != NULL:
+        l = w.free_links
+        w.free_links = l.next
+        free(l)

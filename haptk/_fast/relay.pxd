@@ -1,0 +1,24 @@
+# relay: moving bytes between the two connections of a session, both ways, with one buffer each. Reads only when there
+# is room, so a slow reader slows the writer; never more than conf.bufsize per direction is held.
+
+from libc.stdint cimport int64_t
+
+from haptk._fast.http1 cimport Buf
+from haptk._fast.state cimport Session, Worker
+
+cdef enum RelayResult:
+    RELAY_WAIT = 0          # blocked: nothing to do until the next event
+    RELAY_DONE = 1          # this direction is complete
+    RELAY_LINK = -1         # the server connection failed or ended early
+    RELAY_CLIENT = -2       # the client went away
+    RELAY_BAD_REQUEST = -3  # the request body is malformed
+    RELAY_BAD_RESPONSE = -4 # the response head or body is malformed
+
+# Request: what is rendered, then body bytes as they come.
+cdef int push(Worker *w, Session *s) noexcept nogil
+# Response: heads (1xx included) are parsed and rendered, then body bytes.
+cdef int pull(Worker *w, Session *s) noexcept nogil
+# Bytes still to be written to the client.
+cdef bint owes_client(Session *s) noexcept nogil
+# Moves the unread rest of b to its beginning.
+cdef void compact(Buf *b) noexcept nogil

@@ -1,0 +1,278 @@
+# A short read means that the socket is drained, so no second read is tried until epoll speaks again; the exception is
+# an announced end of stream, which only a further read can deliver.
+
+from libc.stdint cimport uint32_t
+from libc.string cimport memmove
+
+from haptk._fast.http1 cimport (BODY_BAD, BODY_CHUNKED, BODY_EOF, BODY_LENGTH, BODY_NONE, BODY_TUNNEL, Head, HEAD_MORE,
+                                M_CONNECT, M_HEAD, body_advance, parse_response)
+from haptk._fast.pool cimport buf_drop, buf_take
+from haptk._fast.render cimport render_response
+from haptk._fast.sockets cimport IO_AGAIN, IO_EOF, IO_ERROR, fill, put2, shut_write
+from haptk._fast.state cimport Link, MODE_KEEP
+
+
+cdef void compact(Buf *b) noexcept nogil:
+    cdef uint32_t start = b.r, rest
+    if b.r == b.f:
+        start = b.p
+    rest = b.n - start
+    if start == 0:
+        return
+    if rest:
+        memmove(b.d, b.d + start, rest)
+    if b.r == b.f:
+        b.r = b.f = b.p = 0
+    else:
+        b.r -= start
+        b.f -= start
+        b.p -= start
+    b.n -= start
+
+
+cdef bint owes_client(Session *s) noexcept nogil:
+    return s.in_head.r != s.in_head.n or s.sx.r != s.sx.f
+
+
+# ---------------------------------------------------------------- request
+
+cdef int more_request(Worker *w, Session *s) noexcept nogil:
+    # Read on from the client: 1 when something came, RELAY_WAIT, RELAY_CLIENT or RELAY_BAD_REQUEST.
+    cdef int64_t got
+    cdef uint32_t space
+    if s.eof:
+        return RELAY_WAIT if s.tunnel else RELAY_CLIENT
+    if not s.readable:
+        return RELAY_WAIT
+    if buf_take(w, &s.rx) < 0:
+        return RELAY_CLIENT
+    compact(&s.rx)
+    space = s.rx.size - s.rx.n
+    if space == 0:
+        return RELAY_BAD_REQUEST
+    got = fill(s.fd, &s.rx)
+    if got > 0:
+        if got < space and not s.hup:
+            s.readable = 0
+        w.counters.bytes_up += got
+        return RELAY_BAD_REQUEST if body_advance(&s.up, &s.rx) == BODY_BAD else 1
+    if got == IO_AGAIN:
+        s.readable = 0
+        return RELAY_WAIT
+    if got == IO_EOF:
+        s.eof = 1
+        return RELAY_WAIT if s.tunnel else RELAY_CLIENT
+    return RELAY_CLIENT
+
+
+cdef inline void sent(Session *s, uint32_t count) noexcept nogil:
+    cdef uint32_t head = s.out_head.n - s.out_head.r
+    if count <= head:
+        s.out_head.r += count
+        return
+    s.out_head.r = s.out_head.n
+    s.rx.r += count - head
+    s.body_started = 1
+
+
+cdef int push(Worker *w, Session *s) noexcept nogil:
+    cdef Link *l = s.link
+    cdef uint32_t head, body
+    cdef int64_t put
+    cdef int got
+    while True:
+        head = s.out_head.n - s.out_head.r
+        body = s.rx.f - s.rx.r
+        if head == 0 and body == 0:
+            if s.up.done:
+                return RELAY_DONE
+            got = more_request(w, s)
+            if got == 1:
+                continue
+            if got == RELAY_WAIT and s.eof and s.tunnel:
+                if not l.connected:
+                    return RELAY_WAIT
+                s.up.done = 1
+                l.shut = 1
+                shut_write(l.fd)
+                return RELAY_DONE
+            return got
+        if not l.writable:
+            return RELAY_WAIT
+        put = put2(l.fd, s.out_head.d + s.out_head.r, head, s.rx.d + s.rx.r, body)
+        if put == IO_AGAIN:
+            l.writable = 0
+            return RELAY_WAIT
+        if put < 0:
+            return RELAY_LINK
+        if not l.connected:
+            l.connected = 1
+            s.connect_ms = w.now
+        sent(s, <uint32_t>put)
+        if put < <int64_t>head + body:
+            l.writable = 0
+
+
+# ---------------------------------------------------------------- response
+
+cdef void response_body(Session *s, Head *h) noexcept nogil:
+    # RFC 9112 6.3, in its order.
+    s.down.done = 0
+    s.down.stage = 0
+    s.down.seen = 0
+    s.down.strip = 0
+    s.down.left = h.length
+    if h.status == 101 or (s.method == M_CONNECT and h.status < 300):
+        s.tunnel = 1
+        s.down.mode = BODY_TUNNEL
+    elif s.method == M_HEAD or h.status == 204 or h.status == 304:
+        s.down.mode = BODY_NONE
+    elif h.body == BODY_NONE:
+        s.down.mode = BODY_EOF
+    else:
+        s.down.mode = h.body
+    if s.down.mode == BODY_CHUNKED and s.minor == 0:
+        s.down.strip = 1
+        s.keep = 0
+    if s.down.mode == BODY_EOF or s.tunnel:
+        s.keep = 0
+        s.server_keep = 0
+    if s.tunnel:
+        s.up.done = 0
+        s.up.mode = BODY_TUNNEL
+
+
+cdef int final_head(Worker *w, Session *s, Head *h) noexcept nogil:
+    s.status = h.status
+    s.server_keep = s.backend.connection == MODE_KEEP and s.frontend.connection == MODE_KEEP and not h.conn_close \
+        and (h.minor == 1 or h.conn_keep)
+    response_body(s, h)
+    if w.stopping:
+        s.keep = 0
+    if render_response(w, s, h, 0) < 0:
+        return RELAY_BAD_RESPONSE
+    s.head_done = 1
+    s.response_ms = w.now
+    if s.tunnel and s.rx.p < s.rx.n:
+        # what the client sent behind its request belongs to the tunnel
+        body_advance(&s.up, &s.rx)
+    return 1
+
+
+cdef int response_heads(Worker *w, Session *s) noexcept nogil:
+    # As many heads as are complete, up to the final one. 1 when that went through.
+    cdef Head *h = &w.head
+    cdef int got
+    while not s.head_done:
+        if s.sx.p == s.sx.n:
+            return RELAY_WAIT
+        got = parse_response(&s.sx, h, 0)
+        if got == HEAD_MORE:
+            return RELAY_WAIT if s.sx.n - s.sx.p < <uint32_t>w.conf.bufsize else RELAY_BAD_RESPONSE
+        if got < 0:
+            return RELAY_BAD_RESPONSE
+        if h.status == 101 and not s.upgrade_asked:
+            return RELAY_BAD_RESPONSE
+        if h.status >= 200 or h.status == 101:
+            got = final_head(w, s, h)
+            s.sx.r = s.sx.f = s.sx.p = h.end
+            if got < 0:
+                return got
+            break
+        if s.minor and render_response(w, s, h, 1) < 0:
+            return RELAY_BAD_RESPONSE
+        s.sx.r = s.sx.f = s.sx.p = h.end
+    return RELAY_BAD_RESPONSE if body_advance(&s.down, &s.sx) == BODY_BAD else 1
+
+
+cdef int flush(Worker *w, Session *s) noexcept nogil:
+    # Write what the client is owed: RELAY_DONE when nothing is left.
+    cdef uint32_t head = s.in_head.n - s.in_head.r, body = s.sx.f - s.sx.r
+    cdef int64_t put
+    if not s.writable:
+        return RELAY_WAIT
+    put = put2(s.fd, s.in_head.d + s.in_head.r, head, s.sx.d + s.sx.r, body)
+    if put == IO_AGAIN:
+        s.writable = 0
+        return RELAY_WAIT
+    if put < 0:
+        return RELAY_CLIENT
+    s.bytes_down += put
+    if put < head:
+        s.in_head.r += <uint32_t>put
+    else:
+        s.in_head.r = s.in_head.n
+        s.sx.r += <uint32_t>put - head
+    if put < <int64_t>head + body:
+        s.writable = 0
+        return RELAY_WAIT
+    return RELAY_DONE
+
+
+cdef int ended(Session *s) noexcept nogil:
+    # The server's end of stream, with everything before it delivered.
+    if not s.head_done:
+        return RELAY_LINK
+    if s.down.mode == BODY_EOF:
+        s.down.done = 1
+        return RELAY_DONE
+    if s.down.mode == BODY_TUNNEL:
+        s.down.done = 1
+        if not s.shut_client:
+            s.shut_client = 1
+            shut_write(s.fd)
+        return RELAY_DONE
+    return RELAY_LINK
+
+
+cdef int more_response(Worker *w, Session *s) noexcept nogil:
+    # 1 when something came or the stream ended.
+    cdef Link *l = s.link
+    cdef int64_t got
+    cdef uint32_t space
+    if buf_take(w, &s.sx) < 0:
+        return RELAY_LINK
+    compact(&s.sx)
+    space = s.sx.size - s.sx.n
+    if space == 0:
+        return RELAY_BAD_RESPONSE
+    got = fill(l.fd, &s.sx)
+    if got == IO_AGAIN:
+        l.readable = 0
+        return RELAY_WAIT
+    if got == IO_EOF:
+        s.server_eof = 1
+        l.readable = 0
+        return 1
+    if got < 0:
+        return RELAY_LINK
+    if got < space and not l.hup:
+        l.readable = 0
+    l.connected = 1
+    if not s.response_any:
+        s.response_any = 1
+        if s.up.done and s.out_head.r == s.out_head.n:
+            buf_drop(w, &s.out_head)
+    if not s.head_done:
+        got = response_heads(w, s)
+        return <int>got if got < 0 else 1
+    return RELAY_BAD_RESPONSE if body_advance(&s.down, &s.sx) == BODY_BAD else 1
+
+
+cdef int pull(Worker *w, Session *s) noexcept nogil:
+    cdef int got
+    while True:
+        if owes_client(s):
+            got = flush(w, s)
+            if got != RELAY_DONE:
+                return got
+            s.in_head.n = s.in_head.r = 0
+        if s.head_done and s.down.done:
+            return RELAY_DONE
+        if s.server_eof:
+            return ended(s)
+        if not s.link.readable:
+            return RELAY_WAIT
+        got = more_response(w, s)
+        if got <= 0:
+            return got

@@ -1,0 +1,299 @@
+# Every write is bounded by the buffer: put() remembers an overflow instead of checking at each call site.
+
+from libc.stdint cimport uint8_t, uint32_t
+from libc.string cimport memcmp, memcpy, strlen
+
+from haptk._fast.cookie cimport cookie_line, cookie_request, cookie_response, cookie_wanted
+from haptk._fast.http1 cimport (Buf, Header, H_CACHE_CONTROL, H_CODING, H_CONNECTION, H_COOKIE, H_ETAG, H_EXPIRES,
+                                H_KEEP_ALIVE, H_LAST_MODIFIED, H_LENGTH, H_PRAGMA, H_PROXY_CONNECTION, H_SET_COOKIE,
+                                H_SET_COOKIE2)
+from haptk._fast.pool cimport buf_take
+from haptk._fast.scan cimport TOKEN, decimal, list_has, same_word
+from haptk._fast.state cimport (AddHeaderC, BackendC, CK_INDIRECT, CK_INSERT, CK_NOCACHE, CK_PREFIX, CK_REWRITE,
+                                MODE_KEEP, Net, Text)
+
+cdef extern from "string.h" nogil:
+    void *memmem(const void *a, size_t an, const void *b, size_t bn)
+
+
+cdef inline int put(Buf *o, const char *p, size_t n) noexcept nogil:
+    # An overflow shows as o.n == o.size + 1 and swallows all later writes.
+    if o.n + n > o.size:
+        o.n = o.size + 1
+        return -1
+    memcpy(o.d + o.n, p, n)
+    o.n += <uint32_t>n
+    return 0
+
+
+cdef inline int word(Buf *o, const char *p) noexcept nogil:
+    return put(o, p, strlen(p))
+
+
+cdef int plain_line(Buf *o, const char *d, Header *x) noexcept nogil:
+    # A line with odd blanks or a bare LF, written as everybody writes it.
+    put(o, d + x.line, x.name_len)
+    word(o, b": ")
+    put(o, d + x.value, x.value_len)
+    return word(o, b"\r\n")
+
+
+cdef int connection_rest(Buf *o, const char *d, Header *x) noexcept nogil:
+    # What a Connection line names besides close, keep-alive and upgrade (which is decided elsewhere).
+    cdef const char *v = d + x.value
+    cdef uint32_t i = 0, start, end, n = x.value_len
+    cdef bint any = 0
+    while i < n:
+        while i < n and (v[i] == 32 or v[i] == 9 or v[i] == 44):
+            i += 1
+        start = i
+        while i < n and v[i] != 44:
+            i += 1
+        end = i
+        while end > start and (v[end - 1] == 32 or v[end - 1] == 9):
+            end -= 1
+        if end == start or (end - start == 5 and same_word(v + start, b"close", 5)) or \
+                (end - start == 10 and same_word(v + start, b"keep-alive", 10)) or \
+                (end - start == 7 and same_word(v + start, b"upgrade", 7)):
+            continue
+        word(o, b", " if any else b"connection: ")
+        put(o, v + start, end - start)
+        any = 1
+    return word(o, b"\r\n") if any else 0
+
+
+# ---------------------------------------------------------------- forwardfor, originalto
+
+cdef bint in_net(Net *net, int family, const uint8_t *a) noexcept nogil:
+    cdef int whole = net.bits // 8, rest = net.bits % 8
+    if net.family != family or memcmp(net.base, a, whole) != 0:
+        return 0
+    return rest == 0 or (net.base[whole] ^ a[whole]) >> (8 - rest) == 0
+
+
+cdef bint has_header(const char *d, Head *h, Text *name) noexcept nogil:
+    cdef int i
+    for i in range(h.count):
+        if h.headers[i].name_len == name.n and memcmp(d + h.headers[i].line, name.p, name.n) == 0:
+            return 1
+    return 0
+
+
+cdef void forwarded_for(Buf *o, Session *s, Head *h, AddHeaderC *a) noexcept nogil:
+    cdef int i
+    if a.name.p == NULL or s.peer_text_len == 0:
+        return
+    for i in range(a.except_count):
+        if in_net(&a.except_nets[i], s.peer_family, s.peer):
+            return
+    if a.if_none and has_header(s.rx.d, h, &a.name):
+        return
+    put(o, a.name.p, a.name.n)
+    word(o, b": ")
+    put(o, s.peer_text, s.peer_text_len)
+    word(o, b"\r\n")
+
+
+# ---------------------------------------------------------------- requests
+
+cdef int edit_cookie(Worker *w, Session *s, Buf *o, Header *x) noexcept nogil:
+    # Written straight into the output; most values do not name our cookie and are copied.
+    cdef BackendC *be = s.backend
+    cdef const char *v = s.rx.d + x.value
+    cdef uint32_t n = x.value_len, kept
+    if memmem(v, n, be.cookie_name.p, be.cookie_name.n) == NULL:
+        return plain_line(o, s.rx.d, x)
+    if o.n + n + 10 > o.size:
+        o.n = o.size + 1
+        return -1
+    kept = cookie_request(w, s, be, v, n, o.d + o.n + 8)
+    if kept == 0:
+        return 0
+    memcpy(o.d + o.n, b"cookie: ", 8)
+    o.n += 8 + kept
+    return word(o, b"\r\n")
+
+
+cdef int special_request(Worker *w, Session *s, Buf *o, Head *h, Header *x) noexcept nogil:
+    if x.id == H_COOKIE:
+        return edit_cookie(w, s, o, x)
+    if x.id == H_CONNECTION:
+        return connection_rest(o, s.rx.d, x) if h.conn_other else 0
+    return 0    # Keep-Alive and Proxy-Connection speak of the connection they came on
+
+
+cdef inline bint request_special(Session *s, uint8_t id) noexcept nogil:
+    return id == H_CONNECTION or id == H_KEEP_ALIVE or id == H_PROXY_CONNECTION or \
+        (id == H_COOKIE and s.backend.cookie != 0)
+
+
+cdef int render_request(Worker *w, Session *s, Head *h) noexcept nogil:
+    cdef Buf *o = &s.out_head
+    cdef char *d = s.rx.d
+    cdef uint32_t run = 0, run_end = 0
+    cdef int i
+    cdef Header *x
+    if buf_take(w, o) < 0:
+        return -1
+    o.n = o.r = 0
+    put(o, d + h.start, h.target + h.target_len - h.start)
+    word(o, b" HTTP/1.1\r\n" if h.minor else b" HTTP/1.0\r\n")
+    for i in range(h.count):
+        x = &h.headers[i]
+        if x.canonical and (x.id == 0 or not request_special(s, x.id)):
+            if run_end != x.line:
+                put(o, d + run, run_end - run)
+                run = x.line
+            run_end = x.line_end
+            continue
+        put(o, d + run, run_end - run)
+        run = run_end = x.line_end
+        if x.id and request_special(s, x.id):
+            special_request(w, s, o, h, x)
+        else:
+            plain_line(o, d, x)
+    put(o, d + run, run_end - run)
+    if s.backend.forwardfor.name.p != NULL:
+        forwarded_for(o, s, h, &s.backend.forwardfor)
+    elif s.frontend.forwardfor.name.p != NULL:
+        forwarded_for(o, s, h, &s.frontend.forwardfor)
+    if s.upgrade_asked:
+        word(o, b"connection: upgrade\r\n")
+    elif s.backend.connection != MODE_KEEP or s.frontend.connection != MODE_KEEP:
+        if h.minor:
+            word(o, b"connection: close\r\n")
+    elif h.minor == 0:
+        word(o, b"connection: keep-alive\r\n")
+    word(o, b"\r\n")
+    return 0 if o.n <= o.size else -1
+
+
+# ---------------------------------------------------------------- responses
+
+cdef bint positive_age(const char *v, uint32_t n, const char *name, uint32_t name_n) noexcept nogil:
+    cdef uint32_t i = 0, end
+    while i + name_n <= n:
+        if same_word(v + i, name, name_n) and i + name_n < n and v[i + name_n] == 61:
+            i += name_n + 1
+            end = i
+            while end < n and v[end] >= 48 and v[end] <= 57:
+                end += 1
+            return end > i and decimal(v + i, end - i if end - i < 18 else 18) > 0
+        i += 1
+    return 0
+
+
+cdef bint cacheable(const char *d, Head *h) noexcept nogil:
+    # Whether a cache might store the answer with our cookie in it: it has freshness or a validator and no word
+    # against storing. (HAProxy looks at exactly these.)
+    cdef bint fresh = 0
+    cdef int i
+    cdef Header *x
+    cdef const char *v
+    for i in range(h.count):
+        x = &h.headers[i]
+        v = d + x.value
+        if x.id == H_EXPIRES or x.id == H_ETAG or x.id == H_LAST_MODIFIED:
+            fresh = 1
+        elif x.id == H_PRAGMA:
+            if x.value_len >= 8 and same_word(v, b"no-cache", 8):
+                return 0
+        elif x.id == H_CACHE_CONTROL:
+            if forbids_cache(v, x.value_len):
+                return 0
+            if positive_age(v, x.value_len, b"max-age", 7) or positive_age(v, x.value_len, b"s-maxage", 8):
+                fresh = 1
+    return fresh
+
+
+cdef bint forbids_cache(const char *v, uint32_t n) noexcept nogil:
+    if list_has(v, n, b"private", 7) or list_has(v, n, b"no-cache", 8) or list_has(v, n, b"no-store", 8):
+        return 1
+    if list_has(v, n, b"max-age=0", 9) or list_has(v, n, b"s-maxage=0", 10):
+        return 1
+    return memmem(v, n, b"no-cache=\"set-cookie", 20) != NULL or memmem(v, n, b"no-cache=\"Set-Cookie", 20) != NULL
+
+
+cdef int edit_set_cookie(Session *s, Buf *o, Header *x) noexcept nogil:
+    cdef BackendC *be = s.backend
+    cdef uint32_t kept, id_n = s.server.cookie.n if s.server != NULL else 0
+    if o.n + x.name_len + x.value_len + id_n + 8 > o.size:
+        o.n = o.size + 1
+        return -1
+    kept = cookie_response(s, be, s.sx.d + x.value, x.value_len, o.d + o.n + x.name_len + 2)
+    if kept == 0:
+        return 0
+    memcpy(o.d + o.n, s.sx.d + x.line, x.name_len)
+    o.d[o.n + x.name_len] = 58
+    o.d[o.n + x.name_len + 1] = 32
+    o.n += x.name_len + 2 + kept
+    return word(o, b"\r\n")
+
+
+cdef int special_response(Session *s, Buf *o, Head *h, Header *x, bint interim) noexcept nogil:
+    if x.id == H_SET_COOKIE or x.id == H_SET_COOKIE2:
+        return edit_set_cookie(s, o, x)
+    if x.id == H_CONNECTION:
+        return connection_rest(o, s.sx.d, x) if h.conn_other else 0
+    if x.id == H_CODING and not (interim or h.status == 204 or s.down.strip):
+        return plain_line(o, s.sx.d, x)
+    return 0
+
+
+cdef inline bint response_special(Session *s, uint8_t id, bint interim) noexcept nogil:
+    if id == H_CONNECTION or id == H_KEEP_ALIVE or id == H_PROXY_CONNECTION or id == H_CODING:
+        return 1
+    return (id == H_SET_COOKIE or id == H_SET_COOKIE2) and s.backend.cookie != 0 and not interim
+
+
+cdef void our_lines(Worker *w, Session *s, Buf *o, Head *h) noexcept nogil:
+    # The cookie that we add, and the Cache-Control that protects it.
+    cdef uint32_t n
+    if not cookie_wanted(w, s, s.backend):
+        return
+    n = cookie_line(w, s, s.backend, o.d + o.n, o.size - o.n) if o.n < o.size else 0
+    o.n = o.n + n if n else o.size + 1
+    if s.backend.cookie & CK_NOCACHE and cacheable(s.sx.d, h):
+        word(o, b"cache-control: private\r\n")
+
+
+cdef int render_response(Worker *w, Session *s, Head *h, bint interim) noexcept nogil:
+    cdef Buf *o = &s.in_head
+    cdef char *d = s.sx.d
+    cdef uint32_t run, run_end
+    cdef int i
+    cdef Header *x
+    if buf_take(w, o) < 0:
+        return -1
+    word(o, b"HTTP/1.1 ")
+    put(o, d + h.start + 9, 3)
+    word(o, b" ")
+    put(o, d + h.reason, h.reason_len)
+    word(o, b"\r\n")
+    run = run_end = h.first_end
+    for i in range(h.count):
+        x = &h.headers[i]
+        if x.canonical and (x.id == 0 or not response_special(s, x.id, interim)):
+            if run_end != x.line:
+                put(o, d + run, run_end - run)
+                run = x.line
+            run_end = x.line_end
+            continue
+        put(o, d + run, run_end - run)
+        run = run_end = x.line_end
+        if x.id and response_special(s, x.id, interim):
+            special_response(s, o, h, x, interim)
+        else:
+            plain_line(o, d, x)
+    put(o, d + run, run_end - run)
+    if not interim:
+        if s.backend.cookie & CK_INSERT:
+            our_lines(w, s, o, h)
+        if s.tunnel:
+            word(o, b"connection: upgrade\r\n" if h.status == 101 else b"")
+        elif not s.keep:
+            word(o, b"connection: close\r\n")
+        elif s.minor == 0:
+            word(o, b"connection: keep-alive\r\n")
+    word(o, b"\r\n")
+    return 0 if o.n <= o.size else -1

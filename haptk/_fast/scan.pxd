@@ -1,0 +1,27 @@
+# scan: bytes. Character classes, vector scans, numbers. Knows nothing of HTTP's grammar beyond RFC 9110's tokens.
+# Nothing here owns memory; every pointer is the caller's and every function is safe for any byte.
+
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+
+cdef extern from "native.h" nogil:
+    size_t hk_value_end(const char *p, size_t n) noexcept
+    bint likely "hk_likely" (bint x) noexcept
+    bint unlikely "hk_unlikely" (bint x) noexcept
+    int hk_load(const int *p) noexcept
+    void hk_store(int *p, int v) noexcept
+    int hk_add(int *p, int v) noexcept
+    uint64_t hk_add64(uint64_t *p, uint64_t v) noexcept
+
+# token byte -> its lower case; 0 for a byte that is no tchar (RFC 9110 5.6.2)
+cdef uint8_t TOKEN[256]
+# hexadecimal digit -> value; 255 otherwise
+cdef uint8_t HEX[256]
+
+# Value of n decimal digits, or -1 (empty, another byte, above 2**63-1).
+cdef int64_t decimal(const char *p, size_t n) noexcept nogil
+# 1 when p[0..n) equals the lower-case literal `word` of the same length, ASCII case ignored.
+cdef bint same_word(const char *p, const char *word, size_t n) noexcept nogil
+# Whether a comma list holds the lower-case token `word` (RFC 9110 5.6.1), ASCII case ignored.
+cdef bint list_has(const char *p, size_t n, const char *word, size_t wn) noexcept nogil
+# Text of v into out (20 bytes at most); returns the length.
+cdef size_t put_decimal(char *out, uint64_t v) noexcept nogil

@@ -1,0 +1,12 @@
+# session: one client connection from accept to close, as a state machine over Phase (see state.pxd). Events only set
+# flags; session_run() then moves the session as far as it goes without blocking and arms its one timer.
+
+from haptk._fast.state cimport Session, Timer, Worker
+
+# A new session has fd, frontend, peer and listener_index; this starts it (TCP mode connects at once).
+cdef void session_begin(Worker *w, Session *s) noexcept nogil
+cdef void session_run(Worker *w, Session *s) noexcept nogil
+# Its timer fired.
+cdef void session_expire(Worker *w, Timer *t) noexcept nogil
+# Close now, whatever is going on. `cause` and `at` are the two letters of HAProxy's termination state.
+cdef void session_kill(Worker *w, Session *s, char cause, char at) noexcept nogil

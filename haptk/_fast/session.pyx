@@ -1,0 +1,681 @@
+# Each step function returns 1 when the session can go on at once (its phase may have changed), 0 when it has to wait
+# or is gone. A session that was killed has phase PH_DEAD and is not touched again.
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.string cimport memcmp, memcpy
+
+from haptk._fast.balance cimport choose, hash_request
+from haptk._fast.http1 cimport (BODY_BAD, BODY_CHUNKED, BODY_LENGTH, BODY_NONE, BODY_TUNNEL, Head, M_CONNECT,
+                                M_DELETE, M_GET, M_HEAD, M_OPTIONS, M_PUT, M_TRACE, body_advance, parse_request)
+from haptk._fast.journal cimport note_end
+from haptk._fast.pool cimport buf_drop, buf_take, session_free
+from haptk._fast.relay cimport (RELAY_BAD_REQUEST, RELAY_BAD_RESPONSE, RELAY_CLIENT, RELAY_DONE, RELAY_LINK,
+                                RELAY_WAIT, compact, owes_client, pull, push)
+from haptk._fast.render cimport render_request
+from haptk._fast.scan cimport hk_add64, hk_load
+from haptk._fast.sockets cimport IO_AGAIN, IO_EOF, close_fd, fill, put2, reset_fd, shut_write
+from haptk._fast.state cimport (BackendC, Limits, Link, MODE_CLOSE, MODE_KEEP, PH_DEAD, PH_HEAD, PH_LINGER,
+                                PH_QUEUE, PH_RELAY, PH_REPLY, PH_RETRY, ServerC, Text)
+from haptk._fast.upstream cimport ATTACH_FDS, ATTACH_OK, attach, detach
+from haptk._fast.wheel cimport timer_drop, timer_set
+
+cdef extern from "string.h" nogil:
+    void *memmem(const void *a, size_t an, const void *b, size_t bn)
+
+cdef enum:
+    LINGER_MS = 1000        # how long input is discarded after an answer that ends the connection
+    RETRY_MS = 1000         # HAProxy's turn-around before the same server is tried again
+
+# Index of an answer in FrontendC.pages; conf.pyx fills the pages in this order.
+cdef enum ErrorPage:
+    PAGE_200 = 0, PAGE_400, PAGE_408, PAGE_500, PAGE_502, PAGE_503, PAGE_504
+
+
+# ---------------------------------------------------------------- the end
+
+cdef void drop_buffers(Worker *w, Session *s) noexcept nogil:
+    buf_drop(w, &s.out_head)
+    buf_drop(w, &s.sx)
+    buf_drop(w, &s.in_head)
+
+
+cdef void leave(Worker *w, Session *s) noexcept nogil:
+    # Give everything back; the descriptor is closed already.
+    detach(w, s, 0)
+    drop_buffers(w, s)
+    buf_drop(w, &s.rx)
+    timer_drop(w, &s.timer)
+    s.fd = -1
+    s.kind = 0
+    s.phase = PH_DEAD
+    session_free(w, s)
+
+
+cdef void session_kill(Worker *w, Session *s, char cause, char at) noexcept nogil:
+    if s.phase == PH_DEAD:
+        return
+    if s.phase == PH_RELAY or s.phase == PH_QUEUE or s.phase == PH_RETRY:
+        s.cause = cause
+        s.at = at
+        note_end(w, s)
+    if s.phase == PH_RELAY and s.head_done and not s.down.done:
+        reset_fd(s.fd)      # the client must not take what it has for the whole
+    else:
+        close_fd(s.fd)
+    leave(w, s)
+
+
+cdef int close_client(Worker *w, Session *s) noexcept nogil:
+    # Unread input would turn our close into a reset that overtakes the answer: discard it for a moment first.
+    if s.eof or s.broken or (not s.readable and s.up.done and s.rx.p == s.rx.n):
+        close_fd(s.fd)
+        leave(w, s)
+        return 0
+    drop_buffers(w, s)
+    shut_write(s.fd)
+    s.phase = PH_LINGER
+    s.since_ms = w.now
+    return 1
+
+
+cdef int linger_step(Worker *w, Session *s) noexcept nogil:
+    cdef int64_t got = 1
+    cdef int rounds = 0
+    if buf_take(w, &s.rx) < 0:
+        got = IO_EOF
+    while got > 0 and s.readable and rounds < 64:
+        s.rx.r = s.rx.f = s.rx.p = s.rx.n = 0
+        got = fill(s.fd, &s.rx)
+        rounds += 1
+    if got == IO_AGAIN:
+        s.readable = 0
+        buf_drop(w, &s.rx)
+        return 0
+    if not s.readable:
+        return 0
+    # end of stream, an error, or a client that will not stop sending
+    close_fd(s.fd)
+    leave(w, s)
+    return 0
+
+
+# ---------------------------------------------------------------- answers of our own
+
+cdef inline void put(Session *s, const char *p, uint32_t n) noexcept nogil:
+    if s.in_head.n + n <= s.in_head.size:
+        memcpy(s.in_head.d + s.in_head.n, p, n)
+        s.in_head.n += n
+
+
+cdef int answer(Worker *w, Session *s, int page, int status, char cause, char at) noexcept nogil:
+    # Replace whatever was going on by one of the pages.
+    cdef Text *text = &s.frontend.pages[page]
+    cdef const char *end
+    cdef uint32_t head
+    s.cause = cause
+    s.at = at
+    s.status = status
+    w.counters.responses[0] += 1
+    detach(w, s, 0)
+    buf_drop(w, &s.sx)
+    if buf_take(w, &s.in_head) < 0 or text.p == NULL:
+        session_kill(w, s, cause, at)
+        return 0
+    s.in_head.n = s.in_head.r = 0
+    if status < 500 and status >= 400 or not s.up.done or w.stopping:
+        s.keep = 0
+    end = <const char *>memmem(text.p, text.n, b"\r\n\r\n", 4)
+    head = <uint32_t>(end - text.p) + 2 if end != NULL else text.n
+    put(s, text.p, head)
+    if end != NULL:
+        if memmem(text.p, head, b"onnection: close\r\n", 18) == NULL:
+            if not s.keep:
+                put(s, b"connection: close\r\n", 19)
+            elif s.minor == 0:
+                put(s, b"connection: keep-alive\r\n", 24)
+        put(s, end + 2, 2 if s.method == M_HEAD else text.n - head)
+    s.phase = PH_REPLY
+    return 1
+
+
+cdef int reply_step(Worker *w, Session *s) noexcept nogil:
+    cdef int64_t put_n
+    while s.in_head.r < s.in_head.n:
+        if not s.writable:
+            return 0
+        put_n = put2(s.fd, s.in_head.d + s.in_head.r, s.in_head.n - s.in_head.r, NULL, 0)
+        if put_n == IO_AGAIN:
+            s.writable = 0
+            return 0
+        if put_n < 0:
+            note_end(w, s)
+            close_fd(s.fd)
+            leave(w, s)
+            return 0
+        s.in_head.r += <uint32_t>put_n
+        s.bytes_down += put_n
+    note_end(w, s)
+    return next_request(w, s) if s.keep else close_client(w, s)
+
+
+# ---------------------------------------------------------------- waiting for a request
+
+cdef int next_request(Worker *w, Session *s) noexcept nogil:
+    # The transaction is over and the client stays.
+    drop_buffers(w, s)
+    if s.rx.p == s.rx.n:
+        buf_drop(w, &s.rx)
+    s.rx.r = s.rx.f = s.rx.p
+    s.phase = PH_HEAD
+    s.first = 0
+    s.got_byte = s.rx.p < s.rx.n
+    s.parse_tries = 0
+    s.tried_n = 0
+    s.since_ms = w.now
+    s.started_ms = w.now
+    s.status = 0
+    s.cause = s.at = 0
+    s.up.done = 1
+    if w.stopping and not s.got_byte:
+        return close_client(w, s)
+    return 1
+
+
+cdef bint worth_parsing(Session *s) noexcept nogil:
+    # A head that comes in small pieces is only parsed again once its end may be there: parsing every prefix anew
+    # would let a slow sender cost us quadratic time.
+    cdef uint32_t start
+    if s.rx.n == s.rx.p or s.rx.n == s.tried_n:
+        return 0
+    if s.parse_tries < 4:
+        return 1
+    start = s.tried_n - 3 if s.tried_n > s.rx.p + 3 else s.rx.p
+    return memmem(s.rx.d + start, s.rx.n - start, b"\n\r\n", 3) != NULL or \
+        memmem(s.rx.d + start, s.rx.n - start, b"\n\n", 2) != NULL or s.rx.n == s.rx.size
+
+
+cdef int head_step(Worker *w, Session *s) noexcept nogil:
+    cdef int64_t got
+    cdef uint32_t limit = w.conf.bufsize - w.conf.maxrewrite, space
+    cdef int length
+    if worth_parsing(s):
+        length = parse_request(&s.rx, &w.head, s.frontend.lax)
+        if length > 0 and <uint32_t>length <= limit:
+            return begin(w, s, <uint32_t>length)
+        s.tried_n = s.rx.n
+        s.parse_tries += s.parse_tries < 250
+        if length != 0 or s.rx.n - s.rx.p > limit:
+            return refuse(w, s, c"P" if length > 0 or s.rx.n - s.rx.p > limit else c"C")
+    elif s.rx.n != s.rx.p:
+        s.tried_n = s.rx.n
+        if s.rx.n - s.rx.p > limit:
+            return refuse(w, s, c"P")
+    if s.eof:
+        if s.rx.n != s.rx.p:
+            return refuse(w, s, c"C")
+        close_fd(s.fd)
+        leave(w, s)
+        return 0
+    if not s.readable:
+        if s.rx.p == s.rx.n:
+            buf_drop(w, &s.rx)
+        return 0
+    return read_head(w, s)
+
+
+cdef int read_head(Worker *w, Session *s) noexcept nogil:
+    cdef int64_t got
+    cdef uint32_t space
+    if buf_take(w, &s.rx) < 0:
+        session_kill(w, s, c"R", c"R")
+        return 0
+    if s.rx.p:
+        compact(&s.rx)
+        s.tried_n = 0
+    space = s.rx.size - s.rx.n
+    got = fill(s.fd, &s.rx)
+    if got > 0:
+        if got < space and not s.hup:
+            s.readable = 0
+        if not s.got_byte:
+            s.got_byte = 1
+            s.started_ms = w.now
+        w.counters.bytes_up += got
+        return 1
+    if got == IO_AGAIN:
+        s.readable = 0
+        if s.rx.n == s.rx.p:
+            buf_drop(w, &s.rx)
+        return 0
+    s.readable = 0
+    if got == IO_EOF:
+        s.eof = 1
+        return 1
+    close_fd(s.fd)
+    leave(w, s)
+    return 0
+
+
+cdef int refuse(Worker *w, Session *s, char cause) noexcept nogil:
+    w.counters.bad_requests += 1
+    s.keep = 0
+    s.method = 0
+    s.up.done = 0
+    return answer(w, s, PAGE_400, 400, cause, c"R")
+
+
+# ---------------------------------------------------------------- a request
+
+cdef void reset_transaction(Session *s, Head *h) noexcept nogil:
+    s.method = h.method
+    s.minor = h.minor
+    s.server = NULL
+    s.avoid = NULL
+    s.direct = 0
+    s.ck_request = s.ck_response = c"N"
+    s.last_date = s.first_date = 0
+    s.cause = s.at = c"-"
+    s.status = 0
+    s.head_done = s.response_any = s.server_eof = s.server_keep = s.up_failed = 0
+    s.redispatched = s.dead_retry = s.body_started = s.want_fresh = s.tunnel = 0
+    s.bytes_down = 0
+    s.down.done = 0
+    s.connect_ms = s.response_ms = s.queue_ms = 0
+
+
+cdef void request_body(Session *s, Head *h) noexcept nogil:
+    s.up.mode = h.body
+    s.up.stage = 0
+    s.up.strip = 0
+    s.up.left = h.length
+    s.up.seen = 0
+    s.up.done = h.body == BODY_NONE or (h.body == BODY_LENGTH and h.length == 0)
+
+
+cdef int begin(Worker *w, Session *s, uint32_t length) noexcept nogil:
+    # A complete request head lies at s.rx.p and is parsed in w.head.
+    cdef Head *h = &w.head
+    cdef BackendC *be = s.frontend.backend
+    reset_transaction(s, h)
+    request_body(s, h)
+    s.request_ms = w.now
+    s.backend = be
+    w.counters.requests += 1
+    s.keep = (h.minor == 1 or h.conn_keep) and not h.conn_close and not w.stopping
+    if s.frontend.connection == MODE_CLOSE or (be != NULL and be.connection == MODE_CLOSE):
+        s.keep = 0
+    s.upgrade_asked = h.upgrade and h.conn_upgrade and h.minor
+    if s.frontend.monitor_uri.n and s.frontend.monitor_uri.n == h.target_len and \
+            memcmp(s.frontend.monitor_uri.p, s.rx.d + h.target, h.target_len) == 0:
+        consume_head(s, length)
+        return answer(w, s, PAGE_200, 200, c"L", c"R")
+    if be == NULL:
+        consume_head(s, length)
+        return answer(w, s, PAGE_503, 503, c"S", c"C")
+    if render_request(w, s, h) < 0:
+        consume_head(s, length)
+        return refuse(w, s, c"P")
+    hash_request(s, be, s.rx.d + h.target, h.target_len)
+    consume_head(s, length)
+    if not take_early_body(s):
+        return refuse(w, s, c"C")
+    s.retries_left = be.retries
+    s.phase = PH_RELAY
+    return dispatch(w, s)
+
+
+cdef void consume_head(Session *s, uint32_t length) noexcept nogil:
+    s.rx.p += length
+    s.rx.r = s.rx.f = s.rx.p
+
+
+cdef bint take_early_body(Session *s) noexcept nogil:
+    # A small body that is here as a whole joins the rendered head: one write, and the request can be repeated.
+    cdef uint32_t n
+    if s.up.done or s.rx.p == s.rx.n:
+        return 1
+    if body_advance(&s.up, &s.rx) == BODY_BAD:
+        return 0
+    n = s.rx.f - s.rx.r
+    if s.up.done and s.out_head.n + n <= s.out_head.size:
+        memcpy(s.out_head.d + s.out_head.n, s.rx.d + s.rx.r, n)
+        s.out_head.n += n
+        s.rx.r = s.rx.f
+    return 1
+
+
+# ---------------------------------------------------------------- servers
+
+cdef int dispatch(Worker *w, Session *s) noexcept nogil:
+    # Find a server and a connection to it. s.server may be set by a cookie.
+    cdef int got
+    if s.server == NULL:
+        s.server = choose(w, s, s.backend, s.avoid)
+        if s.server == NULL:
+            return no_server(w, s)
+    s.since_ms = w.now
+    s.queue_ms = w.now
+    got = attach(w, s)
+    if got == ATTACH_OK:
+        return 1
+    if got == ATTACH_FDS:
+        w.counters.fd_exhausted += 1
+        return give_up(w, s, PAGE_503, 503, c"R", c"C")
+    return connect_failed(w, s, 0)
+
+
+cdef int give_up(Worker *w, Session *s, int page, int status, char cause, char at) noexcept nogil:
+    if s.backend.tcp:
+        s.down.done = 1
+        session_kill(w, s, cause, at)
+        return 0
+    return answer(w, s, page, status, cause, at)
+
+
+cdef int no_server(Worker *w, Session *s) noexcept nogil:
+    return give_up(w, s, PAGE_503, 503, c"S", c"C")
+
+
+cdef bint redispatch_now(Session *s) noexcept nogil:
+    # After a failed attempt, with s.retries_left already counted down.
+    cdef BackendC *be = s.backend
+    cdef int used
+    if be.redispatch == 0 or be.strict:
+        return 0
+    if not s.direct:
+        return 1
+    if be.redispatch < 0:
+        return s.retries_left == 0
+    used = be.retries - s.retries_left
+    return used % be.redispatch == 0
+
+
+cdef int connect_failed(Worker *w, Session *s, bint timed_out) noexcept nogil:
+    # No byte of the request was taken by a server: it may be tried again, here or elsewhere.
+    cdef int wait
+    w.counters.connect_failures += 1
+    hk_add64(&s.server.live.failed, 1)
+    detach(w, s, 0)
+    s.out_head.r = 0
+    if s.retries_left <= 0:
+        return give_up(w, s, PAGE_503, 503, c"s" if timed_out else c"S", c"C")
+    s.retries_left -= 1
+    w.counters.retries += 1
+    if redispatch_now(s):
+        return redispatch(w, s)
+    if timed_out:
+        return dispatch(w, s)
+    s.phase = PH_RETRY
+    s.since_ms = w.now
+    return 0
+
+
+cdef int redispatch(Worker *w, Session *s) noexcept nogil:
+    w.counters.redispatches += 1
+    hk_add64(&s.server.live.redispatched, 1)
+    s.avoid = s.server
+    s.server = NULL
+    s.redispatched = 1
+    if s.direct:
+        s.direct = 0
+        s.ck_request = c"D"
+    s.phase = PH_RELAY
+    return dispatch(w, s)
+
+
+cdef bint repeatable(Session *s) noexcept nogil:
+    # RFC 9110 9.2.2: only what is idempotent may be sent twice without asking the client.
+    if s.body_started or s.response_any or not s.up.done or s.out_head.d == NULL:
+        return 0
+    return s.method == M_GET or s.method == M_HEAD or s.method == M_OPTIONS or s.method == M_PUT or \
+        s.method == M_DELETE or s.method == M_TRACE
+
+
+cdef int link_failed(Worker *w, Session *s) noexcept nogil:
+    # The server connection broke: before it was established, before an answer, or in its middle.
+    cdef Link *l = s.link
+    if not l.connected:
+        return connect_failed(w, s, 0)
+    if s.tunnel:
+        s.down.done = 1
+        session_kill(w, s, c"S", c"D")
+        return 0
+    if not s.response_any:
+        if l.reused and not s.dead_retry:
+            # the server closed an idle connection while we were using it: an everyday race
+            if repeatable(s) or (s.out_head.d != NULL and s.out_head.r == 0 and not s.body_started):
+                s.dead_retry = 1
+                s.want_fresh = 1
+                detach(w, s, 0)
+                s.out_head.r = 0
+                return dispatch(w, s)
+            session_kill(w, s, c"S", c"H")
+            return 0
+        hk_add64(&s.server.live.errors, 1)
+        w.counters.bad_responses += 1
+        return answer(w, s, PAGE_502, 502, c"S", c"H")
+    return bad_response(w, s, c"S")
+
+
+cdef int bad_response(Worker *w, Session *s, char cause) noexcept nogil:
+    hk_add64(&s.server.live.errors, 1)
+    w.counters.bad_responses += 1
+    if not s.head_done:
+        return answer(w, s, PAGE_502, 502, cause, c"H")
+    session_kill(w, s, cause, c"D")
+    return 0
+
+
+cdef int bad_body(Worker *w, Session *s) noexcept nogil:
+    if s.head_done or s.bytes_down:
+        session_kill(w, s, c"C", c"D")
+        return 0
+    return refuse(w, s, c"C")
+
+
+# ---------------------------------------------------------------- moving bytes
+
+cdef int relay_step(Worker *w, Session *s) noexcept nogil:
+    cdef Link *l = s.link
+    cdef int up = RELAY_DONE, down
+    if s.broken and not s.readable:
+        session_kill(w, s, c"C", c"D" if s.head_done else c"H")
+        return 0
+    if l.broken and not l.connected and not l.readable:
+        return connect_failed(w, s, 0)
+    if not s.up_failed:
+        up = push(w, s)
+        if up == RELAY_CLIENT:
+            session_kill(w, s, c"C", c"D" if s.head_done else c"H")
+            return 0
+        if up == RELAY_BAD_REQUEST:
+            return bad_body(w, s)
+        if up == RELAY_LINK:
+            if not l.connected or s.tunnel:
+                return link_failed(w, s)
+            # the server may have answered before it stopped listening
+            s.up_failed = 1
+            l.readable = 1
+    down = pull(w, s)
+    if down == RELAY_WAIT:
+        return 0
+    if down == RELAY_DONE:
+        if s.tunnel and not s.up.done:
+            return 0
+        return finish(w, s)
+    if down == RELAY_LINK:
+        return link_failed(w, s)
+    if down == RELAY_CLIENT:
+        session_kill(w, s, c"C", c"D")
+        return 0
+    return bad_response(w, s, c"P")
+
+
+cdef int finish(Worker *w, Session *s) noexcept nogil:
+    # The response is delivered.
+    cdef Link *l = s.link
+    cdef bint clean = s.up.done and s.out_head.r == s.out_head.n and s.rx.r == s.rx.f and not s.up_failed
+    cdef int cls = s.status // 100
+    if not clean:
+        s.keep = 0
+        s.up.done = 0
+    w.counters.responses[cls if cls <= 5 else 0] += 1
+    w.counters.bytes_down += s.bytes_down
+    note_end(w, s)
+    detach(w, s, s.server_keep and clean and not l.hup and not s.server_eof and s.sx.p == s.sx.n)
+    if s.keep:
+        return next_request(w, s)
+    return close_client(w, s)
+
+
+# ---------------------------------------------------------------- timers
+
+cdef int64_t after(int64_t start, int limit) noexcept nogil:
+    return start + limit if limit else 0
+
+
+cdef int64_t relay_deadline(Worker *w, Session *s) noexcept nogil:
+    cdef Limits *client = &s.frontend.limits
+    cdef Limits *server = &s.backend.limits
+    cdef int limit
+    if not s.link.connected:
+        return after(s.since_ms, server.connect)
+    if s.tunnel:
+        limit = server.tunnel
+        if limit == 0:
+            limit = client.client
+            if server.server and (limit == 0 or server.server < limit):
+                limit = server.server
+        return after(w.now, limit)
+    if owes_client(s):
+        return after(w.now, client.client)
+    if not s.up.done and s.link.writable:
+        return after(w.now, client.client)
+    return after(w.now, server.server)
+
+
+cdef void arm(Worker *w, Session *s) noexcept nogil:
+    cdef Limits *client = &s.frontend.limits
+    cdef int64_t due = 0
+    cdef int wait = RETRY_MS
+    if s.phase == PH_HEAD:
+        if s.got_byte or s.first:
+            due = after(s.started_ms, client.request) if client.request else after(w.now, client.client)
+        else:
+            due = after(s.since_ms, client.keep_alive)
+    elif s.phase == PH_RELAY:
+        due = relay_deadline(w, s)
+    elif s.phase == PH_REPLY:
+        due = after(w.now, client.client if client.client else 10000)
+    elif s.phase == PH_LINGER:
+        due = s.since_ms + LINGER_MS
+    elif s.phase == PH_RETRY:
+        if s.backend.limits.connect and s.backend.limits.connect < wait:
+            wait = s.backend.limits.connect
+        due = s.since_ms + wait
+    elif s.phase == PH_QUEUE:
+        due = after(s.since_ms, s.backend.limits.queue)
+    timer_set(w, &s.timer, due)
+
+
+cdef int head_expired(Worker *w, Session *s) noexcept nogil:
+    if not s.got_byte and not s.first:
+        close_fd(s.fd)
+        leave(w, s)
+        return 0
+    s.keep = 0
+    s.method = 0
+    s.up.done = 0
+    return answer(w, s, PAGE_408, 408, c"c", c"R")
+
+
+cdef int relay_expired(Worker *w, Session *s) noexcept nogil:
+    if not s.link.connected:
+        return connect_failed(w, s, 1)
+    if s.tunnel or owes_client(s):
+        session_kill(w, s, c"c", c"D")
+        return 0
+    if s.head_done or s.bytes_down:
+        session_kill(w, s, c"s", c"D")
+        return 0
+    if not s.up.done and s.link.writable:
+        s.keep = 0
+        return answer(w, s, PAGE_408, 408, c"c", c"D")
+    hk_add64(&s.server.live.errors, 1)
+    return answer(w, s, PAGE_504, 504, c"s", c"H")
+
+
+cdef void session_expire(Worker *w, Timer *t) noexcept nogil:
+    cdef Session *s = <Session *>(<char *>t - <size_t>&(<Session *>NULL).timer)
+    cdef int more = 0
+    if s.phase == PH_HEAD:
+        w.counters.timeouts += 1
+        more = head_expired(w, s)
+    elif s.phase == PH_RELAY:
+        w.counters.timeouts += 1
+        more = relay_expired(w, s)
+    elif s.phase == PH_RETRY:
+        s.phase = PH_RELAY
+        more = dispatch(w, s)
+    elif s.phase == PH_QUEUE:
+        more = answer(w, s, PAGE_503, 503, c"s", c"Q")
+    else:
+        close_fd(s.fd)
+        leave(w, s)
+    if more:
+        session_run(w, s)
+    elif s.phase != PH_DEAD:
+        arm(w, s)
+
+
+# ---------------------------------------------------------------- driving
+
+cdef void session_run(Worker *w, Session *s) noexcept nogil:
+    cdef int more = 1
+    while more:
+        if s.phase == PH_RELAY:
+            more = relay_step(w, s)
+        elif s.phase == PH_HEAD:
+            more = head_step(w, s)
+        elif s.phase == PH_REPLY:
+            more = reply_step(w, s)
+        elif s.phase == PH_LINGER:
+            more = linger_step(w, s)
+        else:
+            if s.broken and s.phase != PH_DEAD:
+                session_kill(w, s, c"C", c"C")
+            more = 0
+    if s.phase != PH_DEAD:
+        arm(w, s)
+
+
+cdef void session_begin(Worker *w, Session *s) noexcept nogil:
+    s.accepted_ms = s.started_ms = s.since_ms = w.now
+    s.first = 1
+    s.readable = s.writable = 1
+    s.up.done = 1
+    s.phase = PH_HEAD
+    w.counters.connections += 1
+    if s.frontend.tcp:
+        begin_tcp(w, s)
+    session_run(w, s)
+
+
+cdef void begin_tcp(Worker *w, Session *s) noexcept nogil:
+    # A relay without heads: both directions are tunnels from the start.
+    s.backend = s.frontend.backend
+    s.ck_request = s.ck_response = c"-"
+    s.cause = s.at = c"-"
+    s.tunnel = 1
+    s.head_done = 1
+    s.up.mode = s.down.mode = BODY_TUNNEL
+    s.up.done = s.down.done = 0
+    s.first = 0
+    s.phase = PH_RELAY
+    if s.backend == NULL:
+        s.phase = PH_HEAD
+        s.eof = 1
+        return
+    s.retries_left = s.backend.retries
+    hash_request(s, s.backend, NULL, 0)
+    dispatch(w, s)

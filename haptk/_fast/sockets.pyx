@@ -1,0 +1,168 @@
+# Writes carry MSG_NOSIGNAL; interrupted calls are repeated; every other error is folded into a code.
+
+from libc.errno cimport EAGAIN, ECONNABORTED, EINPROGRESS, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
+from libc.string cimport memset
+
+cdef extern from "sys/socket.h" nogil:
+    cdef struct msghdr:
+        void *msg_name
+        socklen_t msg_namelen
+        iovec *msg_iov
+        size_t msg_iovlen
+    cdef struct linger:
+        int l_onoff
+        int l_linger
+    int AF_UNIX, SOCK_STREAM, SOCK_NONBLOCK, SOCK_CLOEXEC, MSG_NOSIGNAL, SHUT_WR, SOL_SOCKET, SO_ERROR, SO_LINGER
+    int socket(int family, int kind, int protocol)
+    int connect(int fd, const sockaddr *addr, socklen_t n)
+    int accept4(int fd, sockaddr *addr, socklen_t *n, int flags)
+    int shutdown(int fd, int how)
+    int getsockopt(int fd, int level, int name, void *value, socklen_t *n)
+    int setsockopt(int fd, int level, int name, const void *value, socklen_t n)
+    ssize_t recv(int fd, void *buf, size_t n, int flags)
+    ssize_t send(int fd, const void *buf, size_t n, int flags)
+    ssize_t sendmsg(int fd, const msghdr *message, int flags)
+
+cdef extern from "netinet/tcp.h" nogil:
+    int TCP_NODELAY, IPPROTO_TCP
+
+cdef extern from "netinet/in.h" nogil:
+    pass
+
+cdef extern from "sys/epoll.h" nogil:
+    unsigned int EPOLLET, EPOLLEXCLUSIVE
+    int EPOLL_CTL_ADD, EPOLL_CTL_DEL
+    int epoll_ctl(int epfd, int op, int fd, epoll_event *event)
+
+cdef extern from "unistd.h" nogil:
+    int c_close "close" (int fd)
+
+cdef extern from "time.h" nogil:
+    cdef struct timespec:
+        long tv_sec
+        long tv_nsec
+    int CLOCK_MONOTONIC, CLOCK_REALTIME
+    int clock_gettime(int which, timespec *t)
+
+
+cdef int watch(int epfd, int fd, void *what) noexcept nogil:
+    cdef epoll_event e
+    e.events = <uint32_t>(EPOLLIN | EPOLLOUT | EPOLLRDHUP) | EPOLLET
+    e.data.ptr = what
+    return epoll_ctl(epfd, EPOLL_CTL_ADD, fd, &e)
+
+
+cdef int watch_input(int epfd, int fd, void *what, bint exclusive) noexcept nogil:
+    cdef epoll_event e
+    e.events = <uint32_t>EPOLLIN | (EPOLLEXCLUSIVE if exclusive else 0)
+    e.data.ptr = what
+    return epoll_ctl(epfd, EPOLL_CTL_ADD, fd, &e)
+
+
+cdef void unwatch(int epfd, int fd) noexcept nogil:
+    cdef epoll_event e
+    epoll_ctl(epfd, EPOLL_CTL_DEL, fd, &e)
+
+
+cdef int64_t fill(int fd, Buf *b) noexcept nogil:
+    cdef ssize_t got
+    while True:
+        got = recv(fd, b.d + b.n, b.size - b.n, 0)
+        if got > 0:
+            b.n += <uint32_t>got
+            return got
+        if got == 0:
+            return IO_EOF
+        if errno == EINTR:
+            continue
+        return IO_AGAIN if errno == EAGAIN else IO_ERROR
+
+
+cdef int64_t put2(int fd, const char *a, size_t an, const char *b, size_t bn) noexcept nogil:
+    cdef iovec v[2]
+    cdef msghdr m
+    cdef ssize_t put
+    if an and bn:
+        memset(&m, 0, sizeof(m))
+        v[0].iov_base = <void *>a
+        v[0].iov_len = an
+        v[1].iov_base = <void *>b
+        v[1].iov_len = bn
+        m.msg_iov = v
+        m.msg_iovlen = 2
+    while True:
+        if an and bn:
+            put = sendmsg(fd, &m, MSG_NOSIGNAL)
+        elif an:
+            put = send(fd, a, an, MSG_NOSIGNAL)
+        else:
+            put = send(fd, b, bn, MSG_NOSIGNAL)
+        if put >= 0:
+            return put
+        if errno == EINTR:
+            continue
+        return IO_AGAIN if errno == EAGAIN else IO_ERROR
+
+
+cdef int connect_to(const void *addr, uint32_t addr_len, int family, int *fd) noexcept nogil:
+    cdef int one = 1
+    cdef int s = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
+    if s < 0:
+        fd[0] = -1
+        return CONNECT_FDS if errno == EMFILE or errno == ENFILE or errno == ENOBUFS or errno == ENOMEM \
+            else CONNECT_FAILED
+    if family != AF_UNIX:
+        setsockopt(s, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one))
+    if connect(s, <const sockaddr *>addr, addr_len) < 0 and errno != EINPROGRESS and errno != EINTR:
+        c_close(s)
+        fd[0] = -1
+        return CONNECT_FAILED
+    fd[0] = s
+    return CONNECT_DONE
+
+
+cdef int socket_error(int fd) noexcept nogil:
+    cdef int value = 0
+    cdef socklen_t n = sizeof(value)
+    getsockopt(fd, SOL_SOCKET, SO_ERROR, &value, &n)
+    return value
+
+
+cdef void close_fd(int fd) noexcept nogil:
+    c_close(fd)
+
+
+cdef void reset_fd(int fd) noexcept nogil:
+    cdef linger l
+    l.l_onoff = 1
+    l.l_linger = 0
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &l, sizeof(l))
+    c_close(fd)
+
+
+cdef void shut_write(int fd) noexcept nogil:
+    shutdown(fd, SHUT_WR)
+
+
+cdef int accept_one(int fd, void *addr, uint32_t *addr_len, int *error) noexcept nogil:
+    cdef int got
+    while True:
+        got = accept4(fd, <sockaddr *>addr, <socklen_t *>addr_len, SOCK_NONBLOCK | SOCK_CLOEXEC)
+        if got >= 0:
+            return got
+        if errno == EINTR or errno == ECONNABORTED:
+            continue
+        error[0] = errno
+        return -1
+
+
+cdef int64_t clock_ms() noexcept nogil:
+    cdef timespec t
+    clock_gettime(CLOCK_MONOTONIC, &t)
+    return <int64_t>t.tv_sec * 1000 + t.tv_nsec // 1000000
+
+
+cdef int64_t clock_wall_s() noexcept nogil:
+    cdef timespec t
+    clock_gettime(CLOCK_REALTIME, &t)
+    return t.tv_sec

@@ -1,0 +1,341 @@
+# state: every structure of the data plane, who owns it and who may touch it. No code.
+#
+# Conf (and everything below it) is immutable once a worker runs on it; only the Live structures, one per server, are
+# shared between threads and are accessed through hk_load, hk_store and hk_add. A Worker and all that hangs from it
+# (sessions, server connections, buffers) belong to one thread.
+
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from haptk._fast.http1 cimport Body, Buf, Head
+
+cdef extern from "<sys/socket.h>" nogil:
+    cdef struct sockaddr_storage:
+        unsigned short ss_family
+
+# ------------------------------------------------------------------ configuration, immutable
+
+cdef enum LiveState:
+    LIVE_DOWN = 0, LIVE_UP = 1, LIVE_DRAIN = 2, LIVE_MAINT = 3
+
+# Shared by all workers and the control plane; one cache line each.
+ctypedef struct Live:
+    int state               # LiveState, written by the control plane only
+    int weight              # effective weight, written by the control plane only
+    int sessions            # atomic: established or connecting requests
+    int queued              # atomic
+    uint64_t total          # atomic: requests sent here
+    uint64_t failed         # atomic: connection failures
+    uint64_t errors         # atomic: bad or missing responses
+    uint64_t redispatched   # atomic
+    int observed            # atomic: live-traffic errors for `observe`
+    int pad[5]
+
+ctypedef struct Text:
+    char *p
+    uint32_t n
+
+ctypedef struct ServerC:
+    int index               # inside its backend
+    int gid                 # over all backends; index into Worker.servers
+    Text name
+    Text cookie             # p is NULL for a server without one
+    int family
+    uint32_t addr_len
+    sockaddr_storage addr
+    int port_offset
+    int port_from_client    # the file has no port: the client's destination port is used
+    int weight
+    int maxconn
+    int maxqueue
+    int backup
+    int send_proxy
+    Live *live
+
+cdef enum BalanceId:
+    LB_ROUNDROBIN = 0, LB_STATIC_RR, LB_LEASTCONN, LB_FIRST, LB_SOURCE, LB_RANDOM, LB_URI, LB_URL_PARAM, LB_HDR
+
+cdef enum CookieFlag:
+    CK_RULE = 1, CK_INSERT = 2, CK_PREFIX = 4, CK_REWRITE = 8, CK_INDIRECT = 16, CK_NOCACHE = 32
+    CK_POSTONLY = 64, CK_PRESERVE = 128
+
+cdef enum ConnectionMode:
+    MODE_KEEP = 0, MODE_SERVER_CLOSE = 1, MODE_CLOSE = 2
+
+cdef enum ReuseMode:
+    REUSE_NEVER = 0, REUSE_SAFE, REUSE_AGGRESSIVE, REUSE_ALWAYS
+
+ctypedef struct Net:
+    int family
+    uint8_t base[16]
+    int bits
+
+ctypedef struct AddHeaderC:
+    Text name               # lower case; p is NULL when the option is off
+    int if_none
+    Net *except_nets
+    int except_count
+
+ctypedef struct Limits:     # milliseconds, 0 for none; fallbacks are already applied
+    int connect
+    int client
+    int server
+    int request
+    int keep_alive
+    int queue
+    int tunnel
+
+ctypedef struct BackendC:
+    int index
+    Text name
+    int tcp
+    ServerC *servers
+    int count
+    int *map                # static hash map of server indices (static-rr, source, uri), by weight
+    int map_len
+    int equal_weights
+    int balance
+    int hash_consistent
+    int draws
+    int uri_whole
+    int uri_length
+    int uri_depth
+    Text balance_arg
+    int cookie              # CookieFlag
+    Text cookie_name
+    Text cookie_tail        # "; path=/; domain=...; HttpOnly; ..." as it is appended
+    int maxidle_s
+    int maxlife_s
+    int connection
+    int reuse
+    int redispatch          # 0 off, -1 on the last retry, N every Nth
+    int retries
+    int persist
+    int strict
+    int abortonclose
+    int allbackups
+    int limited             # some server has a maxconn
+    Limits limits
+    AddHeaderC forwardfor
+    AddHeaderC originalto
+
+ctypedef struct FrontendC:
+    int index
+    Text name
+    int tcp
+    BackendC *backend       # NULL: 503
+    int maxconn
+    int connection
+    int lax
+    int log                 # 0 none, 1 tcp, 2 http
+    int dontlognull
+    Limits limits
+    AddHeaderC forwardfor
+    AddHeaderC originalto
+    Text monitor_uri
+    Text pages[16]          # by error number (ErrorPage in reply), own errorfile or the built-in page
+
+ctypedef struct Conf:
+    FrontendC *frontends
+    int frontend_count
+    BackendC *backends
+    int backend_count
+    ServerC *servers        # all of them, by gid
+    int server_count
+    int bufsize
+    int maxrewrite
+    int maxconn
+
+# ------------------------------------------------------------------ running, one thread each
+
+cdef enum Kind:             # first field of everything that epoll points to
+    KIND_LISTENER = 1, KIND_SESSION, KIND_SERVER, KIND_WAKE
+
+cdef enum Phase:
+    PH_HEAD = 0             # waiting for or reading a request head
+    PH_QUEUE                # waiting for a server slot
+    PH_RELAY                # a server connection is attached (connecting or established)
+    PH_REPLY                # writing an answer of our own
+    PH_LINGER               # answered and shut down; discarding input so that the answer is not reset away
+    PH_RETRY                # waiting a second before the same server is tried again
+    PH_DEAD
+
+ctypedef struct Timer:      # a node of the wheel; due is lazy: it may move later without relinking
+    Timer *prev
+    Timer *next
+    int64_t due             # ms, 0 for none
+    int64_t placed          # ms of the slot it stands in, 0 when unlinked
+
+ctypedef struct Listener:
+    int kind
+    int fd
+    int owned               # the descriptor is ours to close
+    int accept_proxy
+    FrontendC *frontend
+    int family
+
+ctypedef struct Link:       # one connection to a server; idle ones stand in their server's list
+    int kind
+    int fd
+    uint8_t readable
+    uint8_t writable
+    uint8_t hup             # an end of stream or an error was announced
+    uint8_t connected
+    uint8_t reused          # it served a request before this one
+    uint8_t idle
+    uint8_t shut            # our end of stream was sent
+    uint8_t broken          # reset, refused or closed both ways
+    ServerC *server
+    Session *session        # NULL while idle
+    Link *prev
+    Link *next
+    int64_t since           # ms, start of idling
+
+ctypedef struct Session:    # one client connection and its current transaction
+    int kind
+    int fd
+    uint8_t readable
+    uint8_t writable
+    uint8_t hup
+    uint8_t eof             # the client has sent its end of stream
+    uint8_t phase
+    uint8_t keep            # the client connection stays open after this transaction
+    uint8_t first           # no transaction was finished on this connection yet
+    uint8_t got_byte        # of the current request
+    uint8_t parse_tries
+    uint8_t minor           # of the request
+    uint8_t method
+    uint8_t head_done       # the final response head went through
+    uint8_t response_any    # some response byte was received
+    uint8_t rewindable      # the whole request is still in `out_head`
+    uint8_t upgrade_asked
+    uint8_t shut_client
+    uint8_t server_eof
+    uint8_t server_keep     # the server connection may be reused after this response
+    uint8_t direct          # a valid cookie chose the server
+    uint8_t ck_request      # log letter of the request cookie: N I D V E O U
+    uint8_t ck_response     # N I U R P D
+    uint8_t cacheable
+    uint8_t cause           # log: first letter of the termination state
+    uint8_t at              # log: second letter
+    uint8_t redispatched
+    uint8_t dead_retry      # the one retry after a dead reused connection was used
+    uint8_t counted         # stands in server.live.sessions
+    uint8_t tunnel
+    uint8_t body_started    # a byte of the request body left rx, so the request cannot be repeated
+    uint8_t broken
+    uint8_t up_failed       # the server takes no more of the request; it may still have answered
+    uint8_t want_fresh      # do not reuse an idle server connection
+    uint32_t tried_n        # rx.n at the last attempt to parse a head
+    int64_t since_ms        # start of the current wait with an absolute deadline
+    int link_error          # the connection attempt failed by time-out (1) or otherwise (0)
+    int retries_left
+    int status
+    ServerC *avoid          # the server that just failed
+    FrontendC *frontend
+    BackendC *backend
+    ServerC *server
+    Link *link
+    Buf rx                  # from the client
+    Buf out_head            # rendered request head (and a small body), kept while it may be repeated
+    Buf sx                  # from the server
+    Buf in_head             # rendered response head
+    Body up                 # request body
+    Body down               # response body
+    Timer timer
+    int64_t accepted_ms
+    int64_t started_ms      # first byte of the request
+    int64_t request_ms      # request head complete
+    int64_t queue_ms
+    int64_t connect_ms
+    int64_t response_ms
+    uint64_t bytes_down
+    uint32_t last_date      # of the cookie, seconds
+    uint32_t first_date
+    uint32_t hash           # of the balance argument
+    Text uri_log            # copy of method and target for the log, from the pool
+    Session *qprev          # queue of the server or backend
+    Session *qnext
+    Session *next           # free list
+    Session *all_prev       # every session of the worker
+    Session *all_next
+    int listener_index
+    uint16_t peer_port
+    int peer_family
+    uint8_t peer[16]
+    uint8_t peer_text_len
+    char peer_text[46]
+    uint32_t generation
+
+ctypedef struct ServerW:    # a worker's own view of one server
+    Link *idle              # newest first
+    Link *idle_tail
+    int idle_count
+    Session *queue          # waiting for a slot here
+    Session *queue_tail
+    int64_t npos            # weighted round robin
+    int64_t rweight
+    int started
+
+ctypedef struct BackendW:
+    int64_t pos             # weighted round robin
+    int next                # plain round robin
+    int state_seen
+    int last_up
+
+ctypedef struct Counters:
+    uint64_t connections
+    uint64_t requests
+    uint64_t responses[6]   # by class, 0 for answers of our own
+    uint64_t bytes_up
+    uint64_t bytes_down
+    uint64_t bad_requests
+    uint64_t bad_responses
+    uint64_t connect_failures
+    uint64_t retries
+    uint64_t redispatches
+    uint64_t reused
+    uint64_t server_connections
+    uint64_t timeouts
+    uint64_t fd_exhausted
+    uint64_t log_dropped
+
+ctypedef struct Worker:
+    int epfd
+    int wake_fd             # eventfd of the control plane
+    int wake_kind           # KIND_WAKE, what epoll points to
+    int stopping            # atomic: 0 run, 1 finish what is open, 2 stop now
+    int listening           # atomic: 1 while the listening sockets are in use
+    int index
+    int accept_paused
+    int64_t accept_resume
+    int64_t now             # ms, monotonic; read once per turn
+    int64_t wall            # seconds; read when a cookie needs it
+    int64_t wall_read       # ms of that reading
+    Conf *conf
+    Listener *listeners
+    int listener_count
+    ServerW *servers
+    BackendW *backends
+    Head head               # scratch: valid within one call
+    Session *free_sessions
+    Link *free_links
+    Session *dead_sessions  # freed at the end of the turn: epoll may still name them
+    Link *dead_links
+    Session *all
+    char *free_bufs         # linked through their first bytes
+    int free_buf_count
+    int session_count
+    int link_count
+    int idle_total
+    uint32_t rng
+    Counters counters
+    # timing wheel
+    Timer slots[1024]
+    uint64_t bits[16]
+    int64_t wheel_at        # ms of the next slot to look at
+    int timers
+    # log lines, drained by the control plane: one writer (this thread), one reader
+    char *log
+    uint32_t log_size
+    uint32_t log_head       # atomic
+    uint32_t log_tail       # atomic

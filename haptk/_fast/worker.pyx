@@ -1,0 +1,348 @@
+# The turn of the loop: wait, read the clock once, expire timers, handle events, free what died, wait again.
+
+import os
+
+from libc.errno cimport EMFILE, ENFILE, ENOBUFS, ENOMEM
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
+
+from haptk._fast.pool cimport pool_close, reap, session_free, session_new
+from haptk._fast.scan cimport hk_load, hk_store
+from haptk._fast.session cimport session_begin, session_expire, session_kill, session_run
+from haptk._fast.sockets cimport (EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, accept_one, clock_ms, close_fd,
+                                  epoll_event, epoll_wait, unwatch, watch, watch_input)
+from haptk._fast.state cimport (BackendW, FrontendC, KIND_LISTENER, KIND_SERVER, KIND_SESSION, KIND_WAKE, Link,
+                                Listener, PH_DEAD, PH_HEAD, ServerW, Session, Timer, sockaddr_storage)
+from haptk._fast.upstream cimport give_up_idle, idle_event, purge_idle
+from haptk._fast.wheel cimport wheel_init, wheel_next, wheel_wait
+
+cdef extern from "<sys/epoll.h>" nogil:
+    int EPOLL_CLOEXEC
+    int epoll_create1(int flags)
+
+cdef extern from "<sys/eventfd.h>" nogil:
+    int EFD_CLOEXEC, EFD_NONBLOCK
+    int eventfd(unsigned int value, int flags)
+    int eventfd_read(int fd, uint64_t *value)
+    int eventfd_write(int fd, uint64_t value)
+
+cdef extern from "<netinet/in.h>" nogil:
+    cdef struct in_addr:
+        unsigned int s_addr
+    cdef struct sockaddr_in:
+        unsigned short sin_port
+        in_addr sin_addr
+    cdef struct in6_addr:
+        unsigned char s6_addr[16]
+    cdef struct sockaddr_in6:
+        unsigned short sin6_port
+        in6_addr sin6_addr
+    unsigned short ntohs(unsigned short v)
+
+cdef extern from "<arpa/inet.h>" nogil:
+    int AF_INET, AF_INET6
+    const char *inet_ntop(int family, const void *addr, char *out, unsigned int n)
+
+cdef extern from "string.h" nogil:
+    size_t strlen(const char *p)
+
+cdef enum:
+    EVENTS = 256            # taken from epoll at once
+    ACCEPTS = 64            # connections accepted per listener and turn
+    PAUSE_MS = 100          # accepting rests so long when descriptors ran out
+    IDLE_MAX_MS = 5000      # HAProxy's pool-purge-delay
+
+
+# ---------------------------------------------------------------- accepting
+
+cdef void note_peer(Session *s, sockaddr_storage *addr) noexcept nogil:
+    cdef sockaddr_in *four = <sockaddr_in *>addr
+    cdef sockaddr_in6 *six = <sockaddr_in6 *>addr
+    cdef int i
+    cdef bint mapped
+    s.peer_family = addr.ss_family
+    if addr.ss_family == AF_INET:
+        memcpy(s.peer, &four.sin_addr, 4)
+        s.peer_port = ntohs(four.sin_port)
+    elif addr.ss_family == AF_INET6:
+        memcpy(s.peer, &six.sin6_addr, 16)
+        s.peer_port = ntohs(six.sin6_port)
+        mapped = s.peer[10] == 0xff and s.peer[11] == 0xff
+        for i in range(10):
+            mapped = mapped and s.peer[i] == 0
+        if mapped:
+            s.peer_family = AF_INET
+            for i in range(4):
+                s.peer[i] = s.peer[12 + i]
+    else:
+        return
+    if inet_ntop(s.peer_family, s.peer, s.peer_text, 46) != NULL:
+        s.peer_text_len = <uint8_t>strlen(s.peer_text)
+
+
+cdef void pause_accepting(Worker *w) noexcept nogil:
+    # No descriptors: a level-triggered listener would spin. Idle server connections go first.
+    cdef int i
+    w.counters.fd_exhausted += 1
+    if w.accept_paused:
+        return
+    for i in range(w.listener_count):
+        if w.listeners[i].fd >= 0:
+            unwatch(w.epfd, w.listeners[i].fd)
+    w.accept_paused = 1
+    w.accept_resume = w.now + PAUSE_MS
+
+
+cdef void resume_accepting(Worker *w) noexcept nogil:
+    cdef int i
+    w.accept_paused = 0
+    for i in range(w.listener_count):
+        if w.listeners[i].fd >= 0:
+            watch_input(w.epfd, w.listeners[i].fd, &w.listeners[i], not w.listeners[i].owned)
+
+
+cdef void accept_some(Worker *w, Listener *l) noexcept nogil:
+    cdef sockaddr_storage addr
+    cdef uint32_t n
+    cdef int fd, error = 0, k
+    cdef Session *s
+    for k in range(ACCEPTS):
+        n = sizeof(addr)
+        fd = accept_one(l.fd, &addr, &n, &error)
+        if fd < 0:
+            if error == EMFILE or error == ENFILE or error == ENOBUFS or error == ENOMEM:
+                if not give_up_idle(w):
+                    pause_accepting(w)
+            return
+        s = session_new(w)
+        if s == NULL:
+            close_fd(fd)
+            return
+        s.kind = KIND_SESSION
+        s.fd = fd
+        s.frontend = l.frontend
+        if n:
+            note_peer(s, &addr)
+        if watch(w.epfd, fd, s) < 0:
+            close_fd(fd)
+            s.phase = PH_DEAD
+            free_unborn(w, s)
+            return
+        session_begin(w, s)
+
+
+cdef void free_unborn(Worker *w, Session *s) noexcept nogil:
+    s.kind = 0
+    s.fd = -1
+    session_free(w, s)
+
+
+# ---------------------------------------------------------------- events
+
+cdef void session_event(Worker *w, Session *s, uint32_t events) noexcept nogil:
+    if events & EPOLLOUT:
+        s.writable = 1
+    if events & EPOLLIN:
+        s.readable = 1
+    if events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
+        s.hup = 1
+        s.readable = 1
+        if events & (EPOLLHUP | EPOLLERR):
+            s.broken = 1
+            s.writable = 1
+    session_run(w, s)
+
+
+cdef void link_event(Worker *w, Link *l, uint32_t events) noexcept nogil:
+    if l.idle:
+        if events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR):
+            idle_event(w, l)
+        return
+    if events & EPOLLOUT:
+        l.writable = 1
+    if events & EPOLLIN:
+        l.readable = 1
+    if events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
+        l.hup = 1
+        if events & (EPOLLHUP | EPOLLERR):
+            l.broken = 1
+            l.writable = 1
+        if l.connected or events & EPOLLIN and not events & EPOLLERR:
+            l.readable = 1
+    if l.session != NULL:
+        session_run(w, l.session)
+
+
+cdef void handle(Worker *w, epoll_event *e) noexcept nogil:
+    cdef int kind = (<int *>e.data.ptr)[0]
+    cdef uint64_t drained
+    if kind == KIND_SERVER:
+        link_event(w, <Link *>e.data.ptr, e.events)
+    elif kind == KIND_SESSION:
+        session_event(w, <Session *>e.data.ptr, e.events)
+    elif kind == KIND_LISTENER:
+        accept_some(w, <Listener *>e.data.ptr)
+    elif kind == KIND_WAKE:
+        eventfd_read(w.wake_fd, &drained)
+
+
+# ---------------------------------------------------------------- the loop
+
+cdef void close_listeners(Worker *w) noexcept nogil:
+    cdef int i
+    for i in range(w.listener_count):
+        if w.listeners[i].fd >= 0:
+            if not w.accept_paused:
+                unwatch(w.epfd, w.listeners[i].fd)
+            w.listeners[i].fd = -1
+    w.accept_paused = 0
+    hk_store(&w.listening, 0)
+
+
+cdef void begin_stop(Worker *w) noexcept nogil:
+    # No new connections; those that wait for a request are closed, the others finish theirs.
+    cdef Session *s
+    cdef Session *following
+    cdef int i
+    for i in range(w.listener_count):
+        accept_some(w, &w.listeners[i])     # who is in the queue already gets served
+    close_listeners(w)
+    s = w.all
+    while s != NULL:
+        following = s.all_next
+        if s.phase == PH_HEAD and not s.got_byte:
+            session_kill(w, s, 0, 0)
+        s = following
+    purge_idle(w, 0)
+
+
+cdef void end_all(Worker *w) noexcept nogil:
+    close_listeners(w)
+    while w.all != NULL:
+        session_kill(w, w.all, 75, 75)      # K: killed by an administrator
+    purge_idle(w, 0)
+    reap(w)
+
+
+cdef int patience(Worker *w) noexcept nogil:
+    # How long epoll may wait, ms.
+    cdef int wait = wheel_wait(w)
+    if w.idle_total and (wait < 0 or wait > 1000):
+        wait = 1000
+    if w.accept_paused and (wait < 0 or wait > PAUSE_MS):
+        wait = PAUSE_MS
+    return wait
+
+
+cdef void loop(Worker *w) noexcept nogil:
+    cdef epoll_event events[EVENTS]
+    cdef int n, i, stop, stopped = 0
+    cdef Timer *t
+    cdef int64_t purge_at = 0
+    while True:
+        stop = hk_load(&w.stopping)
+        if stop and not stopped:
+            stopped = 1
+            begin_stop(w)
+            reap(w)
+        if stop >= 2 or (stop and w.session_count == 0):
+            break
+        n = epoll_wait(w.epfd, events, EVENTS, patience(w))
+        w.now = clock_ms()
+        while True:
+            t = wheel_next(w)
+            if t == NULL:
+                break
+            session_expire(w, t)
+        for i in range(n):
+            handle(w, &events[i])
+        if w.accept_paused and w.now >= w.accept_resume:
+            resume_accepting(w)
+        if w.idle_total and w.now >= purge_at:
+            purge_at = w.now + 1000
+            purge_idle(w, IDLE_MAX_MS)
+        if w.dead_sessions != NULL or w.dead_links != NULL:
+            reap(w)
+    end_all(w)
+
+
+# ---------------------------------------------------------------- the object
+
+cdef class DataWorker:
+    """One worker. `listeners` are (socket, frontend index, shared) triples; the sockets are listening already.
+
+    `run()` blocks without the GIL until `stop()` was called and, for a graceful stop, the last connection is closed.
+    """
+
+    def __cinit__(self, Image image, listeners, int index=0, unsigned int seed=1):
+        cdef int i
+        memset(&self.w, 0, sizeof(Worker))
+        self.w.epfd = self.w.wake_fd = -1
+        self.image = image
+        self.w.conf = &image.conf
+        self.w.index = index
+        self.w.rng = seed if seed else 1
+        self.w.servers = <ServerW *>calloc(image.conf.server_count + 1, sizeof(ServerW))
+        self.w.backends = <BackendW *>calloc(image.conf.backend_count + 1, sizeof(BackendW))
+        self.w.listeners = <Listener *>calloc(len(listeners) + 1, sizeof(Listener))
+        if self.w.servers == NULL or self.w.backends == NULL or self.w.listeners == NULL:
+            raise MemoryError
+        self.w.epfd = epoll_create1(EPOLL_CLOEXEC)
+        self.w.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
+        if self.w.epfd < 0 or self.w.wake_fd < 0:
+            raise OSError("no descriptors left for an event loop")
+        self.w.wake_kind = KIND_WAKE
+        watch_input(self.w.epfd, self.w.wake_fd, &self.w.wake_kind, 0)
+        self.sockets = [entry[0] for entry in listeners]
+        self.w.listener_count = len(listeners)
+        for i, (sock, frontend, shared) in enumerate(listeners):
+            sock.setblocking(False)
+            self.w.listeners[i].kind = KIND_LISTENER
+            self.w.listeners[i].fd = sock.fileno()
+            self.w.listeners[i].owned = not shared
+            self.w.listeners[i].frontend = &image.conf.frontends[<int>frontend]
+        self.w.listening = 1
+        self.w.now = clock_ms()
+        wheel_init(&self.w)
+        resume_accepting(&self.w)
+
+    def __dealloc__(self):
+        if self.w.conf != NULL:
+            pool_close(&self.w)
+        if self.w.epfd >= 0:
+            close_fd(self.w.epfd)
+        if self.w.wake_fd >= 0:
+            close_fd(self.w.wake_fd)
+        free(self.w.servers)
+        free(self.w.backends)
+        free(self.w.listeners)
+
+    def run(self):
+        """Serve until stopped. Call once, from the thread that shall do the work."""
+        if self.running:
+            raise RuntimeError("this worker runs already")
+        self.running = True
+        with nogil:
+            loop(&self.w)
+        self.sockets = []
+
+    def stop(self, bint now=False):
+        """Ask run() to return: after the open connections, or at once. From any thread."""
+        if now or hk_load(&self.w.stopping) == 0:
+            hk_store(&self.w.stopping, 2 if now else 1)
+        eventfd_write(self.w.wake_fd, 1)
+
+    @property
+    def listening(self):
+        """False once this worker no longer touches its listening sockets, which may then be closed."""
+        return self.running and hk_load(&self.w.listening) != 0
+
+    def counters(self):
+        """This worker's counters as a dict; read while it runs, so they may be some requests apart."""
+        cdef dict out = dict(self.w.counters)
+        out["responses"] = [self.w.counters.responses[i] for i in range(6)]
+        out["sessions"] = self.w.session_count
+        out["server_links"] = self.w.link_count
+        out["idle_links"] = self.w.idle_total
+        return out

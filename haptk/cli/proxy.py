@@ -1,0 +1,151 @@
+"""`haptk proxy`: takes HAProxy's own arguments, so that its service files and wrappers work with the name exchanged."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from haptk.cli.base import Command, emit, say, settings
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "ignore_unknown_options": False}
+
+
+class ProxyCommand(Command):
+    """HAProxy's single-dash words (-db) and options that take all numbers that follow (-sf PID...), in click's form."""
+
+    WORDS = frozenset({"-db", "-dM", "-dr", "-dV", "-de", "-dS", "-dL", "-Ws", "-vv"})
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        out: list[str] = []
+        index = 0
+        while index < len(args):
+            word = args[index]
+            index += 1
+            if word in ("-sf", "-st"):
+                while index < len(args) and args[index].isdigit():
+                    out += [f"-{word}", args[index]]
+                    index += 1
+            elif word in self.WORDS:
+                out.append(f"-{word}")
+            else:
+                out.append(word)
+        return super().parse_args(ctx, out)
+
+
+@click.command(cls=ProxyCommand, short_help="Run the sticky HTTP proxy on a haproxy.cfg.", context_settings=CONTEXT)
+@click.option("-f", "files", multiple=True, type=click.Path(path_type=Path), help="A file or a directory of *.cfg.")
+@click.option("-c", "check", is_flag=True, help="Check the configuration and exit (0: valid, 1: not).")
+@click.option("-D", "background", is_flag=True, help="Go to the background.")
+@click.option("--db", "foreground", is_flag=True, help="Stay in the foreground (also -db).")
+@click.option("-W", "master", is_flag=True, help="Accepted: SIGUSR2 reloads in any mode.")
+@click.option("--Ws", "master_notify", is_flag=True, help="Accepted (also -Ws): systemd is notified in any mode.")
+@click.option("-d", "debug_mode", is_flag=True, help="Foreground, and say more.")
+@click.option("-p", "pidfile", type=click.Path(path_type=Path), help="Write the process id here.")
+@click.option("-C", "directory", type=click.Path(path_type=Path, exists=True), help="Change to this directory first.")
+@click.option("-L", "node", help="Name of this node.")
+@click.option("-n", "maxconn", type=click.IntRange(1), help="Limit of concurrent connections.")
+@click.option("-q", "silent", is_flag=True, help="No messages at start.")
+@click.option("-V", "chatty", is_flag=True, help="More messages at start.")
+@click.option("--sf", "finish", multiple=True, type=int, help="Tell these processes to finish (also -sf PID...).")
+@click.option("--st", "terminate", multiple=True, type=int, help="Tell these processes to stop (also -st PID...).")
+@click.option("-x", "old_socket", help="Accepted: listening sockets are bound anew beside the old ones.")
+@click.option("-S", "master_socket", help="Accepted for compatibility; not used.")
+@click.option("-v", "version", is_flag=True, help="Version (-vv: with how it was built).")
+@click.option("--vv", "long_version", is_flag=True, hidden=True)
+@click.option("--dM", "--dr", "--dV", "--de", "--dS", "--dL", "_ignored", is_flag=True, hidden=True)
+@click.option("--die-with-parent", is_flag=True, hidden=True)
+def proxy(**chosen: Any) -> int:
+    """Run the sticky HTTP proxy on a haproxy.cfg.
+
+    Takes HAProxy's own arguments. Runs in the foreground unless -D is given. SIGTERM and SIGUSR1 finish the open
+    connections, a second SIGTERM stops at once, SIGHUP and SIGUSR2 read the files again.
+    """
+    if chosen["version"] or chosen["long_version"]:
+        return _print_version(long=bool(chosen["long_version"]))
+    directory = chosen["directory"]
+    if isinstance(directory, Path):
+        os.chdir(directory)
+    files = chosen["files"]
+    if not isinstance(files, tuple) or not files:
+        raise click.UsageError("no configuration: give at least one with -f FILE")
+    if chosen["check"]:
+        return _check(files)
+    return _run(files, chosen)
+
+
+def _check(files: tuple[Path, ...]) -> int:
+    """Like `haproxy -c`: every problem on stderr, the verdict on stdout, 0 or 1."""
+    from haptk.errors import ConfigError
+    from haptk.proxy.compile import load
+
+    warnings: tuple[str, ...] = ()
+    problems: list[str] = []
+    try:
+        warnings = load(files).warnings
+    except ConfigError as error:
+        problems = str(error).splitlines()
+    for line in problems:
+        click.echo(f"haptk: error: {line}", err=True)
+    for line in warnings:
+        say(f"haptk: warning: {line}")
+    verdict = "Configuration file is not valid" if problems else "Configuration file is valid"
+    emit({"valid": not problems, "errors": problems, "warnings": list(warnings)}, verdict)
+    return 1 if problems else 0
+
+
+def _run(files: tuple[Path, ...], chosen: dict[str, Any]) -> int:
+    from dataclasses import replace
+
+    from haptk.io import logs
+    from haptk.proxy.compile import load
+    from haptk.proxy.daemon import Daemon, Options
+    from haptk.proxy.tables import ProxyTables
+
+    def shaped(tables: ProxyTables) -> ProxyTables:
+        process = tables.process
+        if isinstance(chosen["maxconn"], int):
+            process = replace(process, maxconn=chosen["maxconn"])
+        if isinstance(chosen["node"], str):
+            process = replace(process, node=chosen["node"])
+        return replace(tables, process=process)
+
+    if chosen["die_with_parent"]:
+        from haptk.io.process import die_with_parent
+
+        die_with_parent()
+    tables = shaped(load(files))
+    if not chosen["silent"]:
+        for warning in tables.warnings:
+            say(f"haptk: warning: {warning}")
+    verbosity = settings().verbosity + (1 if chosen["debug_mode"] else 0) - (1 if chosen["silent"] else 0)
+    logs.setup("haptk-proxy", verbose=verbosity, as_json=settings().as_json)
+    pidfile = chosen["pidfile"]
+    finish, terminate = chosen["finish"], chosen["terminate"]
+    options = Options(
+        pidfile=pidfile if isinstance(pidfile, Path) else None,
+        background=bool(chosen["background"] or tables.process.daemon)
+        and not (chosen["foreground"] or chosen["debug_mode"]),
+        finish_pids=finish if isinstance(finish, tuple) else (),
+        terminate_pids=terminate if isinstance(terminate, tuple) else (),
+    )
+    return Daemon(tables, options, lambda: shaped(load(files))).run()
+
+
+def _print_version(*, long: bool) -> int:
+    import platform
+
+    from haptk import __version__
+    from haptk.cli.app import fast_path
+
+    built, why = fast_path()
+    result = {"version": __version__, "python": platform.python_version(), "fast_path": built, "why": why}
+    text = f"haptk proxy {__version__}"
+    if long:
+        text += (
+            f"\nPython {result['python']}, data path: {'compiled' if built else why}\nspeaks haproxy.cfg of HAProxy 2.6"
+        )
+    emit(result, text)
+    return 0

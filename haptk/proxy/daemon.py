@@ -1,0 +1,221 @@
+"""The life of one `haptk proxy` process: start, signals, reload, graceful stop. Everything that serves is in an Engine.
+
+Signals only set a flag through the wake-up descriptor; the main thread acts on them:
+
+    SIGTERM, SIGINT   finish the open connections, then leave; a second one leaves at once
+    SIGUSR1           the same as the first SIGTERM (HAProxy's soft stop, sent by `-sf`)
+    SIGHUP, SIGUSR2   read the files again; a bad file keeps the old configuration
+    SIGQUIT           write the counters to the log
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import resource
+import selectors
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from haptk.errors import CannotWrite, HaptkError, NotPermitted
+from haptk.io import clock, sdnotify
+from haptk.proxy.engine import Engine
+from haptk.proxy.listeners import Listeners
+from haptk.proxy.tables import ProxyTables
+
+log = logging.getLogger("haptk.proxy")
+SIGNALS = (
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says beyond the configuration files."""
+
+    pidfile: Path | None = None
+    background: bool = False
+    finish_pids: tuple[int, ...] = ()
+    terminate_pids: tuple[int, ...] = ()
+
+
+class Daemon:
+    """Runs `tables` until a signal ends it. `reload` reads the files again and may raise a HaptkError."""
+
+    def __init__(self, tables: ProxyTables, options: Options, reload: Callable[[], ProxyTables]) -> None:
+        self.options = options
+        self.reload = reload
+        self.listeners = Listeners()
+        self.engine = Engine(tables, self.listeners)
+        self.leaving: list[Engine] = []
+        self.stops = 0
+        self._hard_stop_at: float | None = None
+
+    def run(self) -> int:
+        """Serve; returns the exit code (0 after a stop that was asked for)."""
+        raise_fd_limit()
+        if self.options.background:
+            detach()
+        write_pidfile(self.options.pidfile or _path(self.engine.tables.process.pidfile))
+        with _signals() as wake:
+            self.engine.start()
+            drop_privileges(self.engine.tables)
+            signal_old(self.options)
+            where = ", ".join(self.listeners.addresses())
+            sdnotify.ready(f"serving on {where}")
+            log.info("serving on %s", where)
+            self._serve(wake)
+        sdnotify.stopping("stopped")
+        self.listeners.close()
+        return 0
+
+    def _serve(self, wake: socket.socket) -> None:
+        selector = selectors.DefaultSelector()
+        selector.register(wake, selectors.EVENT_READ)
+        watchdog_s = sdnotify.watchdog_interval_s()
+        while True:
+            if selector.select(0.05 if self.stops or self.leaving else watchdog_s):
+                for number in wake.recv(64):
+                    self._on_signal(number)
+            if watchdog_s is not None:
+                sdnotify.watchdog()
+            self.leaving = [engine for engine in self.leaving if not engine.wait(0)]
+            if self.stops and self._ended():
+                return
+
+    def _on_signal(self, number: int) -> None:
+        if number in (signal.SIGHUP, signal.SIGUSR2):
+            self._reload()
+        elif number == signal.SIGQUIT:
+            log.info("counters %s", json.dumps(self.engine.counters()))
+        elif number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+            if number == signal.SIGUSR1 and self.stops:
+                return
+            self._stop()
+
+    def _stop(self) -> None:
+        self.stops += 1
+        if self.stops == 1:
+            sdnotify.stopping("finishing the open connections")
+            log.info("stopping: finishing the open connections")
+            limit_s = self.engine.tables.process.hard_stop_after_s
+            self._hard_stop_at = None if limit_s is None else clock.monotonic() + limit_s
+            self.engine.stop()
+            self.listeners.close()
+        else:
+            self._cut()
+
+    def _cut(self) -> None:
+        log.info("stopping now")
+        for engine in [self.engine, *self.leaving]:
+            engine.stop(now=True)
+
+    def _ended(self) -> bool:
+        if self._hard_stop_at is not None and clock.monotonic() >= self._hard_stop_at:
+            self._hard_stop_at = None
+            self._cut()
+        return self.engine.wait(0) and not self.leaving
+
+    def _reload(self) -> None:
+        if self.stops:
+            return
+        sdnotify.reloading("reading the configuration")
+        try:
+            tables = self.reload()
+            fresh = Engine(tables, self.listeners, self.engine)
+        except HaptkError as error:
+            log.error("the new configuration was refused, the old one stays: %s", error)
+            sdnotify.ready("serving with the old configuration: the new one was refused")
+            return
+        old, self.engine = self.engine, fresh
+        fresh.start()
+        old.stop()
+        self.leaving.append(old)
+        self.listeners.retain(tables.frontends, max(1, tables.process.nbthread))
+        log.info("reloaded; serving on %s", ", ".join(self.listeners.addresses()))
+        sdnotify.ready(f"serving on {', '.join(self.listeners.addresses())}")
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[socket.socket]:
+    """Route SIGNALS to a socket, one byte each; everything is put back at the end."""
+    ours, kernels = socket.socketpair()
+    ours.setblocking(False)
+    kernels.setblocking(False)
+    before_fd = signal.set_wakeup_fd(kernels.fileno(), warn_on_full_buffer=False)
+    before = {number: signal.signal(number, lambda *_: None) for number in SIGNALS}
+    try:
+        yield ours
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(before_fd)
+        ours.close()
+        kernels.close()
+
+
+def _path(text: str) -> Path | None:
+    return Path(text) if text else None
+
+
+def raise_fd_limit() -> None:
+    """Use all descriptors that we are allowed: each session takes two."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def detach() -> None:
+    """Become a daemon before any thread exists: fork, new session, /dev/null on the standard descriptors."""
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(null, descriptor)
+    if null > 2:
+        os.close(null)
+
+
+def write_pidfile(path: Path | None) -> None:
+    """Our pid, for init scripts; raises CannotWrite."""
+    if path is None:
+        return
+    try:
+        path.write_text(f"{os.getpid()}\n")
+    except OSError as error:
+        raise CannotWrite(path=path, why=error.strerror) from error
+
+
+def drop_privileges(tables: ProxyTables) -> None:
+    """chroot, group and user of the `global` section, after all sockets are open; raises NotPermitted."""
+    process = tables.process
+    try:
+        if process.chroot:
+            os.chroot(process.chroot)
+            os.chdir("/")
+        if process.gid is not None:
+            os.setgroups([])
+            os.setgid(process.gid)
+        if process.uid is not None:
+            os.setuid(process.uid)
+    except OSError as error:
+        raise NotPermitted(what="chroot or change user", why=error.strerror) from error
+
+
+def signal_old(options: Options) -> None:
+    """Tell the processes that we replace to finish (-sf) or to stop (-st); those that are gone are fine."""
+    for pids, number in ((options.finish_pids, signal.SIGUSR1), (options.terminate_pids, signal.SIGTERM)):
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)

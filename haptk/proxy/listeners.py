@@ -1,0 +1,131 @@
+"""Listening sockets: one per address and worker, bound with SO_REUSEPORT, kept over a reload so that no connection is lost.
+
+A socket that came from outside (fd@N) or that cannot be bound twice (a unix path) is shared by all workers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import stat
+from pathlib import Path
+
+from haptk.errors import CannotBind
+from haptk.proxy.tables import Bind, Frontend
+
+DEFAULT_BACKLOG = 4096  # the kernel cuts it to net.core.somaxconn
+
+Key = tuple[str, int, str, int, int]
+
+
+def _key(bind: Bind, worker: int) -> Key:
+    shared = bool(bind.unix_path) or bind.fd >= 0
+    return (bind.host, bind.port, bind.unix_path, bind.fd, 0 if shared else worker)
+
+
+def describe(bind: Bind) -> str:
+    """The address as messages show it."""
+    if bind.fd >= 0:
+        return f"fd@{bind.fd}"
+    if bind.unix_path:
+        return bind.unix_path
+    host = f"[{bind.host}]" if ":" in bind.host else bind.host or "*"
+    return f"{host}:{bind.port}"
+
+
+class Listeners:
+    """The sockets of one process. `for_worker` opens what is missing; `retain` closes what no frontend wants now."""
+
+    def __init__(self) -> None:
+        self._open: dict[Key, socket.socket] = {}
+
+    def for_worker(self, frontends: tuple[Frontend, ...], worker: int) -> list[tuple[socket.socket, int, bool]]:
+        """(socket, frontend index, shared between workers) for each bind line; raises CannotBind."""
+        found = []
+        for index, frontend in enumerate(frontends):
+            if frontend.disabled:
+                continue
+            for bind in frontend.binds:
+                key = _key(bind, worker)
+                if key not in self._open:
+                    self._open[key] = self._listen(bind, frontend)
+                found.append((self._open[key], index, bool(bind.unix_path) or bind.fd >= 0))
+        return found
+
+    def retain(self, frontends: tuple[Frontend, ...], workers: int) -> None:
+        """Close the sockets that no bind line of `frontends` names."""
+        wanted = {_key(bind, worker) for frontend in frontends for bind in frontend.binds for worker in range(workers)}
+        for key in [key for key in self._open if key not in wanted]:
+            self._close(key)
+
+    def close(self) -> None:
+        """Close all; unix paths that are still ours are removed."""
+        for key in list(self._open):
+            self._close(key)
+
+    def addresses(self) -> list[str]:
+        """host:port or path of every open socket, once each."""
+        found = []
+        for sock in self._open.values():
+            name = sock.getsockname()
+            text = f"{name[0]}:{name[1]}" if isinstance(name, tuple) else str(name)
+            if text not in found:
+                found.append(text)
+        return found
+
+    def _close(self, key: Key) -> None:
+        sock = self._open.pop(key)
+        if key[2]:
+            with contextlib.suppress(OSError):
+                Path(key[2]).unlink()
+        sock.close()
+
+    def _listen(self, bind: Bind, frontend: Frontend) -> socket.socket:
+        try:
+            if bind.fd >= 0:
+                return socket.socket(fileno=os.dup(bind.fd))
+            if bind.unix_path:
+                return _listen_unix(bind)
+            return _listen_tcp(bind, frontend)
+        except OSError as error:
+            where = f"{bind.line}: " if bind.line else ""
+            raise CannotBind(address=describe(bind), why=f"{where}{error.strerror or error}") from error
+
+
+def _listen_tcp(bind: Bind, frontend: Frontend) -> socket.socket:
+    family = socket.AF_INET6 if ":" in bind.host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(bind.v6only))
+        # accepted sockets inherit both on Linux: no system call per connection
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if frontend.tcpka:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.bind((bind.host or "0.0.0.0", bind.port))
+        sock.listen(bind.backlog or max(DEFAULT_BACKLOG, frontend.maxconn))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _listen_unix(bind: Bind) -> socket.socket:
+    path = Path(bind.unix_path)
+    if path.exists() and stat.S_ISSOCK(path.stat().st_mode):
+        path.unlink()
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        sock.bind(bind.unix_path)
+        if bind.mode is not None:
+            path.chmod(bind.mode)
+        if bind.uid is not None or bind.gid is not None:
+            os.chown(path, -1 if bind.uid is None else bind.uid, -1 if bind.gid is None else bind.gid)
+        sock.listen(bind.backlog or DEFAULT_BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    return sock
