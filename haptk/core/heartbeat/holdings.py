@@ -16,6 +16,8 @@ from haptk.core.heartbeat.tables import GROUP, GroupSignal, GroupState, Machine
 QUICK_RETRY_S = 1.0
 """A start that failed is tried again after this, until the attempts are used up."""
 
+BLIND_LIMIT_S = 3600.0
+
 
 @dataclass
 class Group:
@@ -32,8 +34,10 @@ class Group:
     orphan_since: float | None = None
     conflict_since: float | None = None
     ever_settled: bool = False
-    blind: bool = False
-    """Ceded while the peer was silent: only a free address brings it back."""
+    blind_until: float = float("-inf")
+    """Ceded while the peer was silent: not fetched back before this, because the peer may well be alive."""
+
+    ceded_blind: int = 0
 
     why: str = ""
     seen: Seen | None = None
@@ -104,6 +108,11 @@ class Holdings:
         """The groups that `bits` names, seen from us."""
         return [group for group in self.groups if bits & (Hold.LOCAL if self.mine(group, peer) else Hold.FOREIGN)]
 
+    def see_again(self) -> None:
+        """The peer is heard (or the operator decides): what was let go blindly may be judged anew."""
+        for group in self.groups:
+            group.blind_until, group.ceded_blind = float("-inf"), 0
+
     # ---- orders
 
     def look(self, groups: Iterable[Group], now: float) -> None:
@@ -144,7 +153,7 @@ class Holdings:
         if op is Op.START:
             self._started(group, outcome, now)
         elif op is Op.STATUS:
-            self._seen(group, outcome, peer_silent)
+            self._seen(group, outcome, now, peer_silent)
         else:
             self._stopped(group, outcome)
         group.verify_at = now + self.config.timing.monitor_s
@@ -176,7 +185,7 @@ class Holdings:
             text = f"{key} could not be stopped: {outcome.why}; it counts as held"
             self._tell(group, Level.CRIT, text, "resource_stop_failed", reason=outcome.why)
 
-    def _seen(self, group: Group, outcome: Outcome, peer_silent: bool) -> None:
+    def _seen(self, group: Group, outcome: Outcome, now: float, peer_silent: bool) -> None:
         key, before = group.config.key, group.seen
         group.seen = outcome.seen
         if outcome.seen is Seen.UNKNOWN:
@@ -190,9 +199,9 @@ class Holdings:
                 self._tell(group, Level.INFO, f"{key} is ours already: going on with it", "resource_found")
             group.machine.go(GroupSignal.FOUND_OURS)
         else:
-            self._not_ours(group, outcome, peer_silent)
+            self._not_ours(group, outcome, now, peer_silent)
 
-    def _not_ours(self, group: Group, outcome: Outcome, peer_silent: bool) -> None:
+    def _not_ours(self, group: Group, outcome: Outcome, now: float, peer_silent: bool) -> None:
         key = group.config.key
         if group.state is GroupState.UNKNOWN:
             group.machine.go(GroupSignal.FOUND_NOT_OURS)
@@ -208,7 +217,10 @@ class Holdings:
                 self._tell(group, Level.ERROR, text, "resource_lost", holder="")
         elif group.state is GroupState.HELD:
             group.machine.go(GroupSignal.TAKEN_AWAY)
-            group.blind = peer_silent
+            if peer_silent:
+                wait = min(self.config.timing.initdead_s * 2**group.ceded_blind, BLIND_LIMIT_S)
+                group.blind_until = now + wait
+                group.ceded_blind += 1
             text = f"{key} now belongs to {outcome.holder or 'somebody else'}: letting go without touching it"
             self._tell(group, Level.WARN, text, "resource_lost", holder=outcome.holder or "unknown")
 

@@ -42,6 +42,10 @@ LOOK_LIMIT_S = 5.0
 """How long the start waits for the first look at our own resources."""
 
 QUICK_ANSWERS_PER_S = 5.0
+PROOF = "NS_hkproof"
+"""Only between haptk nodes: `ask` a number, `answer` the same, under the usual digest."""
+
+PROOF_EVERY_S = 0.5
 
 
 class Node:
@@ -68,7 +72,8 @@ class Node:
         self.witnesses = Witnesses(config.ping_nodes, config.timing.deadping_s, now)
         self._last_now = now
         self._status_at = now
-        self._quick_at = float("-inf")
+        self._quick_at = self._proof_at = self._proof_answer_at = float("-inf")
+        self._proof = ""
         self._ask_nodes_at: float | None = None
         self._started_at = now
         self._nodes_known = False
@@ -159,6 +164,8 @@ class Node:
         """A witness answered."""
         if self.witnesses.heard(name, now):
             self._tell(Level.INFO, f"Status update for ping node {name}: status ping")
+        self._judge_witnesses(now)
+        self.negotiation.evaluate(now)
 
     # ---- the operator
 
@@ -178,7 +185,7 @@ class Node:
         if not self.negotiation.stop_wanted:
             self.negotiation.stop()
             self.negotiation.evaluate(now)
-    
+
     # ---- receiving
 
     def _receive_authentic(self, message: wire.Message, source: Source, now: float) -> None:
@@ -224,6 +231,9 @@ class Node:
         if not self._for_us(message):
             return
         peer = self.peer
+        if kind == PROOF:
+            self._on_proof(message, now)
+            return
         if not peer.clock_ok(message, now + self.wall_offset_s, self.config.clock_window_s):
             self._complain(now, "clock", f"a message of {peer.name} is refused: its clock differs too much")
             return
@@ -239,6 +249,24 @@ class Node:
             seq = wire.number(message, "firstseq")
             if seq is not None and peer.incoming.give_up(seq):
                 self._tell(Level.WARN, f"Irretrievably lost packet: node {peer.name} seq {seq}")
+
+    def _ask_for_proof(self, now: float) -> None:
+        """Its clock is off, so it may be a recording: ask it to sign a number made now."""
+        if now >= self._proof_at:
+            self._proof_at = now + PROOF_EVERY_S
+            self._proof = f"{self._rng.getrandbits(64):016x}"
+            self._send({"t": PROOF, "dest": self.peer.name, "ask": self._proof})
+
+    def _on_proof(self, message: wire.Message, now: float) -> None:
+        asked, answer = wire.text(message, "ask"), wire.text(message, "answer")
+        if asked and now >= self._proof_answer_at:
+            self._proof_answer_at = now + PROOF_EVERY_S / 2
+            self._send({"t": PROOF, "dest": self.peer.name, "answer": asked[:32]})
+        elif answer and answer == self._proof:
+            self._proof = ""
+            self.peer.proved = wire.number(message, "hg") or 0
+            text = f"node {self.peer.name} has proved that it is alive, although its clock is wrong: please set it"
+            self._tell(Level.WARN, text, "clock_proved")
 
     def _resend(self, first: int, last: int, now: float) -> None:
         again, lost = self._outgoing.resend(self.peer.name, first, last, now)
@@ -284,7 +312,10 @@ class Node:
             stamp = wire.number(message, "ts") or 0
             off = stamp - (now + self.wall_offset_s)
             text = f"messages of {name} are refused: its clock is {off:+.0f} s off ours"
-            self._complain(now, f"clock {name}", f"{text} (allowed: {self.config.clock_window_s:.0f} s)")
+            self._complain(
+                now, f"clock {name}", f"{text} (allowed: {self.config.clock_window_s:.0f} s), asking for proof"
+            )
+            self._ask_for_proof(now)
 
     def _report_gaps(self, message: wire.Message) -> None:
         peer = self.peer
@@ -304,6 +335,7 @@ class Node:
         peer = self.peer
         first = not peer.ever_heard
         before, after, interval = peer.note_status(message, now)
+        peer.note_clock(message, now + self.wall_offset_s)
         if returned or before is NodeState.DEAD:
             self._tell(Level.CRIT if returned else Level.INFO, self._return_text(returned), "peer_returned")
             self.negotiation.on_peer_returned(now)
@@ -412,6 +444,7 @@ class Node:
         for name in self.witnesses.newly_dead(now):
             self._tell(Level.WARN, f"node {name}: is dead (ping node)", "witness_dead", witness=name)
         self.negotiation.witness = self.witnesses.answer(now)
+        self.negotiation.witness_heard_at = self.witnesses.last_answer()
 
     # ---- sending
 

@@ -4,6 +4,10 @@ A node is alive while its *status* messages come within the dead time that it ad
 packets only keep its links up. The order of the checks in `admit` is heartbeat.c's: name, generation, the dead
 node that returns, sequence. A generation below the known one is a replay; only a status raises it, and the known
 one survives our restarts on disk, unlike the original's.
+
+What the sequence cannot prove, the clock must: the first message of a generation from a haptk node has to be recent.
+A node whose clock is wrong is not shut out by that (it would be taken for dead): it is asked to sign a number that
+nobody could have recorded, and its answer proves that it is alive.
 """
 
 from __future__ import annotations
@@ -71,6 +75,10 @@ class Peer:
         self.dead_time_s = timing.initdead_s
         self.ack_digit = rng.randrange(10)
         self.flow_control = True
+        self.clock_offset_s = 0.0
+        self.proved = 0
+        """The generation that has answered our question, and so is alive whatever its clock says."""
+
         self._forget_claims()
 
     def _forget_claims(self) -> None:
@@ -160,7 +168,7 @@ class Peer:
         fresh = generation > self.generation or not self.generation_heard
         if fresh and not is_status:
             return Admission.DUPLICATE  # only a status opens a generation; its own resend will follow
-        if fresh and not self._clock_ok(message, wall_now, window_s):
+        if fresh and self.proved != generation and not self._clock_ok(message, wall_now, window_s):
             return Admission.CLOCK
         if generation > self.generation and is_status:
             was_known = self.generation_heard
@@ -187,18 +195,22 @@ class Peer:
         self._forget_claims()
         self.verdict = self.incoming.judge(seq, now)
 
-    def _clock_ok(self, message: wire.Message, wall_now: float, window_s: float) -> bool:
+    def _clock_ok(self, message: wire.Message, wall_now: float, window_s: float, offset_s: float = 0.0) -> bool:
         """The window holds between haptk nodes only, and only where the sequence proves nothing."""
         if not wire.text(message, "haptk"):
             return True
         stamp = wire.number(message, "ts") or 0
-        return abs(stamp - wall_now) <= window_s
+        return abs(stamp - wall_now - offset_s) <= window_s
 
     def clock_ok(self, message: wire.Message, wall_now: float, window_s: float) -> bool:
-        """Whether a message without a sequence number (NS_) is recent; a real node's always is."""
-        return self._clock_ok(message, wall_now, window_s)
+        """Whether a message without a sequence number (NS_) is recent, measured with the clock of its last status."""
+        return self._clock_ok(message, wall_now, window_s, self.clock_offset_s)
 
     # ---- what it says about itself
+
+    def note_clock(self, message: wire.Message, wall_now: float) -> None:
+        """Remember how far its clock is off ours."""
+        self.clock_offset_s = (wire.number(message, "ts") or 0) - wall_now
 
     def note_status(self, message: wire.Message, now: float) -> tuple[NodeState, NodeState, float]:
         """Take over a status message: the state before and after, and the interval since the last one in s."""

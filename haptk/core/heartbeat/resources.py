@@ -10,7 +10,8 @@ delays a decision and never loses it. The invariants, checked by tests/sim:
    proves that *we* are cut off; a status that is unknown neither starts nor stops anything.
 3. Two claims to one group are settled by the resource itself where it has one holder (an Elastic IP); else the node
    that haresources names keeps it. The loser lets go; nobody restarts.
-4. What moved away under a silent peer is not fetched back: a fight is worse than a wrong holder.
+4. What moved away under a silent peer is not fetched back before `initdead`, then after twice that, and so on: the
+   peer may live behind a cut, and a fight is worse than a wrong holder; but it may also have died since.
 5. Nothing is given away without a taker that answered, except by a stop.
 
 `isstable=1` is said only while nothing is being changed here; a real node then acts on our `rsc_hold`.
@@ -75,6 +76,7 @@ class Negotiation:
         self.witness: bool | None = None
         """Whether a witness (ping node) answers: True, False, or None without witnesses or before they are judged."""
 
+        self.witness_heard_at = float("-inf")
         self.settle_at: float | None = None
         self.linger_until: float | None = None
         self.needs_failback = False
@@ -189,8 +191,7 @@ class Negotiation:
 
     def on_peer_returned(self, now: float) -> None:
         """A node that was dead is heard again. Both may hold everything: say what we hold and ask the same."""
-        for group in self.holdings.groups:
-            group.blind = False
+        self.holdings.see_again()
         if self.phase is Phase.STABLE:
             self._send_resource(self.holdings.announced(self.peer.name, False), stable=False)
             self._announce(now, force=True)
@@ -200,8 +201,7 @@ class Negotiation:
         self.mover.peer_gone()
         for group in self.holdings.groups:
             group.orphan_since = group.conflict_since = None
-            if not group.blind:
-                group.retry_at = float("-inf")
+            group.retry_at = float("-inf")
 
     def on_done(self, ticket: int, outcome: Outcome, now: float) -> None:
         """An operation has ended."""
@@ -232,8 +232,9 @@ class Negotiation:
             return "this node is not ready yet"
         if self.peer.able:
             self._send({"t": "hb_takeover", "rsc_hold": bits.word})
+        self.holdings.see_again()
         for group in self.holdings.selected(bits, self.peer.name):
-            group.blind, group.retry_at, group.failures = False, float("-inf"), 0
+            group.retry_at, group.failures = float("-inf"), 0
         return ""
 
     def stop(self) -> None:
@@ -290,7 +291,7 @@ class Negotiation:
         if now < group.retry_at:
             return
         if self.peer.gone:
-            self._take_from_the_dead(group)
+            self._take_from_the_dead(group, now)
         elif not theirs and group.state is not GroupState.CEDED and self._peer_settled(group, mine):
             self._take_orphan(group, mine, now)
         else:
@@ -304,18 +305,31 @@ class Negotiation:
             return False
         return self.peer.stable or (mine and not group.ever_settled and self.peer.told and not self.peer.haptk)
 
-    def _take_from_the_dead(self, group: Group) -> None:
+    def _take_from_the_dead(self, group: Group, now: float) -> None:
         key, name = group.config.key, self.peer.name or self.config.peer_address or "the peer"
-        if group.state is GroupState.CEDED and group.blind:
-            self._once(f"blind{group.index}", f"{key} moved away while {name} was silent: it is not fetched back")
+        if group.state is GroupState.CEDED and now < group.blind_until:
+            text = f"{key} moved away while {name} was silent, so {name} may be alive: not fetched back for now"
+            self._once(f"blind{group.index} {group.blind_until}", text)
             return
-        if self.witness is False:
-            self._once(f"witness{group.index}", f"no witness answers, so we are cut off ourselves: {key} is not taken")
+        if not self._witnessed(now):
+            if self.witness is False:
+                text = f"no witness answers, so we are cut off ourselves: {key} is not taken"
+                self._once(f"witness{group.index}", text)
             return
         if not self.holdings.mine(group, self.peer.name):
             self.needs_failback = True
         group.ever_settled = True
         self.holdings.start(group, f"{name} {'has left' if self.peer.left else 'is dead'}")
+
+    def _witnessed(self, now: float) -> bool:
+        """A witness has answered during the peer's silence, so it is not we who are cut off.
+
+        Both silences begin at the same moment when a cable is pulled, so an older answer proves nothing.
+        """
+        if not self.config.ping_nodes or self.peer.left:
+            return True
+        timing = self.config.timing
+        return self.witness_heard_at >= max(self.peer.heard_at + 1.5 * timing.keepalive_s, now - timing.deadping_s)
 
     def _take_orphan(self, group: Group, mine: bool, now: float) -> None:
         """Nobody holds it although both nodes live: the better one of the two takes it."""
@@ -486,6 +500,8 @@ class Negotiation:
                 times.append(group.verify_at)
             if group.state is GroupState.FAILED:
                 times.append(group.retry_at)
+            if group.state is GroupState.CEDED:
+                times.append(group.blind_until)
         known = [at for at in times if at is not None and at > now]
         return min(known) if known else None
 

@@ -36,6 +36,10 @@ class Witnesses:
         self._up.difference_update(dead)
         return dead
 
+    def last_answer(self) -> float:
+        """When any of them answered last (monotonic s)."""
+        return max(self._heard.values(), default=float("-inf"))
+
     def alive(self, now: float) -> int:
         return sum(now - at < self._dead_s for at in self._heard.values())
 

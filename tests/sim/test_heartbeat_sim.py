@@ -1,0 +1,237 @@
+"""Seeds of the simulation that run with every test run; `scripts/sim --seeds N` runs more, `--seed N` replays one."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from haptk.core.heartbeat.model import Failback, Health
+from tests.sim.checkers import Violation, check_end, check_takeover
+from tests.sim.scenarios import run_seed
+from tests.sim.world import World
+
+SEEDS = int(os.environ.get("HAPTK_SIM_SEEDS", "1000"))
+CHUNK = 100
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
+def test_invariants_hold_under_faults(first: int) -> None:
+    for seed in range(first, first + CHUNK):
+        result = run_seed(seed)
+        shown = "\n".join(result.world.transcript)
+        assert not result.violation, f"seed {seed}: {result.violation}\nreplay: scripts/sim --seed {seed}\n{shown}"
+
+
+def test_the_same_seed_is_the_same_run() -> None:
+    assert run_seed(7).world.transcript == run_seed(7).world.transcript
+
+
+def pair(seed: int = 1, **fields: object) -> World:
+    world = World(seed, **fields)  # type: ignore[arg-type]
+    world.boot("a")
+    world.boot("b")
+    return world
+
+
+@pytest.mark.parametrize("kind", ["exclusive", "script"])
+@pytest.mark.parametrize("seed", range(20))
+def test_takeover_within_deadtime_and_one_keepalive(seed: int, kind: str) -> None:
+    world = pair(seed, kind=kind)
+    killed_at = 20 + seed * 0.37
+    world.run(killed_at)
+    assert world.serving() == "a"
+    world.crash("a")
+    taken_at = None
+    while world.now < killed_at + 20 and taken_at is None:
+        world.run(world.now + 0.01)
+        taken_at = world.now if world.boxes["b"].believes() else None
+    check_takeover(world, killed_at, taken_at, world.op_s[1])
+
+
+@pytest.mark.parametrize("kind", ["exclusive", "script"])
+@pytest.mark.parametrize("ways", ["both", "a", "b"])
+def test_a_healed_partition_never_leaves_nobody(kind: str, ways: str) -> None:
+    """The original restarts both nodes at the heal and serves nothing for 20.8 s."""
+    world = pair(kind=kind)
+    nobody: list[float] = []
+    world.run(20)
+    world.watchers.append(lambda w: nobody.append(w.now) if w.serving() is None else None)
+    for one, other in (("a", "b"), ("b", "a")):
+        if ways in ("both", one):
+            world.cut(one, other)
+    world.run(40)
+    world.heal()
+    world.run(80)
+    assert not nobody
+    check_end(world)
+
+
+def test_two_nodes_that_start_together_serve_within_two_seconds() -> None:
+    """The original waits for 11.7 to 13.4 s."""
+    world = pair()
+    world.run(2.0)
+    assert world.serving() == "a"
+
+
+def test_a_sick_holder_hands_over_and_nobody_drops_it() -> None:
+    world = World(3)
+    for box in world.boxes.values():
+        box.health = Health.UP
+    world.boot("a")
+    world.boot("b")
+    world.run(10)
+    assert world.serving() == "a"
+    world.set_health("a", Health.DOWN)
+    world.run(12)
+    assert world.serving() == "b"
+    world.set_health("b", Health.DOWN)  # nobody better is left
+    world.run(40)
+    assert world.serving() == "b"
+    assert [holder for _, holder in world.cloud.history] == [None, "a", "b"]
+
+
+def test_a_sick_node_refuses_to_take() -> None:
+    world = World(4)
+    for box in world.boxes.values():
+        box.health = Health.UP
+    world.boot("a")
+    world.boot("b")
+    world.run(10)
+    world.set_health("b", Health.DOWN)
+    world.run(11)
+    node = world.boxes["a"].node
+    assert node is not None
+    node.peer.health = Health.UP  # as if its last status had been lost
+    assert node.give(node.negotiation.holdings.hold("b"), world.now) == ""
+    world.run(40)
+    assert world.serving() == "a"
+    assert any("refused, our own check is down" in line for line in world.transcript)
+
+
+@pytest.mark.parametrize("failback", [Failback.ON, Failback.OFF])
+def test_failback(failback: Failback) -> None:
+    world = World(5)
+    world.failback = failback
+    world.boot("a")
+    world.boot("b")
+    world.run(10)
+    world.crash("a")
+    world.run(20)
+    assert world.serving() == "b"
+    world.boot("a")
+    world.run(30)
+    assert world.serving() == ("a" if failback is Failback.ON else "b")
+
+
+def test_kill_of_the_daemon_alone_keeps_the_resource_through_its_restart() -> None:
+    world = pair()
+    world.run(10)
+    world.crash("a", resource_survives=True)
+    world.run(11)
+    world.boot("a")
+    world.run(20)
+    assert world.serving() == "a"
+    assert any("ours already" in line for line in world.transcript)
+    assert [holder for _, holder in world.cloud.history] == [None, "a"]
+
+
+def test_no_witness_no_takeover() -> None:
+    world = World(6)
+    world.witnesses = ("10.0.0.254",)
+    world.boot("a")
+    world.boot("b")
+    world.run(20)
+    world.boxes["b"].witness = False
+    world.cut("a", "b")
+    world.cut("b", "a")
+    world.run(60)
+    assert [holder for _, holder in world.cloud.history] == [None, "a"]
+    assert any("we are cut off ourselves" in line for line in world.transcript)
+
+
+def test_a_checker_sees_what_it_is_for() -> None:
+    """A world that lies must be caught: the checkers can fail."""
+    world = pair()
+    world.run(20)
+    world.cloud.put("b", world.now)
+    with pytest.raises(Violation, match="a believes to hold it, and b has it"):
+        check_end(world)
+    with pytest.raises(Violation, match="taken over never"):
+        check_takeover(world, 0.0, None, 0.3)
+
+
+def test_a_replay_after_a_restart_is_refused() -> None:
+    """The original forgets the peer's generation at its own restart and then believes a recording of a dead peer."""
+    world = pair()
+    recorded: list[bytes] = []
+    carry = world._carry
+
+    def record(box: object, data: bytes) -> None:
+        if box is world.boxes["b"]:
+            recorded.append(data)
+        carry(box, data)  # type: ignore[arg-type]
+
+    world._carry = record  # type: ignore[method-assign]
+    world.run(10)
+    world.crash("b")
+    world.boot("b")  # a newer generation, which a remembers
+    world.run(15)
+    old = recorded[:20]
+    world.crash("b")
+    world.crash("a")
+    world.boot("a")
+    world.run(16)
+    for data in old:
+        world._deliver(world.boxes["a"], data)
+    node = world.boxes["a"].node
+    assert node is not None
+    assert not node.peer.ever_heard
+    assert any("attempted replay attack" in line for line in world.transcript)
+
+
+def test_a_recording_with_an_old_clock_is_refused_and_a_wrong_clock_is_not() -> None:
+    world = pair()
+    recorded: list[bytes] = []
+    carry = world._carry
+    world._carry = lambda box, data: (
+        (recorded.append(data), carry(box, data))[1] if box.name == "b" else carry(box, data)
+    )  # type: ignore[method-assign]
+    world.run(10)
+    # b dies; a loses its memory of it and starts an hour later, when the recording is played.
+    world.crash("b")
+    world.crash("a")
+    world.boxes["a"].remembered = type(world.boxes["a"].remembered)({}, {})
+    world.step_clock("a", 3600)
+    world.boot("a")
+    world.run(11)
+    for data in recorded[:20]:
+        world._deliver(world.boxes["a"], data)
+    node = world.boxes["a"].node
+    assert node is not None
+    assert not node.peer.ever_heard
+    world._carry = carry  # type: ignore[method-assign]
+    world.boot("b")  # the real b, whose clock is an hour behind now
+    world.run(20)
+    assert node.peer.able
+    assert any("has proved that it is alive" in line for line in world.transcript)
+
+
+@pytest.mark.parametrize("at", ["carry", "script"])
+def test_a_start_that_fails_is_never_reported_as_held(at: str) -> None:
+    """The original says that it holds what it could not start, and so does its peer: nobody runs it."""
+    world = World(8, kind="script" if at == "script" else "exclusive")
+    world.boxes["a"].broken = True
+    held_while_broken: list[str] = []
+
+    def watch(w: World) -> None:
+        node = w.boxes["a"].node
+        if w.boxes["a"].broken and node is not None and node.negotiation.holdings.held():
+            held_while_broken.append(str(w.now))
+
+    world.watchers.append(watch)
+    world.boot("a")
+    world.boot("b")
+    world.run(30)
+    assert not held_while_broken
+    assert world.serving() == "b"
