@@ -60,6 +60,7 @@ class Ec2:
         public_ip: str | None = None,
         allocation_id: str | None = None,
         tag: tuple[str, str] | None = None,
+        interface: str | None = None,
     ) -> list[Address]:
         """The Elastic IPs that fit; all of the region's without a condition. Raises AwsNotFound for a named one."""
         chosen: dict[str, Any] = {}
@@ -70,6 +71,8 @@ class Ec2:
             chosen, target = {"AllocationIds": [allocation_id]}, allocation_id
         elif tag:
             chosen, target = {"Filters": [{"Name": f"tag:{tag[0]}", "Values": [tag[1]]}]}, f"tag:{tag[0]}={tag[1]}"
+        elif interface:
+            chosen, target = {"Filters": [{"Name": "network-interface-id", "Values": [interface]}]}, interface
         answer = self._call("DescribeAddresses", target, deadline, **chosen)
         return [_address(item) for item in answer.get("Addresses", [])]
 

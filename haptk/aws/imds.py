@@ -238,6 +238,14 @@ class Imds:
     def region(self) -> str:
         return self.get("meta-data/placement/region").strip()
 
+    def associations(self, mac: str) -> dict[str, str]:
+        """private address -> Elastic IP, of all Elastic IPs on the interface."""
+        try:
+            listed = self.get(f"meta-data/network/interfaces/macs/{mac}/ipv4-associations/").split()
+        except ImdsMissing:
+            return {}
+        return {private: public for public in listed for private in self.associated(mac, public)}
+
     def associated(self, mac: str, public_ip: str) -> list[str]:
         """The private addresses of the interface to which this exact public address is mapped; [] when it is not."""
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
     from haptk.core.vip import Outcome, Status, Step
     from haptk.eip.agent import Agent
     from haptk.eip.contracts.words import Saying
+    from haptk.eip.install import Change
 
 T = TypeVar("T")
+INSTALLABLE = ("ocf", "heartbeat", "lsb", "keepalived")
 CONTRACTS = ("plain", "lsb", "ocf", "heartbeat", "keepalived", "nagios")
 
 
@@ -178,3 +181,55 @@ def _outcome_dict(address: str, action: str, outcome: Outcome) -> dict[str, Any]
         "steps": [{"at": step.at, "what": step.what} for step in outcome.steps],
         "error": outcome.trouble or None,
     }
+
+
+def _install_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option(
+            "--prefix",
+            type=click.Path(path_type=Path, file_okay=False),
+            default=Path("/"),
+            show_default=True,
+            help="Root of the system to change.",
+        ),
+        click.option("--dry-run", is_flag=True, help="Show the plan and change nothing."),
+        click.option(
+            "--contract",
+            "contracts",
+            type=click.Choice(INSTALLABLE),
+            multiple=True,
+            required=True,
+            help="Whose file (may be repeated).",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+@eip.command(cls=Command)
+@_install_options
+@click.option("--force", is_flag=True, help="Replace a file that is not as haptk put it there.")
+def install(contracts: tuple[str, ...], dry_run: bool, prefix: Path, force: bool) -> None:
+    """Put the agent where Heartbeat, Pacemaker, init or keepalived look for it."""
+    from haptk.eip.install import Installer
+
+    installer, chosen = Installer(prefix), list(dict.fromkeys(contracts))
+    changes = installer.plan(chosen, force=force) if dry_run else installer.install(chosen, force=force)
+    _show(changes, dry_run)
+
+
+@eip.command(cls=Command)
+@_install_options
+def uninstall(contracts: tuple[str, ...], dry_run: bool, prefix: Path) -> None:
+    """Remove exactly what install has put in place."""
+    from haptk.eip.install import Installer
+
+    installer, chosen = Installer(prefix), list(dict.fromkeys(contracts))
+    changes = installer.plan_removal(chosen) if dry_run else installer.uninstall(chosen)
+    _show(changes, dry_run)
+
+
+def _show(changes: list[Change], dry_run: bool) -> None:
+    body = [{"what": one.what, "path": str(one.path), "contract": one.contract, "why": one.why} for one in changes]
+    text = "\n".join(str(one) for one in changes) or "nothing to do"
+    emit({"dry_run": dry_run, "changes": body}, text)

@@ -14,6 +14,7 @@ shell saw and names the one call that may follow.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -218,6 +219,23 @@ def plan_takeover(metadata: Metadata, target: Target) -> Plan | None:
         return None
     seen = "the metadata of this node does not list it" if metadata is Metadata.ABSENT else "metadata is silent"
     return Plan(Call.TAKE, f"{seen}; taking it to {target} from whoever holds it")
+
+
+def choose_place(
+    private_ips: Sequence[str], taken: Mapping[str, str], address: str, wanted: str | None = None
+) -> tuple[str | None, str | None]:
+    """Where on an interface an Elastic IP goes: (private address, None), or (None, the address that is in the way).
+
+    `private_ips` are the interface's, the primary first; `taken` says which Elastic IP is on which of them. (None, None)
+    means that nothing is known of the interface: EC2 chooses.
+    """
+    if wanted is not None:
+        occupant = taken.get(wanted)
+        return (wanted, None) if occupant in (None, address) else (None, occupant)
+    for private_ip in private_ips:
+        if taken.get(private_ip) in (None, address):
+            return private_ip, None
+    return None, taken[private_ips[0]] if private_ips else None
 
 
 def plan_stop(seen: Sighting | Silence, target: Target) -> Plan:

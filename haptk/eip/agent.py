@@ -43,7 +43,16 @@ from haptk.eip import spec as specs
 from haptk.eip.identity import Identity, WhoAmI
 from haptk.eip.kinds import kind_of
 from haptk.eip.memory import Memory
-from haptk.errors import AwsDenied, AwsError, AwsNotFound, AwsThrottled, AwsUnreachable, HaptkError, InternalError
+from haptk.errors import (
+    AwsDenied,
+    AwsError,
+    AwsNotFound,
+    AwsThrottled,
+    AwsUnreachable,
+    HaptkError,
+    InternalError,
+    OperatorError,
+)
 from haptk.io import clock
 
 STATUS_DEADLINE_S = 3.6
@@ -96,7 +105,7 @@ class Agent:
     def status(self, deadline_s: float = STATUS_DEADLINE_S) -> Status:
         """Ours, NotOurs or Unknown within about `deadline_s` seconds: metadata first, the API for what it denies."""
         deadline = Deadline(deadline_s)
-        last = self._last()
+        last = self.last()
         try:
             identity, metadata = self._metadata(deadline)
         except HaptkError as error:
@@ -149,7 +158,8 @@ class Agent:
 
     # What is remembered.
 
-    def _last(self) -> Last | None:
+    def last(self) -> Last | None:
+        """The last known state with its age; None when nothing was ever known since boot."""
         kept = self._memory.last(self.address)
         if kept is None:
             return None
@@ -184,7 +194,7 @@ class Agent:
         try:
             identity, metadata = self._metadata(deadline)
         except HaptkError as error:
-            return journal.failed(Unknown(str(error), self._last(), type(error).__name__), str(error))
+            return journal.failed(Unknown(str(error), self.last(), type(error).__name__), str(error))
         target = identity.target
         plan = plan_takeover(metadata, target) if self._kind.ready() else None
         if plan is None:
@@ -195,11 +205,15 @@ class Agent:
             if plan.call is Call.REFUSE:
                 return journal.failed(status, plan.because)
         journal.note(plan.because)
-        return self._take(target, deadline, journal, plan)
+        try:
+            placed = self._kind.place(self._imds(deadline), identity.mac, target, self._run_dir, deadline)
+        except HaptkError as error:
+            return journal.failed(Unknown(str(error), self.last(), type(error).__name__), str(error))
+        return self._take(placed, deadline, journal, plan)
 
     def _plan_start(self, metadata: Metadata, target: Target, deadline: Deadline) -> tuple[Status, Plan]:
         seen = self._see(deadline)
-        status = _settled(judge(metadata, seen, target, self._last()))
+        status = _settled(judge(metadata, seen, target, self.last()))
         blind = isinstance(seen, Silence) and seen.answered and self._kind.can_take_blind()
         return status, plan_start(status, target, blind=blind)
 
@@ -211,9 +225,9 @@ class Agent:
             if again and isinstance(self._see(deadline), Sighting):
                 journal.note(f"{error}; what was known of it was old, it is asked anew")
                 return self._take(target, deadline, journal, plan, again=False)
-            return journal.failed(Unknown(str(error), self._last(), type(error).__name__), str(error))
+            return journal.failed(Unknown(str(error), self.last(), type(error).__name__), str(error))
         except (AwsThrottled, AwsDenied) as error:
-            return journal.failed(Unknown(str(error), self._last(), type(error).__name__), str(error))
+            return journal.failed(Unknown(str(error), self.last(), type(error).__name__), str(error))
         except HaptkError as error:
             return self._look_again(target, deadline, journal, error)
         status = self._took(held)
@@ -226,7 +240,7 @@ class Agent:
     def _look_again(self, target: Target, deadline: Deadline, journal: Journal, error: HaptkError) -> Outcome:
         journal.note(f"{error}; looking again, the call may have arrived")
         seen = self._see(deadline)
-        status = self._remembered(_settled(judge(Metadata.SILENT, seen, target, self._last())))
+        status = self._remembered(_settled(judge(Metadata.SILENT, seen, target, self.last())))
         if isinstance(status, Ours):
             return journal.done(status, f"it is on {target}; the answer to the call was lost ({error})")
         return journal.failed(status, str(error), type(error).__name__)
@@ -239,12 +253,12 @@ class Agent:
             with self._lock:
                 identity = self._who.find(self._imds(deadline))
         except HaptkError as error:
-            return journal.failed(Unknown(str(error), self._last(), type(error).__name__), str(error))
+            return journal.failed(Unknown(str(error), self.last(), type(error).__name__), str(error))
         for _attempt in range(2):
             seen = self._see(deadline)
             plan = plan_stop(seen, identity.target)
             if isinstance(seen, Silence):
-                return journal.failed(Unknown(seen.why, self._last(), seen.trouble), plan.because)
+                return journal.failed(Unknown(seen.why, self.last(), seen.trouble), plan.because)
             if plan.call is not Call.RELEASE or plan.handle is None:
                 return journal.done(self._stopped(seen, identity.target), plan.because)
             journal.note(plan.because)
@@ -252,7 +266,7 @@ class Agent:
             if outcome is not None:
                 return outcome
         why = "released twice, and both answers were lost"
-        return journal.failed(Unknown(why, self._last(), AwsUnreachable.__name__), why)
+        return journal.failed(Unknown(why, self.last(), AwsUnreachable.__name__), why)
 
     def _stopped(self, seen: Sighting, target: Target) -> NotOurs:
         if isinstance(self._spec, specs.Route) and seen.holder is not None and target.covers(seen.holder):
@@ -271,14 +285,31 @@ class Agent:
         except AwsNotFound:
             because = f"{handle} was gone already: somebody acted first, nothing was taken from them"
         except (AwsThrottled, AwsDenied) as error:
-            return journal.failed(Unknown(str(error), self._last(), type(error).__name__), str(error))
+            return journal.failed(Unknown(str(error), self.last(), type(error).__name__), str(error))
         except AwsError as error:
             if deadline.left() < 1.0:
-                return journal.failed(Unknown(str(error), self._last(), type(error).__name__), str(error))
+                return journal.failed(Unknown(str(error), self.last(), type(error).__name__), str(error))
             journal.note(f"{error}; looking again, the call may have arrived")
             return None
         self._memory.remember_last(self.address, NOT_OURS)
+        self._kind.forget_place(target, self._run_dir)
         return journal.done(NotOurs(holder=None, source="EC2"), because)
+
+    def misplaced(self) -> str | None:
+        """Why this host cannot be the one that the operator meant (its metadata lists no such interface); None if it can.
+
+        A metadata service that does not answer proves nothing.
+        """
+        client = self._imds(Deadline(STATUS_DEADLINE_S))
+        if client is None:
+            return None
+        try:
+            self._who.check(client)
+        except OperatorError as error:
+            return str(error)
+        except ImdsError:
+            return None
+        return None
 
     def warm(self, deadline_s: float = CHANGE_DEADLINE_S) -> None:
         """Make a later `start(deadline_s)` cost one request: identity, credentials, allocation, connection.

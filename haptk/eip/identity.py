@@ -52,6 +52,17 @@ class WhoAmI:
             raise OperatorError(what=f"which interface is this node's? name it with --interface eni-... ({why})")
         return self._found
 
+    def check(self, imds: Imds) -> None:
+        """Raise OperatorError when the metadata of this node proves that what the operator named is not here."""
+        if self._interface is None and self._private_ip is None:
+            return
+        here = {imds.interface_id(mac): imds.private_ips(mac) for mac in imds.macs()}
+        if self._interface is not None and self._interface not in here:
+            raise OperatorError(what=f"{self._interface} is not an interface of this host ({', '.join(sorted(here))})")
+        candidates = here.values() if self._interface is None else [here[self._interface]]
+        if self._private_ip is not None and not any(self._private_ip in ips for ips in candidates):
+            raise OperatorError(what=f"{self._private_ip} is not a private address of this host")
+
     def _target(self, interface: str, instance: str | None) -> Target:
         # An interface that the operator named is the only one that counts; otherwise the whole instance does.
         named = self._interface is not None or self._private_ip is not None

@@ -6,6 +6,7 @@ AwsError of its call.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 from haptk.aws.deadline import Deadline
@@ -13,6 +14,7 @@ from haptk.aws.ec2 import Address, Ec2
 from haptk.aws.imds import Imds
 from haptk.core.vip import Holder, Metadata, Sighting, Target
 from haptk.eip.memory import Memory
+from haptk.eip.placement import Placement
 from haptk.eip.spec import ById, ByIp, ByTag, PrivateIp, Route, Spec
 from haptk.errors import AwsConflict, AwsNotFound, OperatorError
 
@@ -36,8 +38,14 @@ class Kind(Protocol):
     def observe(self, deadline: Deadline) -> Sighting:
         """Ask the API who holds it."""
 
+    def place(self, imds: Imds | None, mac: str | None, target: Target, directory: str, deadline: Deadline) -> Target:
+        """The target with the private address that it is to be put on; raises AwsConflict when there is no room."""
+
     def take(self, target: Target, deadline: Deadline) -> Sighting:
         """Send the one call that moves it here; the answer is what is known afterwards."""
+
+    def forget_place(self, target: Target, directory: str) -> None:
+        """The address was let go: whatever place it had is free."""
 
     def release(self, handle: str, target: Target, deadline: Deadline) -> None:
         """Release exactly the holding of this handle; AwsNotFound means that it is gone already."""
@@ -105,6 +113,17 @@ class ElasticIp:
             self._memory.forget_elastic(self._key)
             raise
 
+    def place(self, imds: Imds | None, mac: str | None, target: Target, directory: str, deadline: Deadline) -> Target:
+        if self._known is None:
+            return target
+        placement = Placement(directory, target.interfaces[0], self._ec2)
+        return replace(target, private_ip=placement.choose(imds, mac, self._known[0], target.private_ip, deadline))
+
+    def forget_place(self, target: Target, directory: str) -> None:
+        """The address was let go: its place on the interface is free."""
+        if self._known is not None:
+            Placement(directory, target.interfaces[0], self._ec2).forget(self._known[0])
+
     def take(self, target: Target, deadline: Deadline) -> Sighting:
         allocation_id = self._known[1] if self._known else self._key
         interface = target.interfaces[0]
@@ -164,6 +183,12 @@ class SecondaryPrivateIp:
             )
         return Sighting(Holder(found[0].interface, found[0].instance, self._ip), found[0].interface)
 
+    def place(self, imds: Imds | None, mac: str | None, target: Target, directory: str, deadline: Deadline) -> Target:
+        return target
+
+    def forget_place(self, target: Target, directory: str) -> None:
+        return None
+
     def take(self, target: Target, deadline: Deadline) -> Sighting:
         interface = target.interfaces[0]
         self._ec2.assign_private_ip(interface, self._ip, deadline)
@@ -202,6 +227,12 @@ class RouteEntry:
         if route is None or not (route.get("NetworkInterfaceId") or route.get("InstanceId")):
             return Sighting()
         return Sighting(Holder(route.get("NetworkInterfaceId") or None, route.get("InstanceId") or None))
+
+    def place(self, imds: Imds | None, mac: str | None, target: Target, directory: str, deadline: Deadline) -> Target:
+        return target
+
+    def forget_place(self, target: Target, directory: str) -> None:
+        return None
 
     def take(self, target: Target, deadline: Deadline) -> Sighting:
         interface = target.interfaces[0]

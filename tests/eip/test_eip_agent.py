@@ -251,3 +251,31 @@ def test_without_metadata_and_interface_nothing_is_guessed(lab: Any, agent: Any)
 def test_an_address_that_means_nothing_is_refused(lab: Any, agent: Any, text: str) -> None:
     with pytest.raises(OperatorError):
         agent(address=text)
+
+
+def test_a_second_address_never_pushes_the_first_out(lab: Any, agent: Any) -> None:
+    """EC2 keeps one Elastic IP for each private address and silently drops the first one for a second."""
+    lab.lag("lb1", 60_000)  # metadata does not show the first one yet when the second comes
+    assert agent("lb1", "web").start().ok
+    assert agent("lb1", "third").start().ok
+    assert (lab.holder("web"), lab.holder("third")) == ("lb1", "lb1")
+    refused = agent("lb1", "longer").start()
+    assert not refused.ok and not refused.acted and refused.trouble == "AwsConflict"
+    assert "secondary private address" in refused.because
+    assert (lab.holder("web"), lab.holder("third")) == ("lb1", "lb1")
+    assert agent("lb1", "web").stop().ok
+    assert agent("lb1", "longer").start().ok
+    assert (lab.holder("longer"), lab.holder("third")) == ("lb1", "lb1")
+
+
+def test_a_full_interface_by_old_metadata_only_is_no_reason_to_refuse(lab: Any, agent: Any) -> None:
+    lab.ec2.associate_address(
+        AllocationId=lab.allocation("longer"),
+        NetworkInterfaceId=lab.eni("lb1"),
+        PrivateIpAddress=lab.region.instance("lb1").secondary_ips[0],
+    )
+    lab.give("lb1", "third")
+    lab.lag("lb1", 60_000)
+    lab.give("lb2", "third")
+    assert agent("lb1", "web").start().ok
+    assert (lab.holder("web"), lab.holder("longer"), lab.holder("third")) == ("lb1", "lb1", "lb2")
