@@ -8,7 +8,8 @@ The verdict's rules (each is one sentence in `faults`, and a test breaks each):
 1. at the end the address has exactly one owner, a living one, and the cloud and the nodes agree on it;
 2. a session whose application server survived stays on that server and is still known there;
 3. every session is served again;
-4. the outage (the longest time without a single good answer) is within its budget;
+4. the outage is within its budget: the longest time without a single good answer, or, when an application server
+   died, the longest time that one session had to wait;
 5. the address moved once when a balancer failed, and not at all when it did not.
 """
 
@@ -75,6 +76,7 @@ class Report:
     failure: Failure
     budget_s: float
     outage_s: float
+    worst_session_s: float
     timeline: list[Moment]
     requests: int
     failed: dict[str, int]
@@ -93,6 +95,16 @@ def longest_gap(good_ends: Sequence[float], after_s: float) -> tuple[float, floa
     """(last good answer, first good answer) around the longest time without one that ends after `after_s`."""
     pairs = [(a, b) for a, b in itertools.pairwise(good_ends) if b > after_s]
     return max(pairs, key=lambda pair: pair[1] - pair[0], default=(after_s, after_s))
+
+
+def worst_session(requests: Iterable[Mapping[str, Any]], after_s: float) -> float:
+    """The longest time that one session waited between two good answers, the second of them after `after_s`."""
+    ends: dict[int, list[float]] = {}
+    for request in requests:
+        if request["outcome"] == "ok":
+            ends.setdefault(request["session"], []).append(request["end"])
+    gaps = (longest_gap(sorted(times), after_s) for times in ends.values())
+    return max((last - first for first, last in gaps), default=0.0)
 
 
 def judge_sessions(requests: Iterable[Mapping[str, Any]], failure: Failure) -> Sessions:
@@ -195,11 +207,14 @@ def judge(failure: Failure, evidence: Evidence, budget_s: float) -> Report:
     """The report of one drill."""
     ends = sorted(request["end"] for request in evidence.requests if request["outcome"] == "ok")
     gap = longest_gap(ends, failure.killed_at_s)
+    worst_s = worst_session(evidence.requests, failure.killed_at_s)
     failed = Counter(request["outcome"] for request in evidence.requests if request["outcome"] != "ok")
     report = Report(
         failure=failure,
         budget_s=budget_s,
-        outage_s=gap[1] - gap[0],
+        # An application server's death is felt by its own sessions alone: theirs is the outage then.
+        outage_s=worst_s if failure.kind == "app" else gap[1] - gap[0],
+        worst_session_s=worst_s,
         timeline=_timeline(failure, evidence, gap),
         requests=len(evidence.requests),
         failed=dict(failed.most_common()),

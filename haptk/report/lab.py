@@ -26,6 +26,7 @@ def as_json(report: Report, **facts: Any) -> dict[str, Any]:
         "fail": report.failure.kind,
         "victim": report.failure.victim,
         "outage_s": round(report.outage_s, 3),
+        "worst_session_s": round(report.worst_session_s, 3),
         "budget_s": report.budget_s,
         "moves": report.moves,
         "api_owner": report.api_owner,
@@ -41,6 +42,7 @@ def _rows(report: Report) -> list[tuple[str, str]]:
     failed = ", ".join(f"{count} {outcome}" for outcome, count in report.failed.items()) or "none"
     rows = [
         ("outage seen by clients", f"{report.outage_s:.2f} s (budget {report.budget_s:.2f} s)"),
+        ("longest wait of one session", f"{report.worst_session_s:.2f} s"),
         ("requests", f"{report.requests}, failed: {failed}"),
         ("sessions before the failure", str(sessions.total)),
         ("  stayed on their server", str(sessions.stayed)),
