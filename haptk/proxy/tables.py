@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from haptk.core.acl import Condition, Format
+from haptk.core.cookie import CookieRule as CookieRule
 
 CONNECTION_MODES = ("http-keep-alive", "http-server-close", "httpclose")
 BALANCE_ALGORITHMS = (
@@ -49,30 +50,6 @@ class Timeouts:
     client_fin: float | None = None
     server_fin: float | None = None
     tarpit: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class CookieRule:
-    """`cookie NAME ...` of HAProxy 2.6 with every option; `mode` "passive" is the line without a mode word.
-
-    `maxidle_s` and `maxlife_s` are whole seconds, 0 when absent. `attrs` are copied verbatim, in order.
-    `dynamic_key` is the proxy's dynamic-cookie-key (used when `dynamic`); server values are computed by the compiler.
-    """
-
-    name: str
-    mode: str = "passive"
-    indirect: bool = False
-    nocache: bool = False
-    postonly: bool = False
-    preserve: bool = False
-    httponly: bool = False
-    secure: bool = False
-    dynamic: bool = False
-    dynamic_key: str = ""
-    domains: tuple[str, ...] = ()
-    attrs: tuple[str, ...] = ()
-    maxidle_s: int = 0
-    maxlife_s: int = 0
 
 
 @dataclass(frozen=True, slots=True)
