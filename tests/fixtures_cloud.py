@@ -6,6 +6,7 @@ region in it with two balancers and one free Elastic IP, made anew for each test
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import urllib.request
@@ -17,15 +18,18 @@ import pytest
 from haptk.lab.plan import AddressPlan, InstancePlan, Plan, Region, SubnetPlan
 from haptk.lab.seed import ec2_client, seed
 
+NET = f"127.{100 + os.getpid() % 150}"
+"""Two test runs on one machine do not meet: each has a loopback network after its process id."""
+
 PLAN = Plan(
     region="eu-west-1",
-    vpc_cidr="127.79.0.0/16",
-    subnets=(SubnetPlan("a", "127.79.1.0/24", "a"), SubnetPlan("b", "127.79.2.0/24", "b")),
+    vpc_cidr=f"{NET}.0.0/16",
+    subnets=(SubnetPlan("a", f"{NET}.1.0/24", "a"), SubnetPlan("b", f"{NET}.2.0/24", "b")),
     instances=(
-        InstancePlan("lb1", "a", "127.79.1.11", "AKIALB1", secondary_ips=("127.79.1.12",)),
-        InstancePlan("lb2", "b", "127.79.2.11", "AKIALB2"),
+        InstancePlan("lb1", "a", f"{NET}.1.11", "AKIALB1", secondary_ips=(f"{NET}.1.12",)),
+        InstancePlan("lb2", "b", f"{NET}.2.11", "AKIALB2"),
     ),
-    addresses=(AddressPlan("web", "127.79.200.10"),),
+    addresses=(AddressPlan("web", f"{NET}.200.10"),),
 )
 
 

@@ -18,6 +18,7 @@ from botocore.exceptions import ClientError
 
 from haptk.lab.plan import Region
 from haptk.lab.seed import ec2_client
+from tests.fixtures_cloud import NET
 
 
 @pytest.fixture
@@ -116,7 +117,7 @@ def test_6_a_terminated_instance_frees_the_address(ec2: Any, two_nodes: Region) 
 
 def test_6_an_interface_that_survives_its_instance_keeps_the_address(ec2: Any, two_nodes: Region) -> None:
     subnet = two_nodes.subnets[0].subnet_id
-    made = ec2.create_network_interface(SubnetId=subnet, PrivateIpAddress="127.79.1.99")["NetworkInterface"]
+    made = ec2.create_network_interface(SubnetId=subnet, PrivateIpAddress=f"{NET}.1.99")["NetworkInterface"]
     nics = [{"DeviceIndex": 0, "NetworkInterfaceId": made["NetworkInterfaceId"]}]
     run = ec2.run_instances(ImageId="ami-1", MinCount=1, MaxCount=1, NetworkInterfaces=nics)
     instance_id = run["Instances"][0]["InstanceId"]
@@ -136,7 +137,7 @@ def test_7_the_same_target_again_changes_nothing(ec2: Any, two_nodes: Region) ->
 
 def test_8_an_instance_with_several_interfaces_needs_one_named(ec2: Any, two_nodes: Region) -> None:
     lb1 = two_nodes.instance("lb1")
-    more = ec2.create_network_interface(SubnetId=lb1.subnet_id, PrivateIpAddress="127.79.1.77")["NetworkInterface"]
+    more = ec2.create_network_interface(SubnetId=lb1.subnet_id, PrivateIpAddress=f"{NET}.1.77")["NetworkInterface"]
     allocation = two_nodes.addresses[0].allocation_id
     ec2.associate_address(AllocationId=allocation, InstanceId=lb1.instance_id)
     assert shown(ec2)["NetworkInterfaceId"] == lb1.network_interface_id
@@ -151,17 +152,17 @@ def test_8_an_instance_with_several_interfaces_needs_one_named(ec2: Any, two_nod
 def test_9_a_second_address_displaces_the_first(ec2: Any, two_nodes: Region) -> None:
     give(ec2, two_nodes, "lb1")
     first = two_nodes.addresses[0].public_ip
-    other = ec2.allocate_address(Domain="vpc", Address="127.79.200.11")["AllocationId"]
+    other = ec2.allocate_address(Domain="vpc", Address=f"{NET}.200.11")["AllocationId"]
     assert (
         refused(lambda: give(ec2, two_nodes, "lb1", AllocationId=other, AllowReassociation=False))
         == "Resource.AlreadyAssociated"
     )
     give(ec2, two_nodes, "lb1", AllocationId=other)
     assert "AssociationId" not in shown(ec2, PublicIps=[first])
-    assert interface(ec2, two_nodes, "lb1")["Association"]["PublicIp"] == "127.79.200.11"
+    assert interface(ec2, two_nodes, "lb1")["Association"]["PublicIp"] == f"{NET}.200.11"
     give(ec2, two_nodes, "lb1", PrivateIpAddress=two_nodes.instance("lb1").secondary_ips[0])
     held = {one["PublicIp"]: one["PrivateIpAddress"] for one in ec2.describe_addresses()["Addresses"]}
-    assert held == {"127.79.200.11": "127.79.1.11", first: "127.79.1.12"}
+    assert held == {f"{NET}.200.11": f"{NET}.1.11", first: f"{NET}.1.12"}
 
 
 # ---- filters and the codes of refusals -----------------------------------------------------------------------------
@@ -171,11 +172,11 @@ def test_9_a_second_address_displaces_the_first(ec2: Any, two_nodes: Region) -> 
     ("name", "right", "wrong"),
     [
         ("instance-id", "{instance}", "i-0"),
-        ("private-ip-address", "127.79.1.12", "127.79.1.11"),
+        ("private-ip-address", "{net}.1.12", "{net}.1.11"),
         ("network-interface-owner-id", "123456789012", "000000000000"),
         ("network-border-group", "eu-west-1", "eu-west-2"),
         ("network-interface-id", "{interface}", "eni-0"),
-        ("public-ip", "127.79.200.1?", "127.79.200.1"),
+        ("public-ip", "{net}.200.1?", "{net}.200.1"),
         ("tag:Name", "we*", "*x"),
         ("tag-key", "Name", "Other"),
     ],
@@ -183,24 +184,25 @@ def test_9_a_second_address_displaces_the_first(ec2: Any, two_nodes: Region) -> 
 def test_filters(ec2: Any, two_nodes: Region, name: str, right: str, wrong: str) -> None:
     lb1 = two_nodes.instance("lb1")
     give(ec2, two_nodes, "lb1", PrivateIpAddress=lb1.secondary_ips[0])
-    ec2.allocate_address(Domain="vpc", Address="127.79.199.250")
-    value = right.format(instance=lb1.instance_id, interface=lb1.network_interface_id)
+    ec2.allocate_address(Domain="vpc", Address=f"{NET}.199.250")
+    value = right.format(instance=lb1.instance_id, interface=lb1.network_interface_id, net=NET)
+    wrong = wrong.format(net=NET)
 
     def found(*values: str) -> set[str]:
         wanted = [{"Name": name, "Values": list(values)}]
         return {one["PublicIp"] for one in ec2.describe_addresses(Filters=wanted)["Addresses"]}
 
-    assert "127.79.200.10" in found(value)
-    assert "127.79.200.10" in found(wrong, value), "the values of one filter are alternatives"
+    assert f"{NET}.200.10" in found(value)
+    assert f"{NET}.200.10" in found(wrong, value), "the values of one filter are alternatives"
     assert found(wrong) == set()
-    assert found(value) == {"127.79.200.10"} or name == "network-border-group"
+    assert found(value) == {f"{NET}.200.10"} or name == "network-border-group"
 
 
 def test_filters_narrow_each_other_and_unknown_ones_are_refused(ec2: Any, two_nodes: Region) -> None:
     give(ec2, two_nodes, "lb1")
     both = [
         {"Name": "instance-id", "Values": [two_nodes.instance("lb1").instance_id]},
-        {"Name": "public-ip", "Values": ["127.79.200.99"]},
+        {"Name": "public-ip", "Values": [f"{NET}.200.99"]},
     ]
     assert ec2.describe_addresses(Filters=both)["Addresses"] == []
     wrong = [{"Name": "instance", "Values": ["x"]}]
@@ -210,19 +212,19 @@ def test_filters_narrow_each_other_and_unknown_ones_are_refused(ec2: Any, two_no
 @pytest.mark.parametrize(
     ("name", "value", "found"),
     [
-        ("addresses.private-ip-address", "127.79.1.12", "lb1"),
-        ("private-ip-address", "127.79.2.11", "lb2"),
-        ("association.public-ip", "127.79.200.10", "lb1"),
-        ("addresses.association.public-ip", "127.79.200.10", "lb1"),
-        ("association.public-ip", "127.79.200.99", None),
-        ("addresses.private-ip-address", "127.79.1.99", None),
+        ("addresses.private-ip-address", "{net}.1.12", "lb1"),
+        ("private-ip-address", "{net}.2.11", "lb2"),
+        ("association.public-ip", "{net}.200.10", "lb1"),
+        ("addresses.association.public-ip", "{net}.200.10", "lb1"),
+        ("association.public-ip", "{net}.200.99", None),
+        ("addresses.private-ip-address", "{net}.1.99", None),
     ],
 )
 def test_interfaces_are_found_by_any_address(
     ec2: Any, two_nodes: Region, name: str, value: str, found: str | None
 ) -> None:
     give(ec2, two_nodes, "lb1", PrivateIpAddress=two_nodes.instance("lb1").secondary_ips[0])
-    wanted = [{"Name": name, "Values": [value]}]
+    wanted = [{"Name": name, "Values": [value.format(net=NET)]}]
     ids = [one["NetworkInterfaceId"] for one in ec2.describe_network_interfaces(Filters=wanted)["NetworkInterfaces"]]
     assert ids == ([two_nodes.interface_of(found)] if found else [])
 
@@ -290,12 +292,13 @@ def test_the_feed_waits_for_a_change(cloud: str, ec2: Any, two_nodes: Region) ->
     start = feed(cloud, 0)["version"]
     assert feed(cloud, start, timeout_ms=50)["history"] == []
     told: list[dict[str, Any]] = []
-    waiter = threading.Thread(target=lambda: told.append(feed(cloud, start, timeout_ms=20_000)))
+    waiter = threading.Thread(target=lambda: told.append(feed(cloud, start, timeout_ms=60_000)))
     waiter.start()
     time.sleep(0.2)
     assert told == []
     held = give(ec2, two_nodes, "lb1")
     waiter.join(20)
+    assert not waiter.is_alive(), "a change has to end the wait long before its time-out"
     assert told[0]["addresses"][0]["association_id"] == held
 
 

@@ -20,6 +20,7 @@ import pytest
 from haptk.lab.feed import Feed
 from haptk.lab.imds import Imds, Metadata, Tokens
 from haptk.lab.plan import Region
+from tests.fixtures_cloud import NET
 
 TTL = "X-aws-ec2-metadata-token-ttl-seconds"
 PATIENCE_S = 20.0
@@ -70,7 +71,7 @@ def service(cloud: str, two_nodes: Region) -> Iterator[Service]:
     async def serve() -> None:
         feed = Feed(cloud)
         imds = Imds(Metadata(two_nodes, two_nodes.instance("lb1"), feed))
-        server = await asyncio.start_server(imds.serve, "127.79.1.11", 0)
+        server = await asyncio.start_server(imds.serve, f"{NET}.1.11", 0)
         following = asyncio.create_task(feed.run())
         await feed.known.wait()
         stop = asyncio.Event()
@@ -150,7 +151,7 @@ def test_the_interface(service: Service) -> None:
     assert service.text("network/interfaces/macs/") == f"{lb1.mac}/"
     base = f"network/interfaces/macs/{lb1.mac}/"
     assert service.text(base + "interface-id") == lb1.network_interface_id
-    assert service.text(base + "local-ipv4s") == "127.79.1.11\n127.79.1.12"
+    assert service.text(base + "local-ipv4s") == f"{NET}.1.11\n{NET}.1.12"
     assert service.text(base + "subnet-id") == lb1.subnet_id
     assert "ipv4-associations" not in service.text(base), "there is none without an Elastic IP"
 
@@ -176,9 +177,9 @@ def test_associations_are_live(service: Service, cloud_client: Any) -> None:
     assert service.text(base + "ipv4-associations/") == eip
     assert service.text(base + "public-ipv4s") == eip
     assert service.text("public-ipv4") == eip
-    give(cloud_client, service.region, "127.79.1.12")
+    give(cloud_client, service.region, f"{NET}.1.12")
     service.until("/latest/meta-data/public-ipv4", 404)
-    assert service.get(leaf)[1] == "127.79.1.12"
+    assert service.get(leaf)[1] == f"{NET}.1.12"
     assert held
     cloud_client.associate_address(
         AllocationId=service.region.addresses[0].allocation_id, NetworkInterfaceId=service.region.interface_of("lb2")

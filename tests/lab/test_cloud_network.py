@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import signal
@@ -24,9 +25,10 @@ from botocore.exceptions import ClientError
 from haptk.errors import PeerError
 from haptk.io import control
 from haptk.lab.plan import Region
+from tests.fixtures_cloud import NET, PLAN
 
-EIP = ("127.79.200.10", 18080)
-IMDS = {"lb1": ("127.79.1.11", 18169), "lb2": ("127.79.2.11", 18169)}
+EIP = (f"{NET}.200.10", 18080)
+IMDS = {"lb1": (f"{NET}.1.11", 18169), "lb2": (f"{NET}.2.11", 18169)}
 PATIENCE_S = 20.0
 
 
@@ -61,7 +63,7 @@ class Running:
 def spec(cloud: str, region: Region, control_socket: Path) -> dict[str, Any]:
     return {
         "cloud": cloud.removeprefix("http://"),
-        "api": "127.79.0.3:0",
+        "api": f"{NET}.0.3:0",
         "control": str(control_socket),
         "region": region.to_dict(),
         "imds": [{"instance": name, "listen": f"{host}:{port}"} for name, (host, port) in IMDS.items()],
@@ -227,7 +229,7 @@ def test_a_move_resets_connections_and_new_ones_reach_the_new_holder(
 def test_a_holder_without_a_listener_resets(network: Running, cloud_client: Any) -> None:
     give(cloud_client, network.region, "lb1")
     network.wait_path("relayed", "lb1")
-    with connect() as channel, pytest.raises(ConnectionResetError):
+    with pytest.raises(ConnectionResetError), connect() as channel:  # connect() itself may see it already
         channel.recv(1)
 
 
@@ -290,7 +292,6 @@ def test_many_connections_at_once(network: Running, cloud_client: Any, servers: 
 def test_the_path_outlives_the_cloud(two_nodes: Region, tmp_path: Path, servers: dict[str, Echo]) -> None:
     """A dead control plane does not stop packets, and a new one is followed."""
     from haptk.lab.seed import ec2_client, seed
-    from tests.fixtures_cloud import PLAN
 
     def start(listen: str) -> tuple[subprocess.Popen[str], str]:
         argv = [sys.executable, "-m", "haptk.lab.cloud", "--listen", listen, "--die-with-parent"]
@@ -321,6 +322,44 @@ def test_the_path_outlives_the_cloud(two_nodes: Region, tmp_path: Path, servers:
                 process.wait(PATIENCE_S)
                 assert process.stdout is not None
                 process.stdout.close()
+
+
+# ---- metadata through the network -----------------------------------------------------------------------------------
+
+
+def ask_imds(name: str, path: str, token: str = "") -> tuple[int, str]:
+    connection = http.client.HTTPConnection(*IMDS[name], timeout=1)
+    with contextlib.closing(connection):
+        if token:
+            connection.request("GET", path, headers={"X-aws-ec2-metadata-token": token})
+        else:
+            connection.request("PUT", path, headers={"X-aws-ec2-metadata-token-ttl-seconds": "60"})
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+
+
+def test_each_instance_has_its_metadata_until_it_is_off(network: Running, cloud_client: Any) -> None:
+    tokens = {name: ask_imds(name, "/latest/api/token")[1] for name in IMDS}
+    for name, token in tokens.items():
+        status, told = ask_imds(name, "/latest/meta-data/instance-id", token)
+        assert (status, told) == (200, network.region.instance(name).instance_id)
+    assert ask_imds("lb2", "/latest/meta-data/instance-id", tokens["lb1"])[0] == 401, "a token is for one machine"
+    network.call("power", instance_id="lb1", on=False)
+    with pytest.raises(TimeoutError):
+        ask_imds("lb1", "/latest/api/token")
+    assert ask_imds("lb2", "/latest/api/token")[0] == 200
+    network.call("power", instance_id="lb1", on=True)
+    assert ask_imds("lb1", "/latest/api/token")[0] == 200
+
+
+def test_metadata_can_lag_behind_the_cloud(network: Running, cloud_client: Any) -> None:
+    token = ask_imds("lb1", "/latest/api/token")[1]
+    network.call("imds_lag", instance_id="lb1", lag_ms=600_000)
+    give(cloud_client, network.region, "lb1")
+    network.wait_path("relayed", "lb1")
+    assert ask_imds("lb1", "/latest/meta-data/public-ipv4", token)[0] == 404
+    network.call("imds_lag", instance_id="lb1", lag_ms=0)
+    assert ask_imds("lb1", "/latest/meta-data/public-ipv4", token) == (200, EIP[0])
 
 
 # ---- the fault switch --------------------------------------------------------------------------------------------
@@ -556,7 +595,7 @@ def test_a_taken_address_is_one_line(cloud: str, network: Running, tmp_path: Pat
     argv = [sys.executable, "-m", "haptk.lab.network", str(path)]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
     assert done.returncode == 71
-    assert "127.79.1.11:18169" in done.stderr and done.stderr.count("\n") == 1
+    assert f"{NET}.1.11:18169" in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_abrupt_clients_do_no_harm(network: Running, cloud_client: Any, servers: dict[str, Echo]) -> None:

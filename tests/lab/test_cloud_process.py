@@ -14,7 +14,7 @@ import pytest
 from haptk.errors import AwsUnreachable, OperatorError
 from haptk.lab.plan import Plan, Region
 from haptk.lab.seed import seed
-from tests.fixtures_cloud import PLAN
+from tests.fixtures_cloud import NET, PLAN
 
 CLOUD = [sys.executable, "-m", "haptk.lab.cloud"]
 PATIENCE_S = 30.0
@@ -113,7 +113,7 @@ def test_the_region_is_exactly_the_plan(two_nodes: Region) -> None:
         ({"vpc_cidr": "127.1.0.1/16"}, "not an IPv4 network"),
         ({"vpc_cidr": "127.80.0.0/16"}, "not inside the VPC"),
         ({"instances": (dataclasses.replace(PLAN.instances[0], subnet="z"),)}, "no subnet is named 'z'"),
-        ({"instances": (dataclasses.replace(PLAN.instances[0], private_ip="127.79.2.1"),)}, "is outside"),
+        ({"instances": (dataclasses.replace(PLAN.instances[0], private_ip=f"{NET}.2.1"),)}, "is outside"),
         ({"instances": (*PLAN.instances, dataclasses.replace(PLAN.instances[0], name="x"))}, "belongs to both"),
         ({"addresses": (dataclasses.replace(PLAN.addresses[0], public_ip="203.0.113.1"),)}, "not in 127"),
         ({"addresses": (dataclasses.replace(PLAN.addresses[0], holder="lb9"),)}, "no instance is named 'lb9'"),
