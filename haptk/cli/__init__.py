@@ -5,6 +5,7 @@ need no command's module. A test compares each line with the command's own short
 """
 
 COMMANDS: dict[str, tuple[str, str]] = {
+    "check": ("haptk.cli.check:check", "Judge a service, a daemon or this node as a monitoring plugin does."),
     "completion": ("haptk.cli.completion:completion", "Print the completion script for a shell."),
     "eip": ("haptk.cli.eip:eip", "Hold, release and show an Elastic IP from this node."),
     "generate": ("haptk.cli.generate:generate", "Print configuration for the programs around haptk."),
