@@ -1,0 +1,347 @@
+"""haptk's proxy against HAProxy, nginx and a bare C relay: the same file, the same backends, interleaved rounds.
+
+The proxy under test is alone on core 0 (of those we may use); the backends (nginx) and the load (wrk) share the last
+core. What is compared is the CPU time that the proxy's process spends per request, from /proc/PID/task/*/schedstat:
+it does not depend on how fast the load is, and little on what else the machine does. Each round runs every proxy
+once; the ratio is taken within the round, and the median of the ratios is printed.
+
+    scripts/bench proxy [--rounds N] [--seconds S] [--cases keep64,close,...] [--peers haproxy,nginx,relay] [--json]
+                        [--html FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+BODY = "x" * 73
+AIMS = {"keep64": 0.75, "keep256": 0.70, "keep1000": 0.70, "close": 0.85, "body1m": 1.0, "tcp": 1.0, "relay": 1.15}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One kind of load: wrk's arguments, and what one unit of work is."""
+
+    name: str
+    connections: int
+    path: str = "/"
+    headers: tuple[str, ...] = ("Cookie: JSESSIONID=A~0123456789abcdef; theme=dark",)
+    mode: str = "http"
+    unit: str = "request"
+
+
+CASES = {
+    case.name: case
+    for case in (
+        Case("keep64", 64),
+        Case("keep256", 256),
+        Case("keep1000", 1000),
+        Case("close", 64, headers=("Cookie: JSESSIONID=A~0123456789abcdef", "Connection: close")),
+        Case("body1m", 16, path="/mega", unit="MB"),
+        Case("tcp", 64, mode="tcp", unit="message"),
+    )
+}
+
+
+def cores() -> tuple[int, int]:
+    """The core for the proxy, and the one for everything else."""
+    allowed = sorted(os.sched_getaffinity(0))
+    return allowed[0], allowed[-1]
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def cpu_s(pid: int) -> float:
+    """CPU seconds of all threads of a process and of its children (nginx works in one), exact to microseconds."""
+    total = 0
+    pids = [pid, *(int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+    for one in pids:
+        for task in Path(f"/proc/{one}/task").iterdir():
+            total += int((task / "schedstat").read_text().split()[0])
+    return total / 1e9
+
+
+def rss_kb(pid: int) -> int:
+    found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+    return int(found[1]) if found else 0
+
+
+def wait_port(port: int) -> None:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.05)
+    raise SystemExit(f"nothing listens on port {port}")
+
+
+@dataclass
+class Rig:
+    """The files and processes of one run."""
+
+    work: Path
+    backends: tuple[int, int]
+    running: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def start(self, argv: list[str], core: int) -> subprocess.Popen[bytes]:
+        child = subprocess.Popen(
+            ["taskset", "-c", str(core), *argv], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=self.work
+        )
+        self.running.append(child)
+        return child
+
+    def stop(self) -> None:
+        for child in self.running:
+            child.send_signal(signal.SIGTERM)
+        for child in self.running:
+            try:
+                child.wait(5)
+            except subprocess.TimeoutExpired:
+                child.kill()
+
+
+def nginx_backend(rig: Rig) -> str:
+    a, b = rig.backends
+    (rig.work / "mega").write_bytes(b"m" * 1_000_000)
+    path = rig.work / "backend.conf"
+    path.write_text(
+        f"""daemon off; worker_processes 1; pid {rig.work}/backend.pid; error_log /dev/null;
+worker_rlimit_nofile 20000;
+events {{ worker_connections 10000; }}
+http {{ access_log off; keepalive_requests 1000000000; keepalive_timeout 600;
+server {{ listen 127.0.0.1:{a} backlog=8192; listen 127.0.0.1:{b} backlog=8192;
+location / {{ add_header Set-Cookie "JSESSIONID=0123456789abcdef; Path=/"; return 200 "{BODY}"; }}
+location /mega {{ root {rig.work}; }} }} }}
+"""
+    )
+    return str(path)
+
+
+def haproxy_cfg(rig: Rig, port: int, mode: str) -> str:
+    a, b = rig.backends
+    path = rig.work / f"{mode}-{port}.cfg"
+    http = "    option http-keep-alive\n    cookie JSESSIONID prefix\n    option forwardfor\n"
+    path.write_text(
+        f"""global
+    maxconn 9000
+    nbthread 1
+defaults
+    mode {mode}
+    timeout connect 5s
+    timeout client 60s
+    timeout server 60s
+listen bench
+    bind 127.0.0.1:{port}
+    balance roundrobin
+{http if mode == "http" else ""}    server A 127.0.0.1:{a} {"cookie A" if mode == "http" else ""}
+    server B 127.0.0.1:{b} {"cookie B" if mode == "http" else ""}
+"""
+    )
+    return str(path)
+
+
+def nginx_proxy(rig: Rig, port: int) -> str:
+    a, b = rig.backends
+    path = rig.work / "proxy.conf"
+    path.write_text(
+        f"""daemon off; worker_processes 1; pid {rig.work}/proxy.pid; error_log /dev/null;
+worker_rlimit_nofile 20000;
+events {{ worker_connections 20000; }}
+http {{ access_log off; keepalive_requests 1000000000;
+upstream farm {{ server 127.0.0.1:{a}; server 127.0.0.1:{b}; keepalive 512; keepalive_requests 1000000000; }}
+server {{ listen 127.0.0.1:{port} backlog=8192;
+location / {{ proxy_pass http://farm; proxy_http_version 1.1; proxy_set_header Connection "";
+proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; }} }} }}
+"""
+    )
+    return str(path)
+
+
+def build_relay(rig: Rig) -> str:
+    """The floor: a C program of one file that relays and rewrites the cookie, and checks nothing."""
+    target = rig.work / "relay"
+    subprocess.run([os.environ.get("CC", "cc"), "-O2", "-o", str(target), str(HERE / "relay.c")], check=True)
+    return str(target)
+
+
+def start_peer(rig: Rig, peer: str, mode: str) -> tuple[subprocess.Popen[bytes], int] | None:
+    """Start one proxy; None when it cannot do this mode."""
+    port = free_port()
+    own = str(Path(sys.executable).with_name("haptk"))
+    if peer == "haptk":
+        argv = [own, "proxy", "-q", "-f", haproxy_cfg(rig, port, mode)]
+    elif peer.startswith("haproxy"):
+        program = shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin:/usr/bin")
+        if not program:
+            return None
+        argv = [program, "-db", "-q", "-f", haproxy_cfg(rig, port, mode)]
+    elif mode == "tcp":
+        return None
+    elif peer == "nginx":
+        argv = ["nginx", "-c", nginx_proxy(rig, port)]
+    else:
+        argv = [build_relay(rig), str(port), str(rig.backends[0])]
+    child = rig.start(argv, cores()[0])
+    wait_port(port)
+    return child, port
+
+
+def load(case: Case, port: int, seconds: float) -> dict[str, float]:
+    """One wrk run; requests and bytes done, errors seen."""
+    argv = ["taskset", "-c", str(cores()[1]), "wrk", "-t1", f"-c{case.connections}", f"-d{max(1, round(seconds))}s"]
+    argv += ["--latency", *(word for header in case.headers for word in ("-H", header))]
+    argv.append(f"http://127.0.0.1:{port}{case.path}")
+    out = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    done = re.search(r"(\d+) requests in", out)
+    errors = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", out)
+    wrong = re.search(r"Non-2xx or 3xx responses: (\d+)", out)
+    return {
+        "requests": float(done[1]) if done else 0.0,
+        "errors": float(sum(map(int, errors.groups())) if errors else 0) + (float(wrong[1]) if wrong else 0.0),
+    }
+
+
+def measure(rig: Rig, case: Case, peers: list[str], rounds: int, seconds: float) -> dict[str, list[dict[str, float]]]:
+    """peer -> one row per round: CPU microseconds per unit, units per second, errors."""
+    live = {peer: started for peer in peers if (started := start_peer(rig, peer, case.mode))}
+    rows: dict[str, list[dict[str, float]]] = {peer: [] for peer in live}
+    for _, port in live.values():
+        load(case, port, 1)
+    for _ in range(rounds):
+        for peer, (child, port) in live.items():
+            before, began = cpu_s(child.pid), time.monotonic()
+            got = load(case, port, seconds)
+            spent, took = cpu_s(child.pid) - before, time.monotonic() - began
+            units = max(got["requests"], 1.0)
+            rows[peer].append({"us": spent / units * 1e6, "rate": units / took, "errors": got["errors"]})
+    for child, _ in live.values():
+        child.send_signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(3)
+        child.kill()
+        rig.running.remove(child)
+    return rows
+
+
+def summary(case: Case, rows: dict[str, list[dict[str, float]]]) -> list[dict[str, object]]:
+    """Medians, and the median of the per-round ratios haptk / peer."""
+    own = rows.get("haptk", [])
+    out: list[dict[str, object]] = []
+    for peer, found in rows.items():
+        ratio = statistics.median(a["us"] / b["us"] for a, b in zip(own, found, strict=True)) if own else None
+        aim = AIMS.get("relay" if peer == "relay" else case.name) if peer in ("relay", "haproxy") else None
+        out.append(
+            {
+                "case": case.name,
+                "unit": case.unit,
+                "proxy": peer,
+                "us": round(statistics.median(row["us"] for row in found), 2),
+                "low": round(min(row["us"] for row in found), 2),
+                "high": round(max(row["us"] for row in found), 2),
+                "rate": round(statistics.median(row["rate"] for row in found)),
+                "errors": sum(row["errors"] for row in found),
+                "ratio": round(ratio, 3) if ratio is not None and peer != "haptk" else None,
+                "aim": aim,
+            }
+        )
+    return out
+
+
+def table(lines: list[dict[str, object]]) -> str:
+    head = f"{'case':<10}{'proxy':<10}{'CPU us/unit':>12}{'(min-max)':>16}{'units/s':>10}{'errors':>8}{'haptk/it':>10}{'aim':>6}"
+    out = [head]
+    for row in lines:
+        span = f"{row['low']}-{row['high']}"
+        ratio = "" if row["ratio"] is None else row["ratio"]
+        out.append(
+            f"{row['case']:<10}{row['proxy']:<10}{row['us']:>12}{span:>16}{row['rate']:>10}{row['errors']:>8.0f}"
+            f"{ratio:>10}{row['aim'] or '':>6}"
+        )
+    return "\n".join(out)
+
+
+def page(lines: list[dict[str, object]]) -> str:
+    """One self-contained HTML file: a bar per proxy and case."""
+    top = max(float(str(row["us"])) for row in lines)
+    bars = []
+    y = 0
+    for row in lines:
+        width = float(str(row["us"])) / top * 520
+        color = "#2a7" if row["proxy"] == "haptk" else "#999"
+        label = escape(f"{row['case']} {row['proxy']}")
+        note = escape(f"{row['us']} us/{row['unit']}" + (f", haptk/it {row['ratio']}" if row["ratio"] else ""))
+        bars.append(
+            f'<text x="0" y="{y + 13}">{label}</text><rect x="150" y="{y}" width="{width:.0f}" height="16" fill="{color}"/>'
+            f'<text x="{156 + width:.0f}" y="{y + 13}">{note}</text>'
+        )
+        y += 22
+    return (
+        "<!doctype html><meta charset=utf-8><title>CPU per request</title>"
+        '<h1 style="font:18px sans-serif">CPU time of the proxy per unit of work</h1>'
+        f'<svg width="900" height="{y}" style="font:12px sans-serif">{"".join(bars)}</svg>'
+    )
+
+
+@contextlib.contextmanager
+def rigged() -> Iterator[Rig]:
+    with tempfile.TemporaryDirectory(prefix="haptk-bench-") as work:
+        Path(work).chmod(0o755)
+        rig = Rig(Path(work), (free_port(), free_port()))
+        try:
+            rig.start(["nginx", "-c", nginx_backend(rig)], cores()[1])
+            wait_port(rig.backends[0])
+            yield rig
+        finally:
+            rig.stop()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="scripts/bench proxy", description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--cases", default=",".join(CASES))
+    parser.add_argument("--peers", default="haproxy,nginx,relay")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--html", type=Path)
+    chosen = parser.parse_args()
+    missing = [name for name in ("wrk", "nginx", "taskset") if not shutil.which(name, path="/usr/bin:/usr/sbin:/bin")]
+    if missing:
+        print(f"not installed: {', '.join(missing)}", file=sys.stderr)
+        return 69
+    lines: list[dict[str, object]] = []
+    for name in chosen.cases.split(","):
+        with rigged() as rig:
+            peers = ["haptk", *(peer for peer in chosen.peers.split(",") if peer)]
+            found = summary(CASES[name], measure(rig, CASES[name], peers, chosen.rounds, chosen.seconds))
+        lines += found
+        if not chosen.json:
+            print(table(found), flush=True)
+    if chosen.json:
+        print(json.dumps(lines, indent=2))
+    if chosen.html:
+        chosen.html.write_text(page(lines))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
