@@ -40,6 +40,9 @@ def _options(command: Any) -> Any:
             click.option(
                 "-f", "--ha-dir", type=PATH, help="Read ha.cf, haresources and authkeys here, like heartbeat."
             ),
+            click.option(
+                "-f", "--ha-dir", type=PATH, help="Read ha.cf, haresources, authkeys here, as heartbeat does."
+            ),
             click.option("--peer", metavar="ADDR", help="Address of the other node."),
             click.option("--peer-name", metavar="NAME", help="Its node name (learned from its messages by default)."),
             click.option("--node", metavar="NAME", help="Our node name (uname -n by default)."),
@@ -92,6 +95,8 @@ def heartbeat(ctx: click.Context, /, **options: Any) -> int:
         return 0
     from haptk.heartbeat import start
 
+    default = click.core.ParameterSource.DEFAULT
+    options["explicit"] = {name for name in options if ctx.get_parameter_source(name) is not default}
     return start.daemon(options, verbosity=settings().verbosity)
 
 

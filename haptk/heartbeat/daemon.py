@@ -64,7 +64,7 @@ class Daemon:
         private = settings.control.parent
         if not private.exists():
             private_dir(private)
-        self.state = StateDir(settings.state_dir)
+        self.state = StateDir(settings.state_dir, inherit=settings.inherit)
         self.state.acquire()
         self.links = [UdpLink(spec) for spec in settings.links]
         self.workers = self._make_workers()

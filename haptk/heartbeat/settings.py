@@ -16,6 +16,7 @@ from haptk.io.udp import LinkSpec
 
 KEY_FILE = Path("/etc/haptk/authkeys")
 STATE_DIR = Path("/var/lib/haptk/heartbeat")
+HEARTBEAT_STATE = Path("/var/lib/heartbeat")
 CONTROL = Path("/run/haptk/heartbeat.sock")
 UDP_PORT = 694
 OP_LIMIT_S = 60.0
@@ -56,6 +57,12 @@ class Settings:
     realtime: bool = False
     rt_priority: int = 1
     hopfudge: int = 1
+    inherit: Path | None = None
+    """The state directory of the heartbeat that ran here before."""
+
+    log_file: Path | None = None
+    syslog: str | None = None
+    debug: bool = False
 
 
 def read_keys(path: Path) -> authkeys.AuthKeys:

@@ -10,7 +10,7 @@ from typing import Any
 
 from haptk.core.health import CheckRules
 from haptk.core.heartbeat.model import Failback, Timing
-from haptk.errors import NotRunning, OperatorError, PeerTimeout
+from haptk.errors import CannotWrite, NotRunning, OperatorError, PeerTimeout
 from haptk.heartbeat import check
 from haptk.heartbeat.scripts import RESOURCE_DIRS
 from haptk.heartbeat.settings import (
@@ -38,6 +38,7 @@ def daemon(options: dict[str, Any], *, verbosity: int) -> int:
     as_json = options["log_format"] == "json"
     logs.setup("haptk-heartbeat", verbose=verbosity, as_json=as_json, syslog=options["syslog"])
     found = build(options)
+    _log_as_told(found, options, verbosity)
     if found.realtime:
         _realtime(found.rt_priority)
     from haptk.heartbeat.daemon import Daemon
@@ -45,8 +46,31 @@ def daemon(options: dict[str, Any], *, verbosity: int) -> int:
     return Daemon(found, reload=lambda: build(options)).run()
 
 
+def _log_as_told(found: Settings, options: dict[str, Any], verbosity: int) -> None:
+    """What ha.cf says about logs holds unless the flags say otherwise."""
+    import logging
+    import logging.handlers
+
+    level = max(verbosity, 1) if found.debug else verbosity
+    syslog = options["syslog"] or found.syslog
+    as_json = options["log_format"] == "json"
+    logger = logs.setup("haptk-heartbeat", verbose=level, as_json=as_json, syslog=syslog)
+    if found.log_file is not None and not options["syslog"]:
+        try:
+            handler = logging.handlers.WatchedFileHandler(found.log_file)
+        except OSError as error:
+            raise CannotWrite(path=found.log_file, why=error.strerror) from error
+        formatter = logger.handlers[0].formatter
+        handler.setFormatter(formatter)
+        logger.handlers[:] = [handler] if found.syslog is None else [*logger.handlers, handler]
+
+
 def build(options: dict[str, Any]) -> Settings:
     """The settings that the options describe; called again for a reload."""
+    if options["ha_dir"] is not None:
+        from haptk.heartbeat.ha_dir import from_directory
+
+        return from_directory(options)
     return from_flags(options)
 
 

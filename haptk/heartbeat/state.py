@@ -21,8 +21,11 @@ from haptk.io.files import Lock, private_dir, write_atomic
 class StateDir:
     """The directory of one node's state; one daemon at a time may hold it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, inherit: Path | None = None) -> None:
+        """`inherit` is the original's directory: at the first start its uuid and generation are taken over, so that
+        the peer sees the same node come back and not a stranger with an older generation."""
         self.path = private_dir(path)
+        self._inherit = inherit
         self._lock = Lock(path / "lock", "haptk heartbeat", f"it uses {path}; stop it with: haptk heartbeat stop")
 
     def acquire(self) -> None:
@@ -32,9 +35,17 @@ class StateDir:
     def release(self) -> None:
         self._lock.release()
 
+    def _inherited(self, name: str) -> Path:
+        """Our own file `name`, copied from the original's at the first start."""
+        file = self.path / name
+        if self._inherit is not None and not file.exists():
+            with contextlib.suppress(OSError):
+                write_atomic(file, (self._inherit / name).read_bytes(), 0o600)
+        return file
+
     def uuid(self) -> bytes:
         """This node's 16 bytes, made at the first start."""
-        file = self.path / "hb_uuid"
+        file = self._inherited("hb_uuid")
         with contextlib.suppress(FileNotFoundError):
             found = file.read_bytes()
             if len(found) == 16:
@@ -46,7 +57,7 @@ class StateDir:
 
     def next_generation(self) -> int:
         """Raise the generation by one, on disk before it is returned; the first one is the Unix time."""
-        file = self.path / "hb_generation"
+        file = self._inherited("hb_generation")
         try:
             text = file.read_text().strip()
         except FileNotFoundError:

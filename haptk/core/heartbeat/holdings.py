@@ -99,10 +99,11 @@ class Holdings:
                 found |= Hold.LOCAL if self.mine(group, peer) else Hold.FOREIGN
         return found
 
-    def announced(self, peer: str | None, stable: bool) -> Hold:
-        """What `rsc_hold` says: a real node counts an empty set of own groups as held."""
+    def announced(self, peer: str | None, stable: bool, theirs: Hold) -> Hold:
+        """What `rsc_hold` says: a real node counts an empty set of own groups as held, unless the peer does."""
         own = [group for group in self.groups if self.mine(group, peer)]
-        return self.hold(peer) | (Hold.LOCAL if stable and not own else Hold.NONE)
+        empty = stable and not own and not theirs & Hold.FOREIGN
+        return self.hold(peer) | (Hold.LOCAL if empty else Hold.NONE)
 
     def selected(self, bits: Hold, peer: str | None) -> list[Group]:
         """The groups that `bits` names, seen from us."""

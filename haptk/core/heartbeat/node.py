@@ -13,8 +13,10 @@ from collections import deque
 
 from haptk.core.heartbeat import wire
 from haptk.core.heartbeat.auth import AuthError, KeyRing
+from haptk.core.heartbeat.legacy import LegacyNegotiation
 from haptk.core.heartbeat.model import (
     Event,
+    Failback,
     Finished,
     Health,
     Hold,
@@ -65,7 +67,8 @@ class Node:
             config.peer or "", config.timing, config.peer_generations.get(config.peer or "", 0), self._rng, now
         )
         self.peer.uuid = config.peer_uuids.get(config.peer or "", b"")
-        self.negotiation = Negotiation(
+        kind = LegacyNegotiation if config.failback is Failback.LEGACY else Negotiation
+        self.negotiation: Negotiation = kind(
             config, self.peer, say=self._events.append, run=self._events.append, send=self._send,
             finish=self._events.append,
         )  # fmt: skip
@@ -376,6 +379,10 @@ class Node:
             refusal = negotiation.on_takeover_request(message, now)
             if refusal:
                 self._tell(Level.WARN, f"{self.peer.name} wants our resources: refused, {refusal}")
+        elif kind == "ip-request":
+            negotiation.on_ip_request(message, now)
+        elif kind == "ip-request-resp":
+            negotiation.on_ip_response(message, now)
         elif kind == "shutdone":
             negotiation.on_shutdone()
 
@@ -421,6 +428,7 @@ class Node:
     def _advance_start(self, now: float) -> None:
         """From up to active: the peer was heard (or is dead), the node lists agree, our resources were looked at."""
         if self.state is not NodeState.UP or self.negotiation.phase is not Phase.INIT:
+            self._ask_nodes_at = None
             return
         peer = self.peer
         if peer.ever_heard and not peer.gone and not self._nodes_known and peer.flow_control:

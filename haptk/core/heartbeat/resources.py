@@ -177,6 +177,13 @@ class Negotiation:
         bits = HOLD_WORDS.get(wire.text(message, "rsc_hold"), Hold.ALL).swapped
         return self.give(bits, f"{self.peer.name}'s operator wants them", now)
 
+    def on_ip_request(self, message: wire.Message, now: float) -> None:
+        """Only auto_failback legacy asks group by group."""
+        self._tell(Level.WARN, f"{self.peer.name} speaks the old protocol: is its auto_failback legacy?")
+
+    def on_ip_response(self, message: wire.Message, now: float) -> None:
+        """The answer to an ip-request; a real node also sends it to itself, for everybody to see."""
+
     def on_shutdone(self) -> None:
         self._tell(Level.INFO, f"Received shutdown notice from '{self.peer.name}'.", "peer_left")
         self.peer.leave()
@@ -193,7 +200,7 @@ class Negotiation:
         """A node that was dead is heard again. Both may hold everything: say what we hold and ask the same."""
         self.holdings.see_again()
         if self.phase is Phase.STABLE:
-            self._send_resource(self.holdings.announced(self.peer.name, False), stable=False)
+            self._send_resource(self.holdings.announced(self.peer.name, False, self.peer.hold), stable=False)
             self._announce(now, force=True)
             self.holdings.look([group for group in self.holdings.groups if group.held], now)
 
@@ -481,7 +488,11 @@ class Negotiation:
         if self.phase in (Phase.INIT, Phase.SHUTDOWN) or not self.mover.quiet:
             return
         stable = self.stable
-        current = (self.holdings.announced(self.peer.name, stable), stable, frozenset(self.holdings.held()))
+        current = (
+            self.holdings.announced(self.peer.name, stable, self.peer.hold),
+            stable,
+            frozenset(self.holdings.held()),
+        )
         if force or current != self._announced:
             self._announced = current
             self._send_resource(current[0], stable=stable)

@@ -41,6 +41,7 @@ class Mover:
         self.why = ""
         self.retry_at = float("-inf")
         self.took_for_check = False
+        self.offered_at = float("-inf")
 
     @property
     def state(self) -> Move:
@@ -104,6 +105,7 @@ class Mover:
             self._tell(Level.WARN, f"{name} wants to go standby [{bits.word}]: ignored, we are in flux", "")
         else:
             self.machine.go(MoveSignal.ASKED)
+            self.offered_at = now
             self.bits = bits
             self.took_for_check = wire.text(message, "hkwhy") == "check"
             self.deadline = now + (PHASE_S if self.peer.haptk else PHASE_REAL_S)
@@ -123,6 +125,8 @@ class Mover:
     def progress(self, now: float) -> bool:
         """Go on when operations have ended or time is up; True when the exchange has just ended."""
         before = self.state
+        if self._abandoned(now):
+            self.deadline = now
         if self.state is Move.GIVING and not any(group.changing for group in self.groups()):
             self._released(now)
         elif self.state is Move.TAKING and not any(group.changing for group in self.groups()):
@@ -131,6 +135,11 @@ class Mover:
         elif self.deadline is not None and now >= self.deadline:
             self._too_late(now)
         return before is not Move.IDLE and self.state is Move.IDLE
+
+    def _abandoned(self, now: float) -> bool:
+        """The giver gave up without a word (it had lost sight of us): a haptk node's status shows that it is idle."""
+        patience = 2 * self.config.timing.keepalive_s + 1.0
+        return self.state is Move.OFFERED and self.peer.haptk and self.peer.stable and now >= self.offered_at + patience
 
     def _released(self, now: float) -> None:
         if any(group.held for group in self.groups()):
