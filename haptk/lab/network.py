@@ -52,6 +52,7 @@ from haptk.lab.imds import Imds, Metadata
 from haptk.lab.plan import Region
 
 FIRST_VIEW_S = 15.0
+RETRY_S = 0.5
 REQUEST_MAX = 65536
 Reply = dict[str, Any]
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
@@ -188,7 +189,10 @@ class Network:
 
     async def _follow(self) -> None:
         while True:
-            await self._dirty.wait()
+            # an address that somebody else listens on is tried again; all else waits for news
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(RETRY_S if self._path_errors else None):
+                    await self._dirty.wait()
             self._dirty.clear()
             await self._route()
 

@@ -289,6 +289,24 @@ def test_many_connections_at_once(network: Running, cloud_client: Any, servers: 
         time.sleep(0.01)
 
 
+def test_an_address_that_somebody_else_listens_on_is_told_and_tried_again(
+    network: Running, cloud_client: Any, servers: dict[str, Echo]
+) -> None:
+    def wait_failure(wanted: bool) -> str | None:
+        deadline = time.monotonic() + PATIENCE_S
+        while bool(failure := network.call("state")["paths"][0]["failure"]) is not wanted:
+            assert time.monotonic() < deadline, failure
+            time.sleep(0.01)
+        return str(failure)
+
+    with socket.create_server(EIP):
+        give(cloud_client, network.region, "lb1")
+        assert wait_failure(True) == "Address already in use"
+    wait_failure(False)
+    with connect() as channel:
+        assert receive(channel, 4) == b"lb1\n"
+
+
 def test_the_path_outlives_the_cloud(two_nodes: Region, tmp_path: Path, servers: dict[str, Echo]) -> None:
     """A dead control plane does not stop packets, and a new one is followed."""
     from haptk.lab.seed import ec2_client, seed

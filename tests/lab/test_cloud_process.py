@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -32,11 +33,18 @@ def test_one_line_on_stdout_and_a_clean_end(number: int) -> None:
         process.send_signal(number)
         rest, said = process.communicate(timeout=PATIENCE_S)
         assert (process.returncode, rest, said) == (0, "", "")
-        with pytest.raises(AwsUnreachable):
-            seed(url, dataclasses.replace(PLAN, instances=(), addresses=()))
+        with pytest.raises(urllib.error.URLError):
+            urllib.request.urlopen(url, timeout=PATIENCE_S)
     finally:
         process.kill()
         process.wait(PATIENCE_S)
+
+
+def test_a_cloud_that_is_not_there() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound and not listening: refuses
+        with pytest.raises(AwsUnreachable):
+            seed("http://{}:{}".format(*taken.getsockname()), PLAN)
 
 
 def test_a_taken_port_is_one_line(cloud: str) -> None:
