@@ -39,7 +39,7 @@ OPERATIONS: dict[str, tuple[str, ...]] = {
 }
 NOTICE = """The JSON files in this directory are cut from the service data of botocore, https://github.com/boto/botocore
 Copyright Amazon.com, Inc. or its affiliates. Licensed under the Apache License, Version 2.0.
-Written by `python -m haptk.aws.trim`; do not edit.
+Written by `python -m haptk.aws.trim` from botocore {version}; do not edit.
 """
 
 
@@ -106,10 +106,11 @@ def trim_endpoints(document: dict[str, Any], prefixes: set[str]) -> dict[str, An
 
 def build() -> dict[str, str]:
     """path below models/ -> content, from the installed botocore."""
+    import botocore
     from botocore.loaders import Loader
 
     loader = Loader()
-    files = {"NOTICE": NOTICE}
+    files = {"NOTICE": NOTICE.format(version=botocore.__version__)}
     prefixes = set()
     for service, operations in OPERATIONS.items():
         version = loader.determine_latest_version(service, "service-2")
@@ -122,6 +123,11 @@ def build() -> dict[str, str]:
     for name in ("partitions", "sdk-default-configuration", "_retry"):
         files[f"{name}.json"] = _dump(without_prose(loader.load_data(name)))
     return files
+
+
+def made_from(root: Path = MODELS) -> str:
+    """The version of botocore that the files below `root` were made from."""
+    return (root / "NOTICE").read_text().rpartition("from botocore ")[2].partition(";")[0]
 
 
 def _dump(document: Any) -> str:
