@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import platform
 
 import click
 
@@ -17,6 +15,8 @@ def fast_path() -> tuple[bool, str]:
     """Whether the compiled data path would be used, and why (not); looks for the file, imports nothing compiled."""
     if os.environ.get("HAPTK_NO_FAST") == "1":
         return False, "HAPTK_NO_FAST=1 is set"
+    import importlib.util
+
     if importlib.util.find_spec("haptk._fast.worker") is None:
         return False, "the extensions were not compiled when haptk was installed"
     return True, "compiled"
@@ -25,6 +25,8 @@ def fast_path() -> tuple[bool, str]:
 def _version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
     if not value or ctx.resilient_parsing:
         return
+    import platform
+
     built, why = fast_path()
     click.echo(
         f"haptk {__version__}, Python {platform.python_version()}, fast path: {'yes' if built else 'no'} ({why})"

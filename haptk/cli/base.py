@@ -1,17 +1,14 @@
 """What every command shares: settings from the global options, lazy groups, output, and errors as one line.
 
-Only click and the standard library are imported here; rich is imported by `report.text` when a table is printed.
+Only click and what it loads anyway is imported here: every command pays for it, also one that a cluster manager polls.
 """
 
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,19 +16,21 @@ import click
 from haptk.errors import HaptkError, InternalError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from click.shell_completion import CompletionItem
     from rich.console import Console
 
 
-@dataclass
 class Settings:
     """The global options; one object a run, shared by all levels of the command line through `ctx.obj`."""
 
-    as_json: bool = False
-    verbosity: int = 0
-    color: str = "auto"
-    config: Path | None = None
-    debug: bool = False
+    def __init__(self) -> None:
+        self.as_json = False
+        self.verbosity = 0
+        self.color = "auto"
+        self.config: Path | None = None
+        self.debug = False
 
 
 def settings(ctx: click.Context | None = None) -> Settings:
@@ -46,6 +45,12 @@ def _store(field: str, value_of: Callable[[Any], Any] = lambda value: value) -> 
             setattr(settings(ctx), field, value_of(value))
 
     return callback
+
+
+def _path(text: str) -> Path:
+    from pathlib import Path
+
+    return Path(text)
 
 
 def common_options() -> list[click.Option]:
@@ -72,10 +77,10 @@ def common_options() -> list[click.Option]:
         ),
         click.Option(
             ["--config"],
-            type=click.Path(path_type=Path),
+            type=click.Path(),
             envvar="HAPTK_CONFIG",
             help="cluster.toml to use instead of /etc/haptk/cluster.toml.",
-            callback=_store("config"),
+            callback=_store("config", _path),
             **plain,
         ),
         click.Option(["--debug"], is_flag=True, help="Show the trace of an error.", callback=_store("debug"), **plain),
@@ -159,6 +164,8 @@ def emit(result: Mapping[str, Any], render: Callable[[Console], None] | str) -> 
     """Print a command's result on stdout: JSON with --json, else the text, or what `render` draws on a rich console."""
     chosen = settings()
     if chosen.as_json:
+        import json
+
         click.echo(json.dumps(result, indent=2, default=str, ensure_ascii=False))
     elif isinstance(render, str):
         click.echo(render)
@@ -177,6 +184,8 @@ def say(message: str, level: int = 0) -> None:
 def report_error(error: HaptkError, *, as_json: bool) -> None:
     """The one line of an error on stderr; one JSON object with --json."""
     if as_json:
+        import json
+
         body = {
             "error": type(error).__name__,
             "who": error.who,

@@ -8,7 +8,6 @@ as late as one that sends none. Codes: L4CON L4TOUT (connect), L6RSP L6TOUT (TLS
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import os
 import socket
 import threading
@@ -82,10 +81,10 @@ def resolve(host: str, port: int, timeout_s: float) -> _Found:
     getaddrinfo(3) cannot be interrupted, so it runs in a daemon thread. Who asks for a name that is being looked up
     waits for that answer: a dead resolver costs one thread per name and not one per probe.
     """
-    with contextlib.suppress(ValueError):
-        literal = ipaddress.ip_address(host)
-        family = socket.AF_INET if literal.version == 4 else socket.AF_INET6
-        return [(family, (host, port))]
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError):
+            socket.inet_pton(family, host.partition("%")[0])
+            return [(family, (host, port))]
     with _pending_lock:
         running = _pending.get((host, port))
         if running is None:

@@ -37,7 +37,8 @@ def worst(states: Iterable[State]) -> State:
     return next((state for state in SEVERITY if state in found), State.UNKNOWN)
 
 
-_RANGE = re.compile(r"(@?)(?:(~|-?\d+(?:\.\d+)?)?:)?(-?\d+(?:\.\d+)?)?")
+# Patterns are compiled when they are first needed: a check that runs every second mostly needs none of them.
+_RANGE = r"(@?)(?:(~|-?\d+(?:\.\d+)?)?:)?(-?\d+(?:\.\d+)?)?"
 
 
 class Range(NamedTuple):
@@ -56,7 +57,7 @@ class Range(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Range:
         """Read `[@][start:][end]`; ValueError says what is accepted."""
-        found = _RANGE.fullmatch(text)
+        found = re.fullmatch(_RANGE, text)
         if not found or not text.strip("@:"):
             raise ValueError(f"{text!r} is no range: 10, 10:, ~:10, 10:20 or @10:20 are accepted")
         start = -math.inf if found[2] == "~" else float(found[2] or 0)
@@ -123,7 +124,7 @@ class Perf(NamedTuple):
 def label(text: str) -> str:
     """A label quoted where it must be: quotes are doubled, `=` cannot be written at all and becomes a colon."""
     clean = plain(text).replace("=", ":").replace("'", "''") or "value"
-    return clean if re.fullmatch(r"[A-Za-z0-9_.:/%-]+", clean) else f"'{clean}'"
+    return clean if clean.isascii() and not set(clean) & set(" '\"") else f"'{clean}'"
 
 
 def number(value: float) -> str:
@@ -133,12 +134,13 @@ def number(value: float) -> str:
     return f"{value:.6f}".rstrip("0").rstrip(".") if value % 1 else str(int(value))
 
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+_CONTROL = r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+"
 
 
 def plain(text: str) -> str:
     """Text as it may stand on a plugin's line: one line, no control characters, no `|`."""
-    return _CONTROL.sub(" ", text).replace("|", "/").strip()
+    clean = text if text.isprintable() else re.sub(_CONTROL, " ", text)
+    return clean.replace("|", "/").strip()
 
 
 def line(service: str, state: State, text: str, perf: Sequence[Perf] = (), more: Iterable[str] = ()) -> str:
@@ -149,13 +151,13 @@ def line(service: str, state: State, text: str, perf: Sequence[Perf] = (), more:
     return "\n".join([first, *(plain(item) for item in more)])
 
 
-_FIGURE = re.compile(r"(?:'((?:[^']|'')+)'|([^\s'=]+))=(U|-?[\d.]+)([A-Za-z%]*)((?:;[^\s;]*){0,4})(?=\s|$)")
+_FIGURE = r"(?:'((?:[^']|'')+)'|([^\s'=]+))=(U|-?[\d.]+)([A-Za-z%]*)((?:;[^\s;]*){0,4})(?=\s|$)"
 
 
 def read_perf(text: str) -> list[Perf]:
     """The performance data of somebody else's plugin; what does not follow the guidelines is left out."""
     found = []
-    for match in _FIGURE.finditer(text):
+    for match in re.finditer(_FIGURE, text):
         fields = [*match[5].split(";")[1:], "", "", "", ""]
         try:
             warning, critical = (Range.parse(field) if field else None for field in fields[:2])

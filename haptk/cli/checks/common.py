@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
@@ -13,8 +11,10 @@ from haptk.checks.base import Check, Finding, Limits, split_target
 from haptk.checks.runner import run
 from haptk.cli.base import Command, emit, settings
 from haptk.cli.checks.contract import CONTRACTS, Judging, version_option
-from haptk.formats import durations
 from haptk.report.nagios import Perf, State, line, worst
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DEFAULT_TIMEOUT_S = 10.0
 # More figures than this on one line help nobody: only the counts are shown then.
@@ -31,6 +31,8 @@ class Duration(click.ParamType[float]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, float):
             return value
+        from haptk.formats import durations
+
         try:
             seconds = durations.parse(str(value))
         except ValueError as error:
@@ -261,15 +263,16 @@ def read_secret(path: Path) -> str:
     return text.partition("\n")[0].rstrip("\r")
 
 
-_ESCAPE = re.compile(r"\\(r|n|t|0|\\|x[0-9A-Fa-f]{2})")
 _ESCAPES = {"r": b"\r", "n": b"\n", "t": b"\t", "0": b"\0", "\\": b"\\"}
 
 
 def unescape(text: str) -> bytes:
-    """Bytes of an argument in which `\\r \\n \\t \\0 \\\\ \\xHH` may stand for what a shell does not like."""
+    r"""Bytes of an argument in which `\r \n \t \0 \\ \xHH` may stand for what a shell does not like."""
+    import re
+
     parts: list[bytes] = []
     at = 0
-    for found in _ESCAPE.finditer(text):
+    for found in re.finditer(r"\\(r|n|t|0|\\|x[0-9A-Fa-f]{2})", text):
         parts.append(text[at : found.start()].encode("utf-8", "surrogateescape"))
         parts.append(_ESCAPES.get(found[1]) or bytes.fromhex(found[1][1:]))
         at = found.end()
