@@ -40,9 +40,6 @@ def _options(command: Any) -> Any:
             click.option(
                 "-f", "--ha-dir", type=PATH, help="Read ha.cf, haresources and authkeys here, like heartbeat."
             ),
-            click.option(
-                "-f", "--ha-dir", type=PATH, help="Read ha.cf, haresources, authkeys here, as heartbeat does."
-            ),
             click.option("--peer", metavar="ADDR", help="Address of the other node."),
             click.option("--peer-name", metavar="NAME", help="Its node name (learned from its messages by default)."),
             click.option("--node", metavar="NAME", help="Our node name (uname -n by default)."),
