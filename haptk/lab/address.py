@@ -57,6 +57,7 @@ class _Side(asyncio.Protocol):
         self.other: _Side | None = None
         self.transport: asyncio.Transport | None = None
         self.ended = False
+        self.early = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -64,7 +65,10 @@ class _Side(asyncio.Protocol):
         self.relay.connected(self)
 
     def data_received(self, data: bytes) -> None:
-        if self.other is not None and self.other.transport is not None:
+        if self.other is None:
+            # Reading was paused, but asyncio before 3.11.4 starts to read after connection_made all the same.
+            self.early += data
+        elif self.other.transport is not None:
             self.other.transport.write(data)
 
     def eof_received(self) -> bool:
@@ -74,7 +78,7 @@ class _Side(asyncio.Protocol):
         if other is not None and other.can_write_eof():
             with contextlib.suppress(OSError):
                 other.write_eof()
-        return self.other is not None and not self.other.ended
+        return self.other is None or not self.other.ended
 
     def pause_writing(self) -> None:
         if self.other is not None and self.other.transport is not None:
@@ -135,6 +139,12 @@ class Relay:
         self.server, server.other, self.client.other = server, self.client, server
         if self.frozen:
             self.freeze()
+            return
+        if self.client.early:
+            cast("asyncio.Transport", server.transport).write(self.client.early)
+            self.client.early = b""
+        if self.client.ended:
+            cast("asyncio.Transport", server.transport).write_eof()
         else:
             client.resume_reading()
 
