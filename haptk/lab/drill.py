@@ -1,7 +1,7 @@
 """A drill: steady clients, a real failure, and the evidence for the judge.
 
-The drill owns the order of events and waits for conditions, never for fixed times, except for the steady seconds
-before the failure and the settling seconds after the recovery, in which nothing may happen any more.
+The drill owns the order of events and waits for conditions, never for fixed times, except for the settling seconds
+after the recovery, in which nothing may happen any more.
 """
 
 from __future__ import annotations
@@ -58,8 +58,7 @@ def run(lab: Lab, plan: Plan, progress: Callable[[str], None]) -> Outcome:
     log = lab.root / "clients.jsonl"
     progress("clients")
     with _load(lab, layout, timing, plan, log):
-        _wait_for_sessions(log, plan.sessions)
-        clock.sleep(STEADY_S)
+        _wait_for_calm(log, plan.sessions)
         progress(f"failure: {plan.kind}")
         done = lab.call("fail", kind=plan.kind)
         progress("recovery")
@@ -128,11 +127,20 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
             yield found
 
 
-def _wait_for_sessions(log: Path, sessions: int, limit_s: float = 15.0) -> None:
+def _wait_for_calm(log: Path, sessions: int, limit_s: float = 20.0) -> None:
+    """Until every client is served and none failed for STEADY_S: a failover of a tier that limps shows nothing."""
     deadline = clock.monotonic() + limit_s
-    while len({line["session"] for line in _lines(log) if line["outcome"] == "ok"}) < sessions:
-        if clock.monotonic() > deadline:
-            raise PeerTimeout(peer="the address", timeout_s=limit_s, why="not every client got a good answer")
+    while True:
+        requests = list(_lines(log))
+        now = clock.monotonic()
+        served = {request["session"] for request in requests if request["outcome"] == "ok"}
+        lately = [r for r in requests if r["end"] > now - STEADY_S and r["outcome"] != "ok"]
+        long_enough = bool(requests) and requests[0]["end"] < now - STEADY_S
+        if len(served) == sessions and long_enough and not lately:
+            return
+        if now > deadline:
+            why = f"{len(served)} of {sessions} clients served, {len(lately)} failures in the last {STEADY_S} s"
+            raise PeerTimeout(peer="the address before any failure", timeout_s=limit_s, why=why)
         clock.sleep(POLL_S)
 
 
