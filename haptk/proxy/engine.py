@@ -6,34 +6,42 @@ finish its connections.
 
 from __future__ import annotations
 
+import logging
+import os
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from haptk.errors import InternalError
 from haptk.io import clock
 from haptk.proxy.health import HealthRunner
 from haptk.proxy.listeners import Listeners
 from haptk.proxy.tables import ProxyTables
 
-if TYPE_CHECKING:
-    from haptk._fast.conf import Image
-    from haptk._fast.worker import DataWorker
+log = logging.getLogger("haptk.proxy")
 
 
-def _fast() -> tuple[type[Image], type[DataWorker]]:
-    try:
-        from haptk._fast.conf import Image
-        from haptk._fast.worker import DataWorker
-    except ImportError as error:
-        raise InternalError(what=f"the compiled data path is missing ({error}); reinstall with a C compiler") from error
-    return Image, DataWorker
+def data_plane() -> tuple[type[Any], type[Any]]:
+    """The classes (Image, DataWorker) to run on: the compiled ones, or the reference under HAPTK_NO_FAST=1.
+
+    Without the extensions the reference serves too, with a warning: slow is better than down.
+    """
+    if os.environ.get("HAPTK_NO_FAST") != "1":
+        try:
+            from haptk._fast.conf import Image
+            from haptk._fast.worker import DataWorker
+        except ImportError as error:
+            log.warning("the compiled data path is missing (%s); the slow reference serves instead", error)
+        else:
+            return Image, DataWorker
+    from haptk.proxy import reference
+
+    return reference.Image, reference.DataWorker
 
 
 class Engine:
     """`start` once; then `stop(now)` once; `wait` until the last connection is gone."""
 
     def __init__(self, tables: ProxyTables, listeners: Listeners, inherit: Engine | None = None) -> None:
-        image_type, worker_type = _fast()
+        image_type, worker_type = data_plane()
         self.tables = tables
         self.image = image_type(tables)
         count = max(1, tables.process.nbthread)

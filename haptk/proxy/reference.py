@@ -1,0 +1,167 @@
+"""The slow proxy: one blocking thread per client, readable from top to bottom, over the same tables as the compiled one.
+
+It is the oracle that the compiled path is compared with, what runs under HAPTK_NO_FAST=1 or without a compiler, and
+what serves a configuration that needs rules or tables which the compiled path does not have. `Image` and `DataWorker`
+have the shape of the compiled classes, so that an Engine takes either.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import socket
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+from haptk.io import clock
+from haptk.proxy.logsink import LogSink
+from haptk.proxy.reference_route import Farm, Store
+from haptk.proxy.tables import Frontend, ProxyTables
+
+_STATES = ("UP", "DRAIN", "DOWN", "MAINT")
+_COUNTERS = (
+    "connections", "requests", "bad_requests", "bad_responses", "retries", "redispatches", "connect_failures",
+    "timeouts", "bytes_up", "bytes_down",
+)  # fmt: skip
+
+
+class Image:
+    """What all workers share: farms, learned keys and log sinks of one configuration."""
+
+    def __init__(self, tables: ProxyTables) -> None:
+        self.tables = tables
+        self.farms = [Farm(backend, seed=index + 1) for index, backend in enumerate(tables.backends)]
+        self.seats = [seat for farm in self.farms for seat in farm.seats]
+        self.homes = [farm for farm in self.farms for _ in farm.seats]
+        self.server_names = [f"{farm.backend.name}/{seat.server.name}" for farm in self.farms for seat in farm.seats]
+        self.stores: dict[str, Store] = {}
+        for backend in tables.backends:
+            if backend.stick is not None:
+                self.stores.setdefault(backend.stick.name, Store(backend.stick))
+        self.sinks = [LogSink(frontend.log) for frontend in tables.frontends]
+
+    def set_state(self, gid: int, name: str) -> None:
+        """One server's state by its index over all backends: UP, DRAIN, DOWN or MAINT."""
+        if name not in _STATES:
+            raise ValueError(f"{name!r} is no state of a server")
+        farm = self.homes[gid]
+        with farm.changed:
+            self.seats[gid].state = name
+            farm.changed.notify_all()
+
+    def set_weight(self, gid: int, weight: int) -> None:
+        """The weight that counts now."""
+        farm = self.homes[gid]
+        with farm.changed:
+            self.seats[gid].weight = weight
+
+    def server(self, gid: int) -> dict[str, Any]:
+        """State and counters of one server."""
+        seat = self.seats[gid]
+        counters = {name: seat.counters.get(name, 0) for name in ("total", "failed", "errors", "redispatched")}
+        return {"name": self.server_names[gid], "state": seat.state, "sessions": seat.sessions, **counters}
+
+
+@dataclass
+class Shared:
+    """What the sessions of one worker share."""
+
+    image: Image
+    stopping: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    counters: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_COUNTERS, 0))
+    responses: list[int] = field(default_factory=lambda: [0] * 6)
+    sessions: set[Any] = field(default_factory=set)
+    fronts: dict[int, int] = field(default_factory=dict)
+    number: int = 0
+
+    def count(self, name: str, by: int = 1) -> None:
+        """Add to a counter."""
+        with self.lock:
+            self.counters[name] += by
+
+
+class DataWorker:
+    """Accepts on (socket, frontend index, shared) triples and gives each client a thread."""
+
+    def __init__(
+        self, image: Image, listeners: list[tuple[socket.socket, int, bool]], index: int = 0, seed: int = 1
+    ) -> None:
+        del seed
+        self.index = index
+        self.shared = Shared(image)
+        self.listeners = listeners
+        self.listening = True
+        self._ours, self._wake = socket.socketpair()
+        for sock, _, _ in listeners:
+            sock.setblocking(False)
+
+    def run(self) -> None:
+        """Serve until stopped, and after a graceful stop until the last client has gone."""
+        with selectors.DefaultSelector() as selector:
+            for sock, frontend, _ in self.listeners:
+                selector.register(sock, selectors.EVENT_READ, frontend)
+            selector.register(self._ours, selectors.EVENT_READ, None)
+            while not self.shared.stopping:
+                for key, _ in selector.select():
+                    if key.data is not None:
+                        self._accept(key.fileobj, key.data)
+        for sock, _, shared in self.listeners:
+            if not shared:
+                sock.close()
+        self.listening = False
+        while self.shared.sessions:
+            clock.sleep(0.02)
+
+    def _accept(self, sock: Any, frontend: int) -> None:
+        from haptk.proxy.reference_session import Session
+
+        while True:
+            try:
+                channel, _ = sock.accept()
+            except OSError:
+                return
+            limit = self.shared.image.tables.frontends[frontend].maxconn
+            if limit and self.shared.fronts.get(frontend, 0) >= limit:
+                # Left in the kernel's queue by HAProxy; here the newcomer waits in its own thread.
+                pass
+            session = Session(self.shared, channel, frontend)
+            with self.shared.lock:
+                self.shared.sessions.add(session)
+                self.shared.fronts[frontend] = self.shared.fronts.get(frontend, 0) + 1
+            threading.Thread(target=self._serve, args=(session, frontend), daemon=True).start()
+
+    def _serve(self, session: Any, frontend: int) -> None:
+        try:
+            session.run()
+        finally:
+            with self.shared.lock:
+                self.shared.sessions.discard(session)
+                self.shared.fronts[frontend] -= 1
+
+    def stop(self, now: bool = False) -> None:
+        """Stop accepting; `now` also cuts the open connections."""
+        self.shared.stopping = True
+        with self.shared.lock:
+            open_now = list(self.shared.sessions)
+        for session in open_now:
+            session.stop(now=now)
+        with contextlib.suppress(OSError):
+            self._wake.send(b"x")
+
+    def counters(self) -> dict[str, Any]:
+        """This worker's counters."""
+        with self.shared.lock:
+            return {
+                **self.shared.counters,
+                "responses": list(self.shared.responses),
+                "sessions": len(self.shared.sessions),
+                "server_links": 0,
+                "idle_links": 0,
+            }
+
+
+def frontend_of(image: Image, index: int) -> Frontend:
+    """The frontend of a listener."""
+    return image.tables.frontends[index]

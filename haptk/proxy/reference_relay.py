@@ -1,0 +1,496 @@
+"""One exchange of the reference proxy from the parsed request to the last byte of the response, and the TCP relay."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from haptk.core.acl import holds
+from haptk.core.cookie import Asked, Candidate, read_request, write_response
+from haptk.core.logline import Record
+from haptk.io import clock
+from haptk.proxy.reference_http import Bad, Gone, Head, Wire, body_pieces, parse_response
+from haptk.proxy.reference_route import Farm, Seat, key_of
+from haptk.proxy.reference_rules import Message, Reply, apply, page
+from haptk.proxy.reference_session import IDEMPOTENT, End, forwarded, persistence, render
+from haptk.proxy.reference_tcp import connect, relay_both, reset
+from haptk.proxy.tables import Backend
+
+if TYPE_CHECKING:
+    from haptk.proxy.reference_session import Session
+
+RETRY_S = 1.0  # HAProxy's turn-around before the same server is tried again
+_HOP = ("connection", "keep-alive", "proxy-connection")
+
+
+class Exchange:
+    """A request on its way. `run` says whether the client's connection can carry another one."""
+
+    def __init__(self, session: Session, head: Head, record: Record) -> None:
+        self.session = session
+        self.shared = session.shared
+        self.head = head
+        self.record = record
+        self.front = session.front
+        self.facts = record.facts = session.facts(head)
+        self.keep = head.persistent and not self.shared.stopping
+        self.farm: Farm | None = None
+        self.back: Backend | None = None
+        self.seat: Seat | None = None
+        self.asked = Asked(None, (), "N")
+        self.direct = False
+        self.ignore = False
+        self.body_started = False
+        self.body_done = head.body == "none" or (head.body == "length" and head.length == 0)
+        self.upgrade = "upgrade" in head.words("connection") and bool(head.values("upgrade")) and head.minor == 1
+        self.request_line = f"{head.method} {head.target} HTTP/1.{head.minor}"
+
+    # -- the whole -----------------------------------------------------------------------------------------------
+
+    def run(self) -> bool:
+        """Carry the exchange out; raises Gone or TimeoutError when the client is lost."""
+        self.record.request_line = self.request_line
+        self.shared.count("requests")
+        if self.front.connection == "httpclose":
+            self.keep = False
+        try:
+            reply = self._decide()
+            if reply is not None:
+                return self._reply(reply, "LR" if reply.status < 400 else "PR")
+            return self._serve()
+        except Bad:
+            return self._reply(page(400), "CD" if self.body_started else "CR", close=True)
+        except End as end:
+            self._flags(end.flags)
+            if end.reply is None:
+                return False
+            return self._reply(end.reply, end.flags)
+
+    def _flags(self, two: str) -> None:
+        self.record.flags = two + self.record.flags[2:]
+
+    def _reply(self, reply: Reply, flags: str, *, close: bool = False) -> bool:
+        """Answer ourselves. An unread body or an error of the request costs the connection."""
+        if flags == "LR" and reply.status >= 400:
+            flags = "PR"
+        self._flags(flags)
+        keep = self.keep and self.body_done and not close and not 400 <= reply.status < 500
+        self.session.answer(reply, self.record, self.head, keep=keep)
+        return keep
+
+    def _decide(self) -> Reply | None:
+        """Frontend rules, the backend, its rules, and what the cookies say; an answer when a rule gives one."""
+        head, front = self.head, self.front
+        if front.monitor_uri and head.target == front.monitor_uri:
+            return page(200)
+        message = Message(head.headers, head.method, head.target)
+        reply = apply(front.rules, "http-request", message, self.facts)
+        if reply is not None:
+            return self._take(message, reply)
+        index = front.default_backend
+        for rule in front.rules:
+            if rule.kind == "use_backend" and holds(rule.condition, self.facts):
+                index = rule.target
+                break
+        if index < 0:
+            raise End("SC", page(503))
+        self.farm = self.session.image.farms[index]
+        self.back = self.farm.backend
+        self.facts.backend = self.back.name
+        if self.back.connection == "httpclose":
+            self.keep = False
+        if not (front.is_listen and self.back.name == front.name):
+            reply = apply(self.back.rules, "http-request", message, self.facts)
+        self._take(message, None)
+        if reply is not None:
+            return reply
+        self._read_cookies()
+        return None
+
+    def _take(self, message: Message, reply: Reply | None) -> Reply | None:
+        self.head.headers, self.head.method, self.head.target = message.headers, message.method, message.target
+        return reply
+
+    def _read_cookies(self) -> None:
+        """Which server the cookies (then the stick tables) ask for."""
+        assert self.back is not None and self.farm is not None  # noqa: S101
+        force, self.ignore = persistence(self.front, self.back, self.facts)
+        rule = self.back.cookie
+        if rule is not None:
+            candidates = [Candidate(seat.server.cookie, seat.usable) for seat in self.farm.seats]
+            self.asked = read_request(
+                rule, self.head.values("cookie"), candidates, int(clock.wall()),
+                persist=force or self.back.persist, ignore=self.ignore,
+            )  # fmt: skip
+            kept = iter(self.asked.headers)
+            names = [name for name, _ in self.head.headers]
+            first = names.index("cookie") if "cookie" in names else -1
+            headers = [pair for pair in self.head.headers if pair[0] != "cookie"]
+            new = [("cookie", value) for value in kept]
+            self.head.headers = _put_back(self.head.headers, headers, new, first)
+            if self.asked.server is not None:
+                self.seat = self.farm.seats[self.asked.server]
+                self.direct = True
+        flag = self.asked.flag if rule is not None else "-"
+        self.record.flags = f"--{flag}{'-' if flag == '-' else 'N'}"
+        if self.seat is None and not self.ignore:
+            self.seat = self._stuck(force=force)
+
+    def _stuck(self, *, force: bool) -> Seat | None:
+        """The server that a stick table knows for this request."""
+        assert self.back is not None and self.farm is not None  # noqa: S101
+        table = self.back.stick
+        if table is None:
+            return None
+        store = self.session.image.stores[table.name]
+        for rule in table.rules:
+            if rule.action not in ("match", "on") or not holds(rule.condition, self.facts):
+                continue
+            key = key_of(rule, table, self.facts)
+            name = store.find(key) if key else None
+            seat = next((seat for seat in self.farm.seats if seat.server.name == name), None)
+            if seat is not None and (seat.usable or force or self.back.persist):
+                self.direct = True
+                return seat
+        return None
+
+    # -- servers -------------------------------------------------------------------------------------------------
+
+    def _serve(self) -> bool:
+        """Find a server, send the request, relay the response; with retries as long as nothing was answered."""
+        assert self.back is not None and self.farm is not None  # noqa: S101
+        left = self.back.retries
+        avoid: Seat | None = None
+        while True:
+            seat = self.seat or self.farm.choose(self.facts, avoid)
+            if seat is None:
+                raise End("SC", page(503))
+            self.seat = seat
+            try:
+                wire = self._connect(seat)
+            except OSError as error:
+                timed_out = isinstance(error, TimeoutError)
+                self.shared.count("connect_failures")
+                if left <= 0:
+                    raise End("sC" if timed_out else "SC", page(503)) from None
+                left -= 1
+                self.record.retries += 1
+                self.shared.count("retries")
+                if self._redispatch_now(left):
+                    avoid, self.seat = seat, None
+                    self.record.redispatched = True
+                    self.shared.count("redispatches")
+                    if self.direct:
+                        self.direct = False
+                        if self.back.cookie is not None and self.asked.flag == "V":
+                            self.record.flags = "--D" + self.record.flags[3]
+                elif not timed_out:
+                    clock.sleep(min(RETRY_S, self.back.timeouts.connect or RETRY_S))
+                continue
+            if self._try(seat, wire) is None:
+                continue
+            return self.keep
+
+    def _redispatch_now(self, left: int) -> bool:
+        assert self.back is not None  # noqa: S101
+        interval = self.back.redispatch
+        if not interval or self.back.strict_persist:
+            return False
+        if not self.direct:
+            return True
+        return left == 0 if interval < 0 else (self.back.retries - left) % interval == 0
+
+    def _connect(self, seat: Seat) -> Wire:
+        """The connection kept for this client when it leads to `seat`, else a new one. Raises OSError."""
+        session = self.session
+        if session.server_wire is not None:
+            if session.server_of_wire is seat and not session.server_wire.readable([], clock.monotonic()):
+                session.server_wire.reused = True
+                return session.server_wire
+            session.drop_server()
+        return connect(self.session, seat, self.back)
+
+    def _try(self, seat: Seat, wire: Wire) -> bool | None:
+        """Send and relay over one connection. None: the reused connection was dead and nothing was lost, try again."""
+        assert self.farm is not None and self.back is not None  # noqa: S101
+        self.record.server = seat.server.name
+        self.facts.server = seat.server.name
+        self._learn("request", seat)
+        with self.farm.changed:
+            seat.sessions += 1
+        seat.counters["total"] = seat.counters.get("total", 0) + 1
+        session = self.session
+        session.server_wire, session.server_of_wire = None, seat
+        reusable = False
+        try:
+            reusable = self._relay(wire)
+        except _DeadReuse:
+            return None
+        finally:
+            with self.farm.changed:
+                seat.sessions -= 1
+                self.farm.changed.notify_all()
+            if reusable and not wire.data:
+                session.server_wire = wire
+            else:
+                wire.close()
+        return True
+
+    # -- bytes ---------------------------------------------------------------------------------------------------
+
+    def _request_head(self) -> bytes:
+        assert self.back is not None  # noqa: S101
+        head = self.head
+        words = [w for v in head.values("connection") for w in (p.strip(" \t") for p in v.split(","))]
+        rest = [w for w in words if w.lower() not in ("close", "keep-alive", "upgrade", "")]
+        headers = [(name, value) for name, value in head.headers if name not in _HOP]
+        if rest:
+            headers.append(("connection", ", ".join(rest)))
+        headers += forwarded(self.back.forwardfor or self.front.forwardfor, head.headers, self.session.src)
+        headers += forwarded(self.back.originalto or self.front.originalto, head.headers, self.session.dst)
+        if self.upgrade:
+            headers.append(("connection", "upgrade"))
+        elif self.back.connection != "http-keep-alive" or self.front.connection != "http-keep-alive":
+            if head.minor:
+                headers.append(("connection", "close"))
+        elif head.minor == 0:
+            headers.append(("connection", "keep-alive"))
+        return render(f"{head.method} {head.target} HTTP/1.{head.minor}", headers)
+
+    def _relay(self, wire: Wire) -> bool:
+        """Request out, response back. True when the server connection can be used again."""
+        assert self.back is not None  # noqa: S101
+        server_s = self.back.timeouts.server
+        try:
+            wire.send(self._request_head(), server_s)
+            early = self._send_body(wire)
+            response = self._response_head(wire)
+        except Bad:
+            raise
+        except (Gone, TimeoutError) as error:
+            if isinstance(error, Gone) and wire.reused and not wire.received and self._repeatable():
+                raise _DeadReuse from None
+            raise self._no_answer(error) from None
+        reusable = self._answer(wire, response)
+        return reusable and not early and self.body_done
+
+    def _repeatable(self) -> bool:
+        return self.head.method in IDEMPOTENT and not self.body_started
+
+    def _no_answer(self, error: Exception) -> End:
+        """What the client is told when the server said nothing usable."""
+        self.shared.count("bad_responses")
+        if isinstance(error, _ClientGone):
+            return End("CH")
+        if isinstance(error, _ClientSlow):
+            return End("cD", page(408, close=True))
+        return End("sH", page(504)) if isinstance(error, TimeoutError) else End("SH", page(502))
+
+    def _send_body(self, wire: Wire) -> bool:
+        """The request's body to the server; True when the server answered before it was all sent."""
+        assert self.back is not None  # noqa: S101
+        if self.body_done:
+            return False
+        client = self.session.client
+        pieces = body_pieces(client, self.head, self.front.timeouts.client)
+        while True:
+            if not client.data and wire in client.readable([wire], _until(self.front.timeouts.client)):
+                # It may be only 100 (Continue), behind which the body goes on.
+                if not self._interim(wire):
+                    return True
+                continue
+            try:
+                piece = next(pieces, None)
+            except Gone:
+                raise _ClientGone from None
+            except TimeoutError:
+                raise _ClientSlow from None
+            if piece is None:
+                self.body_done = True
+                return False
+            self.body_started = True
+            wire.send(piece, self.back.timeouts.server)
+
+    def _interim(self, wire: Wire) -> bool:
+        """Pass interim responses on that have arrived; False when a final one (or the end) is there."""
+        assert self.back is not None  # noqa: S101
+        while True:
+            found = _parsed(wire.data)
+            if found is not None:
+                if found.status >= 200 or found.status == 101:
+                    return False
+                wire.data = wire.data[found.size :]
+                self._pass_interim(found)
+                if not wire.data:
+                    return True
+                continue
+            if not wire.fill(_until(self.back.timeouts.server)):
+                return False
+
+    def _pass_interim(self, found: Head) -> None:
+        if self.head.minor:
+            line = f"HTTP/1.1 {found.status} {found.reason}"
+            headers = [pair for pair in found.headers if pair[0] not in _HOP]
+            self.session.client.send(render(line, headers), self.front.timeouts.client)
+
+    def _response_head(self, wire: Wire) -> Head:
+        """The final response head; interim ones are passed on. Raises End for one that is refused."""
+        assert self.back is not None  # noqa: S101
+        until = _until(self.back.timeouts.server)
+        while True:
+            found = _parsed(wire.data) if wire.data else None
+            if found is not None:
+                wire.data = wire.data[found.size :]
+                if 100 <= found.status < 200 and found.status != 101:
+                    self._pass_interim(found)
+                    continue
+                return found
+            if len(wire.data) > self.session.image.tables.process.bufsize:
+                raise self._bad_response()
+            if not wire.fill(until):
+                raise Gone("no answer") if not wire.data else self._bad_response("SH")
+
+    def _bad_response(self, flags: str = "PH") -> End:
+        self.shared.count("bad_responses")
+        return End(flags, page(502))
+
+    def _answer(self, wire: Wire, response: Head) -> bool:
+        """Edit and send the response; True when the server connection can be used again."""
+        assert self.back is not None and self.seat is not None  # noqa: S101
+        if response.status == 101 and not self.upgrade:
+            raise self._bad_response()
+        tunnel = response.status == 101 or (self.head.method == "CONNECT" and 200 <= response.status < 300)
+        _frame(response, self.head)
+        headers = [pair for pair in response.headers if pair[0] not in _HOP]
+        if response.status == 204 or (self.head.minor == 0 and response.body == "chunked"):
+            headers = [pair for pair in headers if pair[0] != "transfer-encoding"]
+        message = Message(self._cookies(headers, response), status=response.status, reason=response.reason)
+        self.facts.status, self.facts.res_headers = response.status, message.headers
+        self.facts.res_version = f"1.{response.minor}"
+        rules = self.back.rules if not (self.front.is_listen and self.back.name == self.front.name) else ()
+        reply = apply((*rules, *self.front.rules), "http-response", message, self.facts)
+        if reply is not None:
+            self.keep = self._reply(reply, "PH")
+            return False
+        self._learn("response", self.seat)
+        strip = self.head.minor == 0 and response.body == "chunked"
+        if response.body == "eof" or strip or not self.body_done:
+            self.keep = False
+        if self.shared.stopping:
+            self.keep = False
+        self._send_head(message, tunnel)
+        if tunnel:
+            self.keep = False
+            relay_both(self.session, wire, self.back.timeouts.tunnel or self.back.timeouts.server)
+            return False
+        self._send_response_body(wire, response, strip=strip)
+        return response.persistent and response.body != "eof" and self._server_keeps()
+
+    def _server_keeps(self) -> bool:
+        assert self.back is not None  # noqa: S101
+        return self.back.connection == "http-keep-alive" and self.front.connection == "http-keep-alive"
+
+    def _cookies(self, headers: list[tuple[str, str]], response: Head) -> list[tuple[str, str]]:
+        assert self.back is not None and self.seat is not None  # noqa: S101
+        rule = self.back.cookie
+        if rule is None:
+            return headers
+        answered = write_response(
+            rule, self.asked, Candidate(self.seat.server.cookie), headers, method=self.head.method,
+            status=response.status, now_s=int(clock.wall()), direct=self.direct, ignore=self.ignore,
+        )  # fmt: skip
+        self.record.flags = self.record.flags[:3] + answered.flag
+        return list(answered.headers)
+
+    def _send_head(self, message: Message, tunnel: bool) -> None:
+        headers = list(message.headers)
+        if tunnel and message.status == 101:
+            headers.append(("connection", "upgrade"))
+        elif not self.keep and not tunnel:
+            headers.append(("connection", "close"))
+        elif self.head.minor == 0 and not tunnel:
+            headers.append(("connection", "keep-alive"))
+        data = render(f"HTTP/1.1 {message.status} {message.reason}", headers)
+        self.record.status = message.status
+        self.record.bytes_down += len(data)
+        self.session.client.send(data, self.front.timeouts.client)
+
+    def _send_response_body(self, wire: Wire, response: Head, *, strip: bool) -> None:
+        """The body; a server that breaks off cuts the client, who must not take what it has for the whole."""
+        assert self.back is not None  # noqa: S101
+        pieces = body_pieces(wire, response, self.back.timeouts.server, strip=strip)
+        while True:
+            try:
+                piece = next(pieces, None)
+            except (Gone, Bad, TimeoutError) as error:
+                self._flags("sD" if isinstance(error, TimeoutError) else "PD" if isinstance(error, Bad) else "SD")
+                reset(self.session.client.socket)
+                self.keep = False
+                return
+            if piece is None:
+                return
+            self.record.bytes_down += len(piece)
+            self.session.client.send(piece, self.front.timeouts.client)
+
+    def _learn(self, side: str, seat: Seat) -> None:
+        """Store in the stick table what its rules say about this side of the exchange."""
+        assert self.back is not None  # noqa: S101
+        table = self.back.stick
+        if table is None or self.ignore:
+            return
+        actions = ("on", "store-request") if side == "request" else ("store-response",)
+        for rule in table.rules:
+            if rule.action in actions and holds(rule.condition, self.facts):
+                key = key_of(rule, table, self.facts)
+                if key:
+                    self.session.image.stores[table.name].learn(key, seat.server.name)
+
+
+class _DeadReuse(Exception):
+    """A kept server connection turned out dead before it took anything."""
+
+
+class _ClientGone(Gone):
+    pass
+
+
+class _ClientSlow(TimeoutError):
+    pass
+
+
+def _put_back(
+    old: list[tuple[str, str]], others: list[tuple[str, str]], cookies: list[tuple[str, str]], first: int
+) -> list[tuple[str, str]]:
+    """The headers with the Cookie headers replaced, each in its old place as far as there are enough."""
+    if first < 0:
+        return others
+    out: list[tuple[str, str]] = []
+    waiting = list(cookies)
+    count = sum(1 for name, _ in old if name == "cookie")
+    for name, value in old:
+        if name != "cookie":
+            out.append((name, value))
+            continue
+        # When some were removed, those that stay keep their order; which place they take does not matter.
+        if len(waiting) >= count or waiting:
+            out.append(waiting.pop(0))
+        count -= 1
+    return out + waiting
+
+
+def _parsed(data: bytes) -> Head | None:
+    try:
+        return parse_response(data)
+    except Bad:
+        raise End("PH", page(502)) from None
+
+
+def _frame(response: Head, request: Head) -> None:
+    """How the response's body ends (RFC 9112 6.3)."""
+    if request.method == "HEAD" or response.status in (204, 304) or 100 <= response.status < 200:
+        response.body = "none"
+    elif response.body == "none":
+        response.body = "eof"
+
+
+def _until(timeout_s: float | None) -> float | None:
+    return None if timeout_s is None else clock.monotonic() + timeout_s

@@ -1,0 +1,283 @@
+"""Choosing servers in the reference proxy: states, algorithms, hashes, stick tables. Independent of the compiled path.
+
+One `Farm` per backend holds what changes: states, sessions, positions and learned keys, under one lock.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import random
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from haptk.core.acl import Facts, cookies_of, path_of
+from haptk.io import clock
+from haptk.proxy.tables import Backend, Server, StickRule, StickTable
+
+
+@dataclass
+class Seat:
+    """A server with its state: UP, DRAIN, DOWN or MAINT."""
+
+    server: Server
+    index: int
+    state: str = "UP"
+    weight: int = 1
+    sessions: int = 0
+    due: float = 0.0  # next turn of the weighted round robin
+    counters: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def usable(self) -> bool:
+        """A session that is bound to it may go there."""
+        return self.state in ("UP", "DRAIN")
+
+    @property
+    def eligible(self) -> bool:
+        """New sessions may go there."""
+        return self.state == "UP" and self.weight > 0
+
+    @property
+    def full(self) -> bool:
+        return self.server.maxconn > 0 and self.sessions >= self.server.maxconn
+
+
+class Farm:
+    """The servers of one backend. All methods may be called from any thread."""
+
+    def __init__(self, backend: Backend, seed: int) -> None:
+        self.backend = backend
+        self.seats = [
+            Seat(
+                server,
+                index,
+                "MAINT" if server.disabled or not (server.host or server.unix_path) else "UP",
+                server.weight,
+            )
+            for index, server in enumerate(backend.servers)
+        ]
+        self.changed = threading.Condition()
+        self._next = 0
+        self._now = 0.0
+        self._random = random.Random(seed)  # noqa: S311 (a spread of load, no secret)
+
+    def tier(self, avoid: Seat | None) -> list[Seat]:
+        """The seats that may be chosen: actives, else backups (the first of them, or all with allbackups)."""
+        actives = [seat for seat in self.seats if seat.eligible and not seat.server.backup]
+        backups = [seat for seat in self.seats if seat.eligible and seat.server.backup]
+        found = actives or (backups if self.backend.allbackups else backups[:1])
+        return [seat for seat in found if seat is not avoid] or found
+
+    def choose(self, facts: Facts, avoid: Seat | None = None) -> Seat | None:
+        """A server for a session that is bound to none."""
+        with self.changed:
+            seats = self.tier(avoid)
+            if not seats:
+                return None
+            algorithm = self.backend.balance.algorithm
+            if algorithm == "leastconn":
+                return min(self._turned(seats), key=lambda seat: (seat.sessions + 1) / seat.weight)
+            if algorithm == "first":
+                return next((seat for seat in seats if not seat.full), seats[0])
+            if algorithm == "random":
+                drawn = self._random.choices(seats, [s.weight for s in seats], k=self.backend.balance.draws)
+                return min(drawn, key=lambda seat: seat.sessions / seat.weight)
+            if algorithm in ("source", "uri", "url_param", "hdr"):
+                key = self.hashed(facts)
+                if key is not None:
+                    return self._mapped(seats, key)
+            return self._turn(seats)
+
+    def _turned(self, seats: list[Seat]) -> list[Seat]:
+        """The seats beginning behind the one that was used last, so that equals take turns."""
+        self._next += 1
+        at = self._next % len(seats)
+        return seats[at:] + seats[:at]
+
+    def _turn(self, seats: list[Seat]) -> Seat:
+        """Earliest virtual deadline first: a seat's deadlines lie 1/weight apart."""
+        for seat in seats:
+            if seat.due < self._now - 1:
+                seat.due = self._now
+        best = min(seats, key=lambda seat: (seat.due + 1 / seat.weight, -seat.weight, seat.index))
+        best.due += 1 / best.weight
+        self._now = max(self._now, best.due - 1 / best.weight)
+        return best
+
+    def _mapped(self, seats: list[Seat], key: int) -> Seat:
+        """The hash counts positions; each seat stands there as often as it weighs."""
+        at = key % sum(seat.weight for seat in seats)
+        for seat in seats:
+            at -= seat.weight
+            if at < 0:
+                return seat
+        return seats[-1]
+
+    def hashed(self, facts: Facts) -> int | None:
+        """The 32-bit hash of what the algorithm looks at; None where it is missing (round robin is used then)."""
+        balance = self.backend.balance
+        if balance.algorithm == "source":
+            packed = ipaddress.ip_address(facts.src or "0.0.0.0").packed
+            value = 0
+            for at in range(0, len(packed), 4):
+                value ^= int.from_bytes(packed[at : at + 4], "big")
+            return avalanche(value) if balance.hash_avalanche else value
+        text: str | None
+        if balance.algorithm == "uri":
+            text = self._uri(facts.target)
+        elif balance.algorithm == "url_param":
+            query = facts.target.partition("?")[2]
+            text = next(
+                (v for k, _, v in (p.partition("=") for p in query.split("&")) if k == balance.argument and v), None
+            )
+        else:
+            text = next((value for name, value in facts.headers if name == balance.argument.lower()), None)
+            if text and balance.use_domain_only:
+                text = domain_of(text)
+        if not text:
+            return None
+        value = HASHES[balance.hash_function or "sdbm"](text.encode("latin-1", "replace"))
+        return avalanche(value) if balance.hash_avalanche else value
+
+    def _uri(self, target: str) -> str:
+        balance = self.backend.balance
+        text = (
+            path_of(target) + target.partition("?")[1] + target.partition("?")[2] if balance.uri_path_only else target
+        )
+        text = text[: balance.uri_length] if balance.uri_length else text
+        if not balance.uri_whole:
+            text = text.partition("?")[0]
+        if balance.uri_depth:
+            parts = text.split("/")
+            text = "/".join(parts[: balance.uri_depth + 1])
+        return text
+
+
+def domain_of(host: str) -> str:
+    """`www.example.com:80` -> `example`: the part before the last dot, as `use_domain_only` hashes it."""
+    labels = host.partition(":")[0].split(".")
+    return labels[-2] if len(labels) > 1 else labels[0]
+
+
+def _sdbm(data: bytes) -> int:
+    value = 0
+    for byte in data:
+        value = (byte + (value << 6) + (value << 16) - value) & 0xFFFFFFFF
+    return value
+
+
+def _djb2(data: bytes) -> int:
+    value = 5381
+    for byte in data:
+        value = ((value << 5) + value + byte) & 0xFFFFFFFF
+    return value
+
+
+def _crc32(data: bytes) -> int:
+    import zlib
+
+    return zlib.crc32(data)
+
+
+def _wt6(data: bytes) -> int:
+    i0, i1, i2, i3 = 0xA53C965A, 0x5CA6953A, 0, 0x33333333
+    mask = 0xFFFFFFFF
+    for byte in data:
+        i0 ^= byte
+        i1 = (i1 + byte) & mask
+        i2 = (i2 + 1) & mask
+        i3 = (i3 ^ (i0 << 5) ^ (i1 >> 3) ^ i2) & mask
+    return (i0 + i1 + i2 + i3) & mask
+
+
+HASHES = {"sdbm": _sdbm, "djb2": _djb2, "crc32": _crc32, "wt6": _wt6}
+
+
+def avalanche(value: int) -> int:
+    """Bob Jenkins' 32-bit integer hash with full avalanche, spread over the range as HAProxy does."""
+    mask = 0xFFFFFFFF
+    value = ((value + 0x7ED55D16) + (value << 12)) & mask
+    value = (value ^ 0xC761C23C ^ (value >> 19)) & mask
+    value = ((value + 0x165667B1) + (value << 5)) & mask
+    value = ((value + 0xD3A2646C) ^ (value << 9)) & mask
+    value = ((value + 0xFD7046C5) + (value << 3)) & mask
+    value = (value ^ 0xB55A4F09 ^ (value >> 16)) & mask
+    return value * 3221225473 & mask
+
+
+# -- stick tables -------------------------------------------------------------------------------------------------
+
+
+class Store:
+    """One stick table: key -> name of a server, oldest use first."""
+
+    def __init__(self, table: StickTable) -> None:
+        self.table = table
+        self.lock = threading.Lock()
+        self.entries: OrderedDict[str, tuple[str, float | None]] = OrderedDict()
+
+    def find(self, key: str) -> str | None:
+        """The server that was learned for `key`; its time begins anew."""
+        now = clock.monotonic()
+        with self.lock:
+            entry = self.entries.get(key)
+            if entry is None:
+                return None
+            if entry[1] is not None and entry[1] <= now:
+                del self.entries[key]
+                return None
+            self._put(key, entry[0], now)
+            return entry[0]
+
+    def learn(self, key: str, server: str) -> None:
+        """Remember a server. A full table forgets its oldest entry, or with `nopurge` learns nothing new."""
+        now = clock.monotonic()
+        with self.lock:
+            if key not in self.entries and len(self.entries) >= self.table.size:
+                dead = [k for k, (_, until) in self.entries.items() if until is not None and until <= now]
+                for old in dead:
+                    del self.entries[old]
+                if len(self.entries) >= self.table.size:
+                    if self.table.nopurge:
+                        return
+                    self.entries.popitem(last=False)
+            self._put(key, server, now)
+
+    def _put(self, key: str, server: str, now: float) -> None:
+        until = None if self.table.expire_s is None else now + self.table.expire_s
+        self.entries[key] = (server, until)
+        self.entries.move_to_end(key)
+
+
+def key_of(rule: StickRule, table: StickTable, facts: Facts) -> str | None:
+    """The key that a stick rule takes from an exchange; None where there is none."""
+    response = rule.action == "store-response"
+    headers = facts.res_headers if response else facts.headers
+    value: str | None = None
+    if rule.fetch in ("req.cook", "cook", "cookie", "res.cook", "scook", "set-cookie"):
+        value = next(reversed(cookies_of(headers, rule.argument, response=response)), None)
+    elif rule.fetch.rpartition(".")[2] in ("hdr", "shdr", "fhdr"):
+        lines = [text for name, text in headers if name == rule.argument.lower()]
+        split = [part.strip(" \t") for line in lines for part in line.split(",")] if "fhdr" not in rule.fetch else lines
+        value = split[-1] if split else None
+    elif rule.fetch == "src":
+        value = facts.src
+    elif rule.fetch in ("url_param", "urlp"):
+        value = _parameter(facts.target, rule.argument, rule.delimiter or "?")
+    elif rule.fetch == "path":
+        value = path_of(facts.target)
+    elif rule.fetch == "url":
+        value = facts.target
+    if not value:
+        return None
+    return value[: table.length] if table.type == "string" else value
+
+
+def _parameter(target: str, name: str, delimiter: str) -> str | None:
+    text = target.partition(delimiter)[2]
+    for part in text.replace(";", "&").replace("?", "&").split("&"):
+        key, equals, value = part.partition("=")
+        if equals and key == name:
+            return value
+    return None

@@ -1,0 +1,195 @@
+"""Carrying out http-request, http-response and redirect rules on a message: header edits and answers of our own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from haptk.core.acl import Facts, Format, compiled, holds, path_of, query_of
+from haptk.core.logline import expand
+from haptk.proxy.tables import Rule
+
+Headers = list[tuple[str, str]]
+REASONS = {
+    200: "OK", 301: "Moved Permanently", 302: "Found", 303: "See Other", 307: "Temporary Redirect",
+    308: "Permanent Redirect", 400: "Bad request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found",
+    405: "Method Not Allowed", 407: "Unauthorized", 408: "Request Time-out", 410: "Gone", 413: "Payload Too Large",
+    421: "Misdirected Request", 422: "Unprocessable Content", 425: "Too Early", 429: "Too Many Requests",
+    500: "Internal Server Error", 501: "Not Implemented", 502: "Bad Gateway", 503: "Service Unavailable",
+    504: "Gateway Time-out",
+}  # fmt: skip
+PAGES = {
+    200: "Service ready.",
+    400: "Your browser sent an invalid request.",
+    401: "You need a valid user and password to access this content.",
+    403: "Request forbidden by administrative rules.",
+    404: "The resource could not be found.",
+    405: "A request was made of a resource using a request method not supported by that resource",
+    408: "Your browser didn't send a complete request in time.",
+    410: "The resource is no longer available and will not be available again.",
+    413: "The request entity exceeds the maximum allowed.",
+    425: "Your browser sent early data.",
+    429: "You have sent too many requests in a given amount of time.",
+    500: "An internal server error occurred.",
+    501: "The server does not support the functionality required to fulfill the request.",
+    502: "The server returned an invalid or incomplete response.",
+    503: "No server is available to handle this request.",
+    504: "The server didn't respond in time.",
+}
+
+
+@dataclass
+class Reply:
+    """An answer that the proxy gives itself."""
+
+    status: int
+    headers: Headers
+    body: bytes = b""
+    final: bool = False  # the rules after it are not looked at
+
+    @property
+    def reason(self) -> str:
+        return REASONS.get(self.status, "")
+
+
+def page(status: int, *, close: bool = False) -> Reply:
+    """The built-in page of a status, with the words that HAProxy's users know."""
+    title = f"{status} {REASONS.get(status, '')}"
+    body = f"<html><body><h1>{title}</h1>\n{PAGES.get(status, '')}\n</body></html>\n".encode()
+    headers = [("content-length", str(len(body))), ("cache-control", "no-cache")]
+    if close:
+        headers.append(("connection", "close"))
+    return Reply(status, [*headers, ("content-type", "text/html")], body)
+
+
+@dataclass
+class Message:
+    """The parts of a message that rules may change."""
+
+    headers: Headers
+    method: str = ""
+    target: str = ""
+    status: int = 0
+    reason: str = ""
+
+
+def apply(rules: Iterable[Rule], kind: str, message: Message, facts: Facts) -> Reply | None:
+    """Carry out the rules of one kind in order; returns the answer of the first that gives one.
+
+    `facts` follows the changes, because later conditions look at what earlier rules made.
+    """
+    for rule in rules:
+        if rule.kind != kind or not holds(rule.condition, facts):
+            continue
+        values = dict(rule.values)
+        if rule.action == "allow":
+            return None
+        if rule.action in ("deny", "return"):
+            return _answer(values, facts)
+        if rule.action == "redirect":
+            return _redirect(values, facts)
+        _edit(rule.action, values, message, facts)
+        if kind == "http-request":
+            facts.headers, facts.method, facts.target = message.headers, message.method, message.target
+        else:
+            facts.res_headers, facts.status = message.headers, message.status
+    return None
+
+
+def _edit(action: str, values: dict[str, Any], message: Message, facts: Facts) -> None:
+    name = values.get("name", "").lower()
+    if action in ("set-header", "add-header"):
+        text = expand(values["format"], facts)
+        if action == "set-header":
+            message.headers = [(key, value) for key, value in message.headers if key != name]
+        message.headers = [*message.headers, (name, text)]
+    elif action == "del-header":
+        message.headers = [(k, v) for k, v in message.headers if not _name_matches(values, k)]
+    elif action in ("replace-header", "replace-value"):
+        message.headers = [(k, _replaced(action, values, v, facts) if k == name else v) for k, v in message.headers]
+    elif action == "set-status":
+        message.status, message.reason = values["status"], values["reason"] or REASONS.get(values["status"], "Other")
+    elif action == "set-method":
+        message.method = expand(values["format"], facts)
+    elif action in ("set-path", "set-pathq", "set-query", "set-uri"):
+        message.target = _target(action, message.target, expand(values["format"], facts))
+
+
+def _name_matches(values: dict[str, Any], key: str) -> bool:
+    name = values["name"].lower()
+    kind = values["match"]
+    if kind == "reg":
+        return compiled(values["name"], True).search(key) is not None
+    return {"str": key == name, "beg": key.startswith(name), "end": key.endswith(name), "sub": name in key}[kind]
+
+
+def _replaced(action: str, values: dict[str, Any], value: str, facts: Facts) -> str:
+    """`replace-header` matches the whole line, `replace-value` each comma-separated value of it."""
+    pattern = compiled(values["pattern"], False)
+    template = expand(values["format"], facts)
+
+    def substitute(text: str) -> str:
+        return pattern.sub(lambda found: _groups(template, found), text, count=1) if pattern.search(text) else text
+
+    if action == "replace-header":
+        return substitute(value)
+    return ", ".join(substitute(part.strip(" \t")) for part in value.split(","))
+
+
+def _groups(template: str, found: re.Match[str]) -> str:
+    return re.sub(r"\\([0-9])", lambda m: (found[int(m[1])] or "") if int(m[1]) <= (found.re.groups) else "", template)
+
+
+def _target(action: str, target: str, text: str) -> str:
+    """The target with one of its parts replaced; an authority in front of the path stays."""
+    if action == "set-uri":
+        return text or "/"
+    path, query = path_of(target), query_of(target)
+    front = target[: target.find(path)] if path and not target.startswith("/") else ""
+    if action == "set-path":
+        return front + text + (f"?{query}" if "?" in target else "")
+    if action == "set-pathq":
+        return front + text
+    return front + path + (f"?{text}" if text else "")
+
+
+def _answer(values: dict[str, Any], facts: Facts) -> Reply:
+    status = values["status"]
+    body = values.get("body")
+    extra = [(name.lower(), expand(chosen, facts)) for name, chosen in values.get("headers", ())]
+    if body is None and (status in PAGES and (status != 200 or values.get("errorfiles"))):
+        return page(status) if not extra else Reply(status, [*page(status).headers, *extra], page(status).body)
+    content = expand(body, facts).encode("utf-8", "surrogateescape") if isinstance(body, Format) else b""
+    headers = [("content-length", str(len(content)))]
+    if content and values.get("content_type"):
+        headers.append(("content-type", values["content_type"]))
+    return Reply(status, [*headers, *extra], content)
+
+
+def _redirect(values: dict[str, Any], facts: Facts) -> Reply:
+    text = expand(values["format"], facts)
+    target = facts.target
+    if values["kind"] == "location":
+        location = text
+    else:
+        path = path_of(target) or "/"
+        query = query_of(target)
+        if values.get("append_slash") and not path.endswith("/"):
+            path += "/"
+        if query and not values.get("drop_query"):
+            path += f"?{query}"
+        if values["kind"] == "prefix":
+            location = path if text == "/" else text + path
+        else:
+            host = next((value for name, value in facts.headers if name == "host"), "")
+            location = f"{text}://{host}{path}"
+    headers = [("content-length", "0"), ("location", location)]
+    if "set_cookie" in values:
+        headers.append(("set-cookie", f"{values['set_cookie']}; path=/;"))
+    if "clear_cookie" in values:
+        headers.append(("set-cookie", f"{values['clear_cookie']}; path=/; Max-Age=0;"))
+    if values["code"] in (301, 302, 307, 308) and values["code"] in (302, 303, 307):
+        headers.insert(1, ("cache-control", "no-cache"))
+    return Reply(values["code"], headers)

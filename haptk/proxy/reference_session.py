@@ -1,0 +1,283 @@
+"""One client of the reference proxy: read a request, decide, find a server, relay both ways, log, and again.
+
+Termination states and status codes are HAProxy's: the first letter says who ended the exchange (C client, S server,
+P proxy, c and s time-outs, R resources, L local), the second in which phase (R request, Q queue, C connect, H headers,
+D data).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import socket
+from typing import TYPE_CHECKING, Any
+
+from haptk.core.acl import Facts, holds
+from haptk.core.logline import Record, custom_line, expand, http_line, plain_line, tcp_line
+from haptk.io import clock
+from haptk.proxy.reference_http import Bad, Gone, Head, Wire, parse_request
+from haptk.proxy.reference_rules import Reply, page
+from haptk.proxy.tables import AddHeader, Backend, Frontend
+
+if TYPE_CHECKING:
+    from haptk.proxy.reference import Shared
+
+LINGER_S = 1.0
+IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
+
+
+class End(Exception):
+    """The exchange ends here: with an answer (`reply`), or by closing. `flags` are the two termination letters."""
+
+    def __init__(self, flags: str, reply: Reply | None = None) -> None:
+        super().__init__(flags)
+        self.flags = flags
+        self.reply = reply
+
+
+class Session:
+    """A client connection. `run` returns when it is over."""
+
+    def __init__(self, shared: Shared, channel: socket.socket, frontend: int) -> None:
+        self.shared = shared
+        self.image = shared.image
+        self.front: Frontend = shared.image.tables.frontends[frontend]
+        self.front_index = frontend
+        channel.setblocking(True)
+        if channel.family != socket.AF_UNIX:
+            channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.client = Wire(channel)
+        self.accepted_s = clock.wall()
+        self.first = True
+        self.idle = True
+        self.src, self.src_port = _address(channel, peer=True)
+        self.dst, self.dst_port = _address(channel, peer=False)
+        self.server_wire: Wire | None = None
+        self.server_of_wire: Any = None
+
+    def stop(self, *, now: bool) -> None:
+        """Cut the connection at once, or when it is idle between two requests."""
+        if now or (self.idle and not self.first):
+            with contextlib.suppress(OSError):
+                self.client.socket.shutdown(socket.SHUT_RDWR)
+
+    def run(self) -> None:
+        """Serve the client to the end. Nothing a peer does leaves this method as an exception."""
+        self.shared.count("connections")
+        try:
+            if self.front.mode == "tcp":
+                from haptk.proxy.reference_tcp import relay_tcp
+
+                relay_tcp(self)
+                return
+            while self._once():
+                self.first = False
+                self.idle = True
+        except (Gone, TimeoutError, OSError):
+            pass
+        finally:
+            self.drop_server()
+            self._close_client()
+
+    def drop_server(self) -> None:
+        """Close the server connection that this client keeps."""
+        if self.server_wire is not None:
+            self.server_wire.close()
+            self.server_wire = None
+
+    def _close_client(self) -> None:
+        """Unread input would turn the close into a reset that overtakes our answer: read it away for a moment."""
+        channel = self.client.socket
+        with contextlib.suppress(OSError):
+            channel.shutdown(socket.SHUT_WR)
+            until = clock.monotonic() + LINGER_S
+            while (left := until - clock.monotonic()) > 0:
+                channel.settimeout(left)
+                if not channel.recv(65536):
+                    break
+        channel.close()
+
+    # -- one request ---------------------------------------------------------------------------------------------
+
+    def _once(self) -> bool:
+        """One exchange; True when the client stays."""
+        from haptk.proxy.reference_relay import Exchange
+
+        began = clock.monotonic()
+        record = Record(accepted_s=self.accepted_s, mode="http", pid=os.getpid())
+        record.facts = self.facts(None)
+        try:
+            head = self._read_request(record, began)
+            if head is None:
+                return False
+            self.idle = False
+            exchange = Exchange(self, head, record)
+            keep = exchange.run()
+        except End as end:
+            record.flags = end.flags + record.flags[2:]
+            keep = False
+            if end.reply is not None:
+                self.answer(end.reply, record, Head(minor=1), keep=False)
+        except (Gone, TimeoutError):
+            if record.status < 0 and not record.request_line:
+                raise
+            keep = False
+        record.active_ms = _ms(began) - record.idle_ms
+        record.total_ms = _ms(began)
+        self.log(record)
+        return keep and not self.shared.stopping
+
+    def facts(self, head: Head | None) -> Facts:
+        """What rules see of a request."""
+        facts = Facts(
+            src=self.src, src_port=self.src_port, dst=self.dst, dst_port=self.dst_port, frontend=self.front.name,
+            first_request=self.first, hostname=socket.gethostname(), environ=os.environ,
+        )  # fmt: skip
+        if head is not None:
+            facts.method, facts.target, facts.headers = head.method, head.target, head.headers
+            facts.version = f"1.{head.minor}"
+        return facts
+
+    def _read_request(self, record: Record, began: float) -> Head | None:
+        """The next request head; None when the client left between requests. Raises End for one that is refused."""
+        limits = self.front.timeouts
+        process = self.image.tables.process
+        limit = process.bufsize - process.maxrewrite
+        request_s = limits.http_request or limits.client
+        idle_s = request_s if self.first else limits.http_keep_alive or request_s
+        got = bool(self.client.data)
+        until = None if idle_s is None else began + idle_s
+        while True:
+            try:
+                head = parse_request(self.client.data, lax=self.front.accept_invalid) if self.client.data else None
+            except Bad:
+                raise self._refused("CR", record) from None
+            if head is not None and head.size <= limit:
+                self.client.data = self.client.data[head.size :]
+                record.request_s = clock.wall()
+                record.request_ms = 0
+                return head
+            if len(self.client.data) > limit:
+                raise self._refused("PR", record)
+            try:
+                if not self.client.fill(until):
+                    if not self.client.data:
+                        return None
+                    raise self._refused("CR", record)
+            except TimeoutError:
+                if not got and not self.first:
+                    return None
+                self.shared.count("timeouts")
+                raise End("cR", page(408, close=True)) from None
+            if not got:
+                got = True
+                record.idle_ms = _ms(began)
+                until = None if request_s is None else clock.monotonic() + request_s
+
+    def _refused(self, flags: str, record: Record) -> End:
+        self.shared.count("bad_requests")
+        record.request_s = clock.wall()
+        return End(flags, page(400, close=True))
+
+    # -- answers of our own --------------------------------------------------------------------------------------
+
+    def answer(self, reply: Reply, record: Record, head: Head, *, keep: bool) -> None:
+        """Send an answer that no server gave."""
+        for wanted in (*self.front.errorfiles, *record_errorfiles(self, record)):
+            if wanted.status == reply.status and reply.body:
+                self.client.send(wanted.content, self.front.timeouts.client)
+                record.status, record.bytes_down = reply.status, len(wanted.content)
+                return
+        headers = [(name, value) for name, value in reply.headers if name != "connection"]
+        if not keep:
+            headers.append(("connection", "close"))
+        elif head.minor == 0:
+            headers.append(("connection", "keep-alive"))
+        data = render(f"HTTP/1.1 {reply.status} {reply.reason}", headers)
+        data += b"" if head.method == "HEAD" else reply.body
+        record.status = reply.status
+        record.bytes_down = len(data)
+        self.client.send(data, self.front.timeouts.client)
+
+    # -- logs ----------------------------------------------------------------------------------------------------
+
+    def log(self, record: Record) -> None:
+        """One line for one exchange, in the frontend's format; nothing for an empty connection under dontlognull."""
+        plan = self.front.log
+        self.shared.responses[min(max(record.status // 100, 0), 5)] += 1
+        if not plan.targets:
+            return
+        if plan.dontlognull and record.status < 0 and not self.client.received:
+            return
+        record.frontend_active = self.shared.fronts.get(self.front_index, 1)
+        record.actives = len(self.shared.sessions)
+        self.shared.number += 1
+        record.number = self.shared.number
+        if plan.style == "custom" and plan.log_format is not None:
+            line = custom_line(plan.log_format, record)
+        elif plan.style == "http":
+            line = http_line(record)
+        else:
+            line = tcp_line(record) if plan.style == "tcp" else plain_line(record)
+        failed = record.status >= 500 or record.flags[:2] not in ("--", "LR")
+        self.image.sinks[self.front_index].write(line, "err" if failed and plan.log_separate_errors else "info")
+
+
+def record_errorfiles(session: Session, record: Record) -> tuple[Any, ...]:
+    """The error files of the backend that was chosen."""
+    for backend in session.image.tables.backends:
+        if backend.name == record.facts.backend:
+            return backend.errorfiles
+    return ()
+
+
+def render(first_line: str, headers: list[tuple[str, str]]) -> bytes:
+    """A head as bytes."""
+    lines = [first_line, *(f"{name}: {value}" for name, value in headers)]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
+
+
+def forwarded(add: AddHeader | None, headers: list[tuple[str, str]], address: str) -> list[tuple[str, str]]:
+    """The header of `option forwardfor` or `originalto`, when it is to be added."""
+    if add is None or not address:
+        return []
+    parsed = ipaddress.ip_address(address)
+    for text in add.except_networks:
+        network = ipaddress.ip_network(text)
+        if network.version == parsed.version and parsed in network:
+            return []
+    if add.if_none and any(name == add.header.lower() for name, _ in headers):
+        return []
+    return [(add.header.lower(), address)]
+
+
+def persistence(front: Frontend, back: Backend, facts: Facts) -> tuple[bool, bool]:
+    """(force, ignore): whether a force-persist or an ignore-persist rule holds."""
+    force = ignore = False
+    for rule in (*front.rules, *back.rules):
+        if rule.kind == "force-persist":
+            force = force or holds(rule.condition, facts)
+        elif rule.kind == "ignore-persist":
+            ignore = ignore or holds(rule.condition, facts)
+    return force, ignore
+
+
+def header_format(chosen: Any, facts: Facts) -> str:
+    """A format string for a header."""
+    return expand(chosen, facts)
+
+
+def _address(channel: socket.socket, *, peer: bool) -> tuple[str, int]:
+    try:
+        name = channel.getpeername() if peer else channel.getsockname()
+    except OSError:
+        return "", 0
+    if not isinstance(name, tuple):
+        return "", 0
+    host = str(name[0])
+    return host.removeprefix("::ffff:"), int(name[1])
+
+
+def _ms(began: float) -> int:
+    return round((clock.monotonic() - began) * 1000)
