@@ -1,21 +1,26 @@
-# Free lists. A buffer on the list keeps the pointer to the next one in its first bytes.
+# Sessions and links are on lists through their own fields; buffers are on a stack of pointers, so that giving one back
+# does not touch its memory.
 
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
+from haptk._fast.state cimport BUFS_KEPT
+
 cdef enum:
-    BUFS_KEPT = 4096        # 64 MB at most stay with an idle worker
+    LINE = 64
+    COLOURS = 16
 
 
 cdef int buf_take(Worker *w, Buf *b) noexcept nogil:
     if b.d != NULL:
         return 0
-    if w.free_bufs != NULL:
-        b.d = w.free_bufs
-        w.free_bufs = (<char **>b.d)[0]
+    if w.free_buf_count:
         w.free_buf_count -= 1
+        b.d = w.free_bufs[w.free_buf_count]
     else:
-        b.d = <char *>malloc(w.conf.bufsize)
+        # sizes a few lines apart: buffers at equal distances of a power of two would share their cache sets
+        w.colour = (w.colour + 5) % COLOURS
+        b.d = <char *>malloc(w.conf.bufsize + w.colour * LINE)
         if b.d == NULL:
             return -1
     b.size = w.conf.bufsize
@@ -26,11 +31,10 @@ cdef int buf_take(Worker *w, Buf *b) noexcept nogil:
 cdef void buf_drop(Worker *w, Buf *b) noexcept nogil:
     if b.d == NULL:
         return
-    if w.free_buf_count >= BUFS_KEPT:
+    if w.free_buf_count == BUFS_KEPT:
         free(b.d)
     else:
-        (<char **>b.d)[0] = w.free_bufs
-        w.free_bufs = b.d
+        w.free_bufs[w.free_buf_count] = b.d
         w.free_buf_count += 1
     b.d = NULL
     b.r = b.f = b.p = b.n = 0
@@ -100,14 +104,12 @@ cdef void reap(Worker *w) noexcept nogil:
 
 
 cdef void pool_close(Worker *w) noexcept nogil:
-    cdef char *b
     cdef Session *s
     cdef Link *l
     reap(w)
-    while w.free_bufs != NULL:
-        b = w.free_bufs
-        w.free_bufs = (<char **>b)[0]
-        free(b)
+    while w.free_buf_count:
+        w.free_buf_count -= 1
+        free(w.free_bufs[w.free_buf_count])
     while w.free_sessions != NULL:
         s = w.free_sessions
         w.free_sessions = s.next

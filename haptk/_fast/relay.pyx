@@ -8,7 +8,7 @@ from haptk._fast.http1 cimport (BODY_BAD, BODY_CHUNKED, BODY_EOF, BODY_LENGTH, B
                                 M_CONNECT, M_HEAD, body_advance, parse_response)
 from haptk._fast.pool cimport buf_drop, buf_take
 from haptk._fast.render cimport render_response
-from haptk._fast.sockets cimport IO_AGAIN, IO_EOF, IO_ERROR, fill, put2, shut_write
+from haptk._fast.sockets cimport IO_AGAIN, IO_EOF, IO_ERROR, fill, no_delay, put2, shut_write
 from haptk._fast.state cimport Link, MODE_KEEP
 
 
@@ -99,6 +99,11 @@ cdef int push(Worker *w, Session *s) noexcept nogil:
             return got
         if not l.writable:
             return RELAY_WAIT
+        if l.connected and not l.prompt:
+            # Nagle can only hold back a second write, so a connection that serves one small request never pays for
+            # this call
+            l.prompt = 1
+            no_delay(l.fd)
         put = put2(l.fd, s.out_head.d + s.out_head.r, head, s.rx.d + s.rx.r, body)
         if put == IO_AGAIN:
             l.writable = 0

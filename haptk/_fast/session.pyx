@@ -355,6 +355,7 @@ cdef int dispatch(Worker *w, Session *s) noexcept nogil:
             return no_server(w, s)
     s.since_ms = w.now
     s.queue_ms = w.now
+    s.server_eof = s.up_failed = 0
     got = attach(w, s)
     if got == ATTACH_OK:
         return 1

@@ -44,6 +44,8 @@ cdef int64_t fill(int fd, Buf *b) noexcept nogil
 cdef int64_t put2(int fd, const char *a, size_t an, const char *b, size_t bn) noexcept nogil
 # New non-blocking stream connection to addr; *fd is set when it is >= 0. ConnectResult.
 cdef int connect_to(const void *addr, uint32_t addr_len, int family, int *fd) noexcept nogil
+# TCP_NODELAY; on a unix socket it fails silently.
+cdef void no_delay(int fd) noexcept nogil
 # SO_ERROR, cleared by reading it.
 cdef int socket_error(int fd) noexcept nogil
 cdef void close_fd(int fd) noexcept nogil

@@ -105,20 +105,22 @@ cdef int64_t put2(int fd, const char *a, size_t an, const char *b, size_t bn) no
 
 
 cdef int connect_to(const void *addr, uint32_t addr_len, int family, int *fd) noexcept nogil:
-    cdef int one = 1
     cdef int s = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
     if s < 0:
         fd[0] = -1
         return CONNECT_FDS if errno == EMFILE or errno == ENFILE or errno == ENOBUFS or errno == ENOMEM \
             else CONNECT_FAILED
-    if family != AF_UNIX:
-        setsockopt(s, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one))
     if connect(s, <const sockaddr *>addr, addr_len) < 0 and errno != EINPROGRESS and errno != EINTR:
         c_close(s)
         fd[0] = -1
         return CONNECT_FAILED
     fd[0] = s
     return CONNECT_DONE
+
+
+cdef void no_delay(int fd) noexcept nogil:
+    cdef int one = 1
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one))
 
 
 cdef int socket_error(int fd) noexcept nogil:

@@ -182,6 +182,7 @@ ctypedef struct Link:       # one connection to a server; idle ones stand in the
     uint8_t connected
     uint8_t reused          # it served a request before this one
     uint8_t idle
+    uint8_t prompt          # TCP_NODELAY is set
     uint8_t shut            # our end of stream was sent
     uint8_t broken          # reset, refused or closed both ways
     ServerC *server
@@ -270,6 +271,9 @@ ctypedef struct ServerW:    # a worker's own view of one server
     Link *idle              # newest first
     Link *idle_tail
     int idle_count
+    int used                # connections that serve a session now
+    int peak                # most of them in the last second or two
+    int64_t peak_at
     Session *queue          # waiting for a slot here
     Session *queue_tail
     int64_t npos            # weighted round robin
@@ -299,6 +303,9 @@ ctypedef struct Counters:
     uint64_t fd_exhausted
     uint64_t log_dropped
 
+cdef enum:
+    BUFS_KEPT = 4096        # 64 MB at most stay with an idle worker
+
 ctypedef struct Worker:
     int epfd
     int wake_fd             # eventfd of the control plane
@@ -306,6 +313,7 @@ ctypedef struct Worker:
     int stopping            # atomic: 0 run, 1 finish what is open, 2 stop now
     int listening           # atomic: 1 while the listening sockets are in use
     int index
+    int own_table           # this thread's descriptor table is not shared with the process
     int accept_paused
     int64_t accept_resume
     int64_t now             # ms, monotonic; read once per turn
@@ -322,14 +330,15 @@ ctypedef struct Worker:
     Session *dead_sessions  # freed at the end of the turn: epoll may still name them
     Link *dead_links
     Session *all
-    char *free_bufs         # linked through their first bytes
     int free_buf_count
+    int colour
     int session_count
     int link_count
     int idle_total
     uint32_t rng
     Counters counters
     # timing wheel
+    char *free_bufs[BUFS_KEPT]  # a stack
     Timer slots[1024]
     uint64_t bits[16]
     int64_t wheel_at        # ms of the next slot to look at

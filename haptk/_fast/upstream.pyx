@@ -9,6 +9,9 @@ from haptk._fast.scan cimport hk_add, hk_add64
 from haptk._fast.sockets cimport CONNECT_DONE, CONNECT_FDS, close_fd, connect_to, watch
 from haptk._fast.state cimport KIND_SERVER, REUSE_NEVER, REUSE_SAFE, ServerC, ServerW, sockaddr_storage
 
+cdef enum:
+    IDLE_FLOOR = 4          # so many idle connections per server are always kept
+
 
 cdef void unlink_idle(Worker *w, Link *l) noexcept nogil:
     cdef ServerW *sw = &w.servers[l.server.gid]
@@ -98,21 +101,36 @@ cdef int attach(Worker *w, Session *s) noexcept nogil:
         got = open_link(w, s)
         if got != ATTACH_OK:
             return got
+    sw.used += 1
+    if sw.used > sw.peak:
+        sw.peak = sw.used
     hk_add(&s.server.live.sessions, 1)
     hk_add64(&s.server.live.total, 1)
     s.counted = 1
     return ATTACH_OK
 
 
+cdef inline bint worth_keeping(Worker *w, ServerW *sw) noexcept nogil:
+    # No more than were in use at once lately: with http-reuse safe a first request takes none, and clients that come
+    # for one request would otherwise leave one behind each.
+    if w.now - sw.peak_at > 1000:
+        sw.peak_at = w.now
+        sw.peak = sw.used if sw.used > sw.peak // 2 else sw.peak // 2
+    return sw.idle_count < IDLE_FLOOR or sw.idle_count + sw.used <= sw.peak
+
+
 cdef void detach(Worker *w, Session *s, bint keep) noexcept nogil:
     cdef Link *l = s.link
+    cdef ServerW *sw
     if s.counted:
         hk_add(&s.server.live.sessions, -1)
         s.counted = 0
     if l == NULL:
         return
     s.link = NULL
-    if keep:
+    sw = &w.servers[l.server.gid]
+    sw.used -= 1
+    if keep and worth_keeping(w, sw):
         push_idle(w, l)
     else:
         close_link(w, l)

@@ -27,6 +27,20 @@ cdef extern from "<sys/eventfd.h>" nogil:
     int eventfd_read(int fd, uint64_t *value)
     int eventfd_write(int fd, uint64_t value)
 
+cdef extern from *:
+    """
+    #ifndef _GNU_SOURCE
+    #define _GNU_SOURCE
+    #endif
+    #include <sched.h>
+    #include <sys/syscall.h>
+    #include <unistd.h>
+    """
+    int CLONE_FILES
+    long SYS_close_range
+    int unshare(int flags) nogil
+    long syscall(long number, ...) nogil
+
 cdef extern from "<netinet/in.h>" nogil:
     cdef struct in_addr:
         unsigned int s_addr
@@ -187,6 +201,30 @@ cdef void handle(Worker *w, epoll_event *e) noexcept nogil:
         eventfd_read(w.wake_fd, &drained)
 
 
+# ---------------------------------------------------------------- descriptors of our own
+
+cdef void own_table(Worker *w) noexcept nogil:
+    # Give this thread a descriptor table of its own. In a table that threads share, the kernel counts references at
+    # every system call (fdget, 3-4 % of all our time). Everything but the worker's own descriptors is closed in the
+    # copy; closing a listener is then this thread's business too. Where the kernel refuses, the table stays shared.
+    cdef int low = 3, lowest, i, fd
+    if unshare(CLONE_FILES) != 0:
+        return
+    w.own_table = 1
+    while True:
+        lowest = -1
+        for i in range(w.listener_count + 2):
+            fd = w.epfd if i == 0 else w.wake_fd if i == 1 else w.listeners[i - 2].fd
+            if fd >= low and (lowest < 0 or fd < lowest):
+                lowest = fd
+        if lowest < 0:
+            syscall(SYS_close_range, low, <unsigned int>0xffffffff, 0)
+            return
+        if lowest > low:
+            syscall(SYS_close_range, low, lowest - 1, 0)
+        low = lowest + 1
+
+
 # ---------------------------------------------------------------- the loop
 
 cdef void close_listeners(Worker *w) noexcept nogil:
@@ -195,6 +233,8 @@ cdef void close_listeners(Worker *w) noexcept nogil:
         if w.listeners[i].fd >= 0:
             if not w.accept_paused:
                 unwatch(w.epfd, w.listeners[i].fd)
+            if w.own_table:
+                close_fd(w.listeners[i].fd)
             w.listeners[i].fd = -1
     w.accept_paused = 0
     hk_store(&w.listening, 0)
@@ -324,8 +364,8 @@ cdef class DataWorker:
             raise RuntimeError("this worker runs already")
         self.running = True
         with nogil:
+            own_table(&self.w)
             loop(&self.w)
-        self.sockets = []
 
     def stop(self, bint now=False):
         """Ask run() to return: after the open connections, or at once. From any thread."""
