@@ -57,7 +57,6 @@ class _Side(asyncio.Protocol):
         self.other: _Side | None = None
         self.transport: asyncio.Transport | None = None
         self.ended = False
-        self.early = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -65,10 +64,7 @@ class _Side(asyncio.Protocol):
         self.relay.connected(self)
 
     def data_received(self, data: bytes) -> None:
-        if self.other is None:
-            # Reading was paused, but asyncio before 3.11.4 starts to read after connection_made all the same.
-            self.early += data
-        elif self.other.transport is not None:
+        if self.other is not None and self.other.transport is not None:
             self.other.transport.write(data)
 
     def eof_received(self) -> bool:
@@ -78,7 +74,7 @@ class _Side(asyncio.Protocol):
         if other is not None and other.can_write_eof():
             with contextlib.suppress(OSError):
                 other.write_eof()
-        return self.other is None or not self.other.ended
+        return self.other is not None and not self.other.ended
 
     def pause_writing(self) -> None:
         if self.other is not None and self.other.transport is not None:
@@ -104,47 +100,48 @@ class Relay:
         self._connecting: asyncio.Task[None] | None = None
 
     def connected(self, side: _Side) -> None:
-        """The client came, or the holder accepted."""
+        """The client came, or the holder accepted; runs before the first byte of that side is read."""
+        transport = cast("asyncio.Transport", side.transport)
         if side is not self.client:
+            self._join(side, transport)
             return
+        # asyncio before 3.11.4 starts to read after connection_made whatever that did; so pause or close behind it
+        loop = asyncio.get_running_loop()
+        loop.call_soon(transport.pause_reading)
         self.route = self.path.route
         self.path.relays.add(self)
-        cast("asyncio.Transport", side.transport).pause_reading()
         if self.route is None:
-            self.reset()
+            loop.call_soon(self.reset)
         elif self.path.dark(self.route):
             self.frozen = True
         else:
-            self._connecting = asyncio.get_running_loop().create_task(self._connect(self.route))
+            self._connecting = loop.create_task(self._connect(self.route, transport))
 
-    async def _connect(self, route: Route) -> None:
+    async def _connect(self, route: Route, client: asyncio.Transport) -> None:
         loop = asyncio.get_running_loop()
-        client = cast("asyncio.Transport", self.client.transport)
         channel = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        server = _Side(self)
         try:
             channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             channel.setsockopt(socket.SOL_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
             channel.bind((client.get_extra_info("peername")[0], 0))
             await loop.sock_connect(channel, (route.private_ip, self.path.port))
-            await loop.create_connection(lambda: server, sock=channel)
+            await loop.create_connection(lambda: _Side(self), sock=channel)
         except OSError:
             channel.close()
             if not self.frozen:
                 self.reset()
-            return
         except asyncio.CancelledError:
             channel.close()
             raise
+
+    def _join(self, server: _Side, transport: asyncio.Transport) -> None:
+        """Both sides are there: now bytes may flow (a server may well speak first)."""
         self.server, server.other, self.client.other = server, self.client, server
-        if self.frozen:
-            self.freeze()
-            return
-        if self.client.early:
-            cast("asyncio.Transport", server.transport).write(self.client.early)
-            self.client.early = b""
-        if self.client.ended:
-            cast("asyncio.Transport", server.transport).write_eof()
+        client = cast("asyncio.Transport", self.client.transport)
+        if client.is_closing():
+            asyncio.get_running_loop().call_soon(_rst, transport)
+        elif self.frozen:
+            asyncio.get_running_loop().call_soon(self.freeze)
         else:
             client.resume_reading()
 
