@@ -41,7 +41,7 @@ class Mover:
         self.why = ""
         self.retry_at = float("-inf")
         self.took_for_check = False
-        self.offered_at = float("-inf")
+        self.waiting_since = float("-inf")
 
     @property
     def state(self) -> Move:
@@ -105,7 +105,7 @@ class Mover:
             self._tell(Level.WARN, f"{name} wants to go standby [{bits.word}]: ignored, we are in flux", "")
         else:
             self.machine.go(MoveSignal.ASKED)
-            self.offered_at = now
+            self.waiting_since = now
             self.bits = bits
             self.took_for_check = wire.text(message, "hkwhy") == "check"
             self.deadline = now + (PHASE_S if self.peer.haptk else PHASE_REAL_S)
@@ -137,9 +137,10 @@ class Mover:
         return before is not Move.IDLE and self.state is Move.IDLE
 
     def _abandoned(self, now: float) -> bool:
-        """The giver gave up without a word (it had lost sight of us): a haptk node's status shows that it is idle."""
+        """The other side gave up without a word (it lost sight of us): a haptk node's status shows that it is idle."""
         patience = 2 * self.config.timing.keepalive_s + 1.0
-        return self.state is Move.OFFERED and self.peer.haptk and self.peer.stable and now >= self.offered_at + patience
+        waiting = self.state in (Move.OFFERED, Move.GIVEN)
+        return waiting and self.peer.haptk and self.peer.stable and now >= self.waiting_since + patience
 
     def _released(self, now: float) -> None:
         if any(group.held for group in self.groups()):
@@ -149,6 +150,7 @@ class Mover:
             self._tell(Level.CRIT, text, "handover_failed")
             return
         self.machine.go(MoveSignal.RELEASED)
+        self.waiting_since = now
         self.deadline = now + (PHASE_S if self.peer.haptk else PHASE_REAL_S)
         self._send({"t": "ask_resources", "rsc_hold": self.bits.word, "info": "done"})
 
