@@ -147,16 +147,21 @@ cdef inline uint32_t copy(char *out, uint32_t at, const char *v, uint32_t start,
 
 
 cdef uint32_t cookie_request(Worker *w, Session *s, BackendC *be, const char *v, uint32_t n, char *out) noexcept nogil:
-    cdef uint32_t i = 0, start, name_end, equal, val, end, stop, kept = 0, done = 0, cut
+    cdef uint32_t i = 0, start, name_end, equal, val, end, stop, kept = 0, done = 0, cut, prev
     cdef uint32_t name_n = be.cookie_name.n
     cdef bint remove = (be.cookie & (CK_INSERT | CK_INDIRECT)) == (CK_INSERT | CK_INDIRECT)
     cdef bint removed = 0
     cdef const char *mark
     # v[done:] is what has not been copied yet; a removed cookie takes its delimiter and its $attributes along
     while i < n:
-        while i < n and (blank(v[i]) or stops(v[i])):
+        prev = i                            # the delimiter before this cookie
+        if stops(v[i]):
+            i += 1
+        while i < n and blank(v[i]):
             i += 1
         start = i
+        if start == n:
+            break
         while i < n and v[i] != EQUAL and not stops(v[i]):
             i += 1
         equal = i
@@ -179,11 +184,10 @@ cdef uint32_t cookie_request(Worker *w, Session *s, BackendC *be, const char *v,
                 done = stop
             continue
         if val == equal or name_end - start != name_n or memcmp(v + start, be.cookie_name.p, name_n) != 0:
-            if removed and name_end > start:
+            if removed:
                 # the delimiter before this one is written anew after a removal
-                kept = join(out, kept, v, start)
+                kept = join(out, kept)
                 done = start
-            if name_end > start:
                 removed = 0
             continue
         mark = NULL
@@ -193,31 +197,24 @@ cdef uint32_t cookie_request(Worker *w, Session *s, BackendC *be, const char *v,
         use_value(w, s, be, v + val, cut - val, end - val)
         if remove:
             if not removed:
-                kept = trim_tail(out, copy(out, kept, v, done, start))
+                kept = trim_tail(out, copy(out, kept, v, done, prev))
             removed = 1
             done = stop
         else:
-            if removed:
-                kept = join(out, kept, v, start)
-                done = start
-                removed = 0
             kept = copy(out, kept, v, done, name_end)
             kept = copy(out, kept, v, equal, equal + 1)
             done = cut + 1 if mark != NULL else val
-    if not (removed and done >= n):
-        if not removed:
-            kept = copy(out, kept, v, done, n)
-    return kept
+    return kept if removed else copy(out, kept, v, done, n)
 
 
 cdef inline uint32_t trim_tail(char *out, uint32_t kept) noexcept nogil:
-    # Drop the delimiter and the blanks that led to a removed cookie.
-    while kept and (blank(out[kept - 1]) or stops(out[kept - 1])):
+    # Drop the blanks that stood before the delimiter of a removed cookie.
+    while kept and blank(out[kept - 1]):
         kept -= 1
     return kept
 
 
-cdef inline uint32_t join(char *out, uint32_t kept, const char *v, uint32_t start) noexcept nogil:
+cdef inline uint32_t join(char *out, uint32_t kept) noexcept nogil:
     if kept:
         out[kept] = SEMI
         out[kept + 1] = SP
