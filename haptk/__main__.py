@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import sys
 
+PLUGIN = "check_haptk"
+
+
+def arguments(program: str, given: list[str]) -> list[str]:
+    """The arguments of a run under the name `program`: a link `check_haptk` or `check_haptk_KIND` is a plugin."""
+    name = program.rpartition("/")[2]
+    if name == PLUGIN:
+        return ["check", "--plugin", *given]
+    if name.startswith(PLUGIN + "_"):
+        return ["check", "--plugin", name.removeprefix(PLUGIN + "_"), *given]
+    return given
+
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
     from haptk.cli.app import haptk
     from haptk.cli.base import run
 
-    sys.exit(run(haptk))
+    sys.exit(run(haptk, arguments(sys.argv[0], sys.argv[1:])))
 
 
 if __name__ == "__main__":

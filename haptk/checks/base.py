@@ -88,7 +88,7 @@ def conclude(
     facts: Mapping[str, object] | None = None,
 ) -> Finding:
     """A finding whose state is the worst of what was seen and of what the thresholds say, with their complaints."""
-    complaints = [item.complaint() for item in perf if item.complaint()]
+    complaints = [words for item in perf if (words := item.complaint()) and words not in text]
     whole = worst([state, *(item.state() for item in perf)])
     return Finding(whole, "; ".join([text, *complaints]), tuple(perf), tuple(more), facts or {})
 

@@ -80,9 +80,7 @@ def of_answer(
     ]
     facts = {"answers": found}
     if not found:
-        limits.default("answers", critical="1:")
-        perf[1] = limits.perf("answers", 0, minimum=0)
-        return conclude(State.OK, f"{name} has no {kind} record", perf[:2], facts=facts)
+        return conclude(State.CRITICAL, f"{name} has no {kind} record", perf[:2], facts=facts)
     have = {_plain(text) for text in found}
     want = {_plain(text) for text in expect}
     text = f"{name} {kind} is {', '.join(found)}"

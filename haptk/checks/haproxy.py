@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from haptk.checks.base import Check, Finding, Limits, conclude
 from haptk.checks.http import Url
-from haptk.checks.lines import Lines, converse, shown
+from haptk.checks.lines import Denied, Lines, converse, shown
 from haptk.io.exchange import Exchange, Failed
 from haptk.report.nagios import Perf, State, worst
 
@@ -84,7 +84,8 @@ def read_answer(where: str, data: bytes) -> tuple[dict[str, str], list[Row]]:
             info[name.strip()] = value.strip()
     if not mark:
         said = next((line for line in text.splitlines() if line.strip()), "nothing")
-        raise Failed("L7RSP", f"{where} did not answer `show stat`: {said[:80]}")
+        failure = Denied if "permission denied" in said.lower() else Failed
+        raise failure("L7RSP", f"{where} did not answer `show stat`: {said[:80]}")
     return info, read_rows(where, mark + table)
 
 

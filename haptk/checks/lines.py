@@ -12,6 +12,10 @@ from haptk.report.nagios import State
 BYTES_MAX = 4 * 1024 * 1024
 
 
+class Denied(Failed):
+    """The peer is well and refuses us: wrong or missing credentials say nothing about the service."""
+
+
 class Lines:
     """Reads lines and counted bytes. A peer that ends early or sends too much is a Failed with HAProxy's code."""
 
@@ -75,8 +79,11 @@ def converse(
         time = limits.time(exchange.result(True, "", "").duration_s, timeout_s)
         return conclude(found.state, found.text, (time, *found.perf), found.more, found.facts)
     except Failed as failed:
+        # Not being allowed to ask is our misfortune, not the service's.
+        denied = isinstance(failed, Denied) or failed.reason.endswith("permission denied")
+        state = State.UNKNOWN if denied else State.CRITICAL
         time = limits.time(exchange.result(False, "", "").duration_s, timeout_s)._replace(warning=None, critical=None)
-        return Finding(State.CRITICAL, f"{failed.reason} ({failed.code})", (time,), facts={"code": failed.code})
+        return Finding(state, f"{failed.reason} ({failed.code})", (time,), facts={"code": failed.code})
     except OSError as error:
         return Finding(State.UNKNOWN, f"this machine could not probe {exchange.where}: {error}")
     finally:

@@ -122,9 +122,13 @@ def of_all(found: list[Seen], name: str, limits: Limits) -> Finding:
         text = f"{name} does not run" + (f": {' and '.join(ill)}" if ill else "")
     # Something froze it on purpose or by mistake (SIGSTOP, a debugger, a full terminal): it will not answer.
     state = State.WARNING if stopped and alive else State.OK
-    if found and not alive and perf.state() is State.OK and not _wants_none(limits):
-        state = State.CRITICAL
-    facts = {"processes": [{"pid": seen.pid, "state": seen.letter, "name": seen.name} for seen in found]}
+    facts: dict[str, object] = {
+        "processes": [{"pid": seen.pid, "state": seen.letter, "name": seen.name} for seen in found]
+    }
+    if not alive and not _wants_none(limits):
+        return Finding(
+            State.CRITICAL, text, (perf,), facts=facts
+        )  # the sentence says it; "0 is outside 1:" adds nothing
     return conclude(state, text, [perf], facts=facts)
 
 

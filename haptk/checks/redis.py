@@ -7,7 +7,7 @@ that is loading its data, or whose disk stopped its writes (MISCONF), is up for 
 from __future__ import annotations
 
 from haptk.checks.base import Check, Finding, Limits, conclude
-from haptk.checks.lines import Lines, converse, fresh_value, shown
+from haptk.checks.lines import Denied, Lines, converse, fresh_value, shown
 from haptk.io.exchange import Exchange, Failed
 from haptk.report.nagios import State
 
@@ -69,7 +69,8 @@ def read_reply(lines: Lines, depth: int = 0) -> Reply:
     kind, rest = line[:1], line[1:]
     where = lines.exchange.where
     if kind == b"-":
-        raise Failed("L7STS", f"{where} answered with an error: {shown(rest)}")
+        failure = Denied if rest.startswith((b"NOAUTH", b"WRONGPASS", b"NOPERM")) else Failed
+        raise failure("L7STS", f"{where} answered with an error: {shown(rest)}")
     if kind == b"+":
         return rest
     if kind in (b":", b"$", b"*") and rest.lstrip(b"-").isdigit() and depth < 8:

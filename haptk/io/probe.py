@@ -116,10 +116,10 @@ def _await(exchange: Exchange, expect: Expectation, seen: bytes) -> bytes:
         found = _content_matches(expect, seen)
         if found and not expect.negate:
             return seen
+        if found:
+            raise Failed("L7RSP", f"{exchange.where} answered with what it must not: {expect.pattern!r}")
         ended = len(seen) >= MAX_RESPONSE_BYTES
         part = b"" if ended else exchange.receive()
-        if found and expect.negate:
-            raise Failed("L7RSP", f"{exchange.where} answered with what it must not: {expect.pattern!r}")
         if part:
             seen += part
             if expect.negate and not _content_matches(expect, seen):

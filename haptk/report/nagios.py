@@ -108,7 +108,8 @@ class Perf(NamedTuple):
         where = "inside" if limit is not None and limit.inside else "outside"
         bare = str(limit).removeprefix("@")
         shown = bare if ":" in bare else f"0:{bare}"
-        return f"{self.label} {number(self.value)}{self.unit} is {where} {shown}"
+        unit = "" if self.unit == "c" else self.unit  # "counter" is for the one who draws it
+        return f"{self.label} {number(self.value)}{unit} is {where} {shown}"
 
     def __str__(self) -> str:
         value = "U" if self.value is None else number(self.value) + self.unit
