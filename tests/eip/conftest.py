@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,7 +21,26 @@ from haptk.io.control import call
 from haptk.lab.plan import AddressPlan, InstancePlan, Plan, Region, SubnetPlan
 from haptk.lab.seed import ec2_client, seed
 
-NET = f"127.{96 + os.getpid() % 32}"  # a loopback /16 of this run's own
+
+def _free_network() -> str:
+    """A loopback /16 that no other run uses: its claim is an abstract socket that lives as long as this process."""
+    for step in range(90):
+        net = f"127.{2 + (os.getpid() + step) % 90}"
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0haptk-tests-{net}")
+            with socket.create_server((f"{net}.0.3", 5000)):
+                pass
+        except OSError:
+            claim.close()
+            continue
+        CLAIMS.append(claim)
+        return net
+    raise RuntimeError("no loopback network is free")
+
+
+CLAIMS: list[socket.socket] = []
+NET = _free_network()
 REGION = "eu-west-1"
 PLAN = Plan(
     region=REGION,

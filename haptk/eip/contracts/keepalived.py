@@ -11,6 +11,11 @@ What a state means. MASTER (and MASTER_RX_LOWER_PRI, which exists because the ot
 meanwhile): take it. BACKUP, FAULT, STOP, DELETED: a take that has not begun yet is cancelled, and the address stays where
 it is; the new master takes it in one call, so there is no moment in which nobody has it. `release=fault,stop` lets go
 in these states.
+
+After both nodes were master for a while, the one that stays master need not hear that the other had the address: the
+other may step down before it sends anything. Notifications alone cannot mend that, so `check ADDRESS keep=1`, as a
+track_script, compares what is with what the newest state wants, and takes the address back. Two masters that cannot
+hear each other would pull at it in turn; a pause that doubles from 5 s to 5 min keeps that rare.
 """
 
 from __future__ import annotations
@@ -23,7 +28,7 @@ from pathlib import Path
 
 from haptk.aws import imds
 from haptk.aws.imds import file_name, read_private, write_private
-from haptk.core.vip import Outcome
+from haptk.core.vip import NotOurs, Outcome, Status, Unknown
 from haptk.eip import watch
 from haptk.eip.agent import CHANGE_DEADLINE_S, Agent
 from haptk.eip.contracts.request import STATES, Request
@@ -33,6 +38,8 @@ from haptk.io import clock
 Ticket = tuple[int, int]
 # How long a process waits for its turn, in seconds: two changes before it, each at its deadline.
 TURN_S = 2 * CHANGE_DEADLINE_S
+# Pauses between two takes by `keep=1` from another holder, in seconds.
+PAUSE_S, PAUSE_MAX_S = 5.0, 300.0
 
 
 def run(request: Request, agents: list[Agent]) -> int:
@@ -42,6 +49,23 @@ def run(request: Request, agents: list[Agent]) -> int:
         return Fifo(Path(request.fifo), request.options.get("instance"), agents, release).serve()
     turns = Turns(Path(imds.run_dir(os.environ)), request.addresses)
     return turns.run(born(), request.state, agents, release)
+
+
+def keep(request: Request, agents: list[Agent], seconds: float) -> int:
+    """`check ... keep=1`: nothing is asked of a backup; a master has the address or gets it. Returns the exit code."""
+    turns = Turns(Path(imds.run_dir(os.environ)), request.addresses)
+    if turns.newest() != "MASTER":
+        return 0
+    code = 0
+    for agent in agents:
+        state = watch.status(agent, seconds)
+        outcome = turns.keep(agent, state, CHANGE_DEADLINE_S)
+        if outcome is not None:
+            print(f"{agent.label}: taken back: {outcome.because}", file=sys.stderr)
+            code = max(code, 0 if outcome.ok else 1)
+        elif isinstance(state, Unknown) and request.options.get("unknown") == "1":
+            code = 1
+    return code
 
 
 def _release_states(text: str) -> frozenset[str]:
@@ -89,6 +113,39 @@ class Turns:
             return 1
         finally:
             os.close(lock)
+
+    def newest(self) -> str:
+        """The newest state that was announced; empty when none was since boot."""
+        wanted = self._read(self._wanted)
+        return "" if wanted is None else wanted[1]
+
+    def keep(self, agent: Agent, state: Status, seconds: float) -> Outcome | None:
+        """As the master: take the address when another has it and the pause is over; None when there is nothing to do."""
+        if self.newest() != "MASTER" or not isinstance(state, NotOurs):
+            return None
+        until, pause_s = self._pause(agent.address)
+        if state.holder is not None and clock.wall() < until:
+            return None
+        if state.holder is not None:
+            # A quiet time as long as the last pause ends the quarrel; one take right after it begins a new one.
+            calm = clock.wall() > until + pause_s
+            pause_s = PAUSE_S if calm else min(PAUSE_MAX_S, 2 * pause_s)
+            write_private(self._pause_path(agent.address), f"{clock.wall() + pause_s:.3f} {pause_s:g}\n")
+        lock = self._lock(self._action, TURN_S)
+        try:
+            return watch.start(agent, seconds) if self.newest() == "MASTER" else None
+        finally:
+            os.close(lock)
+
+    def _pause_path(self, address: str) -> str:
+        return str(self._directory / file_name("keepalived", address, "pause"))
+
+    def _pause(self, address: str) -> tuple[float, float]:
+        words = (read_private(self._pause_path(address)) or "").split()
+        try:
+            return float(words[0]), float(words[1])
+        except (IndexError, ValueError):
+            return 0.0, PAUSE_S
 
     def _announce(self, ticket: Ticket, state: str) -> bool:
         lock = self._lock(self._short, 5.0)

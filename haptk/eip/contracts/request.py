@@ -8,7 +8,18 @@ from __future__ import annotations
 
 import os
 
-OPTIONS = ("interface", "private-ip", "region", "profile", "role-arn", "endpoint-url", "release", "unknown", "instance")
+OPTIONS = (
+    "interface",
+    "private-ip",
+    "region",
+    "profile",
+    "role-arn",
+    "endpoint-url",
+    "release",
+    "unknown",
+    "instance",
+    "keep",
+)
 ENV_FILE = "/etc/haptk/eip.env"
 ACTIONS = {
     "ocf": ("start", "stop", "monitor", "validate-all"),

@@ -65,6 +65,10 @@ def run(request: Request) -> int:
             from haptk.eip.contracts import keepalived
 
             return keepalived.run(request, agents)
+        if request.action == "check" and "keep" in request.options:
+            from haptk.eip.contracts import keepalived
+
+            return keepalived.keep(request, agents, status_deadline_s(request.contract))
         return _tell(*_act(request, agents))
     except HaptkError as error:
         return _tell(_with_reason(contract, 1, str(error)))
