@@ -82,6 +82,7 @@ def read_pid(path: str) -> int | str:
 
 def process(name: str, pid_file: str, timeout_s: float, limits: Limits, *, proc: str = "/proc") -> Check:
     """A check of one process (`pid_file`, with `name` also that it is the right one) or of all of a name."""
+    limits.default("processes", critical="1:")
 
     def look(_timeout_s: float) -> Finding:
         if pid_file:
@@ -94,15 +95,16 @@ def process(name: str, pid_file: str, timeout_s: float, limits: Limits, *, proc:
 def of_pid_file(path: str, name: str, limits: Limits, proc: str = "/proc") -> Finding:
     """The finding for a pid file; a number that belongs to another program by now is a dead daemon."""
     pid = read_pid(path)
+    none = limits.perf("processes", 0, minimum=0)
     if isinstance(pid, str):
         state = State.UNKNOWN if pid.startswith("cannot read") else State.CRITICAL
-        return conclude(state, pid, [limits.perf("processes", 0, minimum=0)] if state is State.CRITICAL else [])
+        return Finding(state, pid, (none,) if state is State.CRITICAL else ())
     seen = read_process(pid, proc)
     if seen is None:
         return of_all([], name or f"process {pid} of {path}", limits)
     if name and not has_name(seen, name, proc):
         text = f"{path} is stale: process {pid} is {seen.name}, not {name}"
-        return conclude(State.CRITICAL, text, [limits.perf("processes", 0, minimum=0)])
+        return Finding(State.CRITICAL, text, (none,))
     return of_all([seen], name or seen.name, limits)
 
 
@@ -112,7 +114,6 @@ def of_all(found: list[Seen], name: str, limits: Limits) -> Finding:
     stopped = [seen for seen in found if seen.letter in _STOPPED]
     dead = [seen for seen in found if seen.letter in "ZXx"]
     ill = [f"{len(some)} {word}" for some, word in ((stopped, "stopped"), (dead, "dead (zombie)")) if some]
-    limits.default("processes", critical="1:")
     perf = limits.perf("processes", len(alive), minimum=0)
     if alive:
         pids = ", ".join(str(seen.pid) for seen in alive[:3]) + (", ..." if len(alive) > 3 else "")
