@@ -1,10 +1,14 @@
-"""`haptk generate`: print configuration for the programs around haptk. Nothing is written; redirect the output."""
+"""`haptk generate`: print configuration for the programs around haptk, from flags or from cluster.toml."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import click
 
 from haptk.cli.base import Group, emit
+from haptk.cli.generate_tier import OUTPUT, add_commands
+from haptk.cli.tier import NODE
 from haptk.errors import OperatorError
 
 
@@ -12,7 +16,8 @@ from haptk.errors import OperatorError
 def generate() -> None:
     """Print configuration for the programs around haptk.
 
-    The result goes to stdout, so that `haptk generate haproxy ... > haproxy.cfg` keeps it.
+    Everything is rendered from cluster.toml and goes to stdout, or below --output-dir. `haptk generate haproxy` with
+    --server needs no cluster.toml.
     """
 
 
@@ -22,8 +27,7 @@ def generate() -> None:
     "servers",
     metavar="NAME=HOST:PORT",
     multiple=True,
-    required=True,
-    help="A server; its name is its cookie value.",
+    help="A server; its name is its cookie value. Without any, cluster.toml is read.",
 )
 @click.option("--cookie", default="JSESSIONID", show_default=True, help="The cookie that carries the session.")
 @click.option(
@@ -45,18 +49,34 @@ def generate() -> None:
     show_default=True,
     help="The method of that request.",
 )
+@NODE
+@OUTPUT
 def haproxy(
-    servers: tuple[str, ...], cookie: str, mode: str, bind: str, name: str, check_uri: str, check_method: str
+    servers: tuple[str, ...],
+    cookie: str,
+    mode: str,
+    bind: str,
+    name: str,
+    check_uri: str,
+    check_method: str,
+    node: str | None,
+    output_dir: Path | None,
 ) -> None:
     """Print a sticky listen section of a haproxy.cfg.
 
-    Both haproxy and `haptk proxy -f` run it as it is.
+    Both haproxy and `haptk proxy -f` run it as it is. Without --server, the whole haproxy.cfg of each balancer in
+    cluster.toml.
 
     \b
     Example:
       haptk generate haproxy --server A=10.0.0.11:8080 --server B=10.0.0.12:8080 \\
           --cookie JSESSIONID --mode prefix --bind :80 --check-uri /health
     """
+    if not servers:
+        from haptk.cli.generate_tier import generate as generate_from_tier
+
+        generate_from_tier("haproxy", node, output_dir)
+        return
     from haptk.render.haproxy import ListenSpec, listen_section, parse_server
 
     try:
@@ -73,3 +93,6 @@ def haproxy(
     except ValueError as error:
         raise OperatorError(what=str(error)) from error
     emit({"haproxy_cfg": text}, text.removesuffix("\n"))
+
+
+add_commands(generate)

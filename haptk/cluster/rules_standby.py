@@ -186,10 +186,10 @@ def one_address_each(cluster: Cluster) -> Found:
         seen.setdefault(address.active, address.name)
 
 
-@rule("C501", "A standby has a lower VRRP priority than its active balancer.")
+@rule("C501", "With auto_failback a standby has a lower VRRP priority than its active balancer.")
 def priority_order(cluster: Cluster) -> Found:
     """With equal or swapped priorities the wrong node becomes master."""
-    if cluster.cluster.contract != "keepalived":
+    if cluster.cluster.contract != "keepalived" or not cluster.timing.auto_failback:
         return
     for place, address in enumerate(cluster.addresses):
         ranks = vrrp.priorities(cluster, address)
@@ -222,9 +222,10 @@ def weight_fits(cluster: Cluster) -> Found:
         return
     weight = cluster.timing.vrrp_weight
     for address in cluster.addresses:
-        for name, rank in vrrp.priorities(cluster, address).items():
-            if rank + weight < 1:
-                yield ("timing", "vrrp_weight"), f"vrrp_weight {weight} takes priority {rank} of {name} below 1"
+        ranks = vrrp.priorities(cluster, address)
+        lowest = min(ranks, key=lambda name: ranks[name])
+        if ranks[lowest] + weight < 1:
+            yield ("timing", "vrrp_weight"), f"vrrp_weight {weight} takes priority {ranks[lowest]} of {lowest} below 1"
 
 
 @rule("C504", "No two addresses of one group have one VRRP id.")
@@ -240,12 +241,16 @@ def vrrp_ids(cluster: Cluster) -> Found:
         seen.setdefault(number, address.name)
 
 
-@rule("C505", "Advertisements come at least every 40 s.")
+@rule("C505", "VRRP can count keepalive and deadtime.")
 def advert(cluster: Cluster) -> Found:
-    """VRRP version 3 counts in hundredths of a second, 12 bits of them."""
+    """Version 3 counts an interval in 12 bits of hundredths of a second; keepalived counts up to 100 missing ones."""
+    if cluster.cluster.contract != "keepalived":
+        return
     keepalive = cluster.timing.keepalive
-    if cluster.cluster.contract == "keepalived" and keepalive > 40.95:
+    if keepalive > 40.95:
         yield ("timing", "keepalive"), f"keepalive {keepalive.text} is longer than the 40.95 s of a VRRP advertisement"
+    elif vrrp.down_adverts(cluster.timing) > 100:
+        yield ("timing", "deadtime"), f"deadtime {cluster.timing.deadtime.text} is more than 100 keepalives"
 
 
 @rule("C506", "A virtual_ip is moved by keepalived.")
@@ -265,3 +270,16 @@ def ping_nodes(cluster: Cluster) -> Found:
     for host in cluster.timing.ping:
         if host in own:
             yield ("timing", "ping"), f"{host} is {own[host]} itself: a witness is a third machine"
+
+
+@rule("C508", "Without auto_failback every holder has one VRRP priority.")
+def equal_priorities(cluster: Cluster) -> Found:
+    """The higher one takes the address back as soon as it returns; `nopreempt` would stop failed checks as well."""
+    if cluster.cluster.contract != "keepalived" or cluster.timing.auto_failback:
+        return
+    for place, address in enumerate(cluster.addresses):
+        ranks = vrrp.priorities(cluster, address)
+        if len(set(ranks.values())) > 1:
+            shown = ", ".join(f"{name} {rank}" for name, rank in ranks.items())
+            why = f"{address.name}: priorities differ ({shown}): the address would fail back without auto_failback"
+            yield ("addresses", place, "active"), why

@@ -120,7 +120,7 @@ class Balancer(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = "ens5"  # fmt: skip
     priority: Annotated[
         int,
-        _meta("VRRP priority (contract `keepalived`); 150 for an active node and 100, 99 ... for standbys by default.",
+        _meta("VRRP priority (contract `keepalived`); by default 100, with auto_failback 150 for an active node and 100, 99 ... for standbys.",
               "a number from 1 to 254", ge=1, le=254),
     ] | None = None  # fmt: skip
 
