@@ -255,7 +255,7 @@ cdef class Image:
         out.maxconn = fe.maxconn
         out.connection = _CONNECTION[fe.connection]
         out.lax = fe.accept_invalid
-        out.log = {"": 0, "tcp": 1, "http": 2, "custom": 2}[fe.log.style] if fe.log.targets else 0
+        out.log = 1 if fe.log.targets else 0
         out.dontlognull = fe.log.dontlognull
         self.fill_limits(&out.limits, fe.timeouts)
         self.add_header(&out.forwardfor, fe.forwardfor)

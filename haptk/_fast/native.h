@@ -37,6 +37,8 @@ static inline size_t hk_value_end(const char *p, size_t n)
 
 static inline int hk_load(const int *p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
 static inline void hk_store(int *p, int v) { __atomic_store_n(p, v, __ATOMIC_RELAXED); }
+static inline int hk_acquire(const int *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
+static inline void hk_release(int *p, int v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
 static inline int hk_add(int *p, int v) { return __atomic_add_fetch(p, v, __ATOMIC_RELAXED); }
 static inline uint64_t hk_add64(uint64_t *p, uint64_t v) { return __atomic_add_fetch(p, v, __ATOMIC_RELAXED); }
 #endif

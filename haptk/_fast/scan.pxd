@@ -9,6 +9,8 @@ cdef extern from "native.h" nogil:
     bint unlikely "hk_unlikely" (bint x) noexcept
     int hk_load(const int *p) noexcept
     void hk_store(int *p, int v) noexcept
+    int hk_acquire(const int *p) noexcept
+    void hk_release(int *p, int v) noexcept
     int hk_add(int *p, int v) noexcept
     uint64_t hk_add64(uint64_t *p, uint64_t v) noexcept
 

@@ -7,7 +7,7 @@ from libc.string cimport memcmp, memcpy
 from haptk._fast.balance cimport choose, hash_request
 from haptk._fast.http1 cimport (BODY_BAD, BODY_CHUNKED, BODY_LENGTH, BODY_NONE, BODY_TUNNEL, Head, M_CONNECT,
                                 M_DELETE, M_GET, M_HEAD, M_OPTIONS, M_PUT, M_TRACE, body_advance, parse_request)
-from haptk._fast.journal cimport note_end
+from haptk._fast.journal cimport note_end, note_request
 from haptk._fast.pool cimport buf_drop, buf_take, session_free
 from haptk._fast.relay cimport (RELAY_BAD_REQUEST, RELAY_BAD_RESPONSE, RELAY_CLIENT, RELAY_DONE, RELAY_LINK,
                                 RELAY_WAIT, compact, owes_client, pull, push)
@@ -37,6 +37,7 @@ cdef void drop_buffers(Worker *w, Session *s) noexcept nogil:
     buf_drop(w, &s.out_head)
     buf_drop(w, &s.sx)
     buf_drop(w, &s.in_head)
+    buf_drop(w, &s.line)
 
 
 cdef void leave(Worker *w, Session *s) noexcept nogil:
@@ -174,8 +175,12 @@ cdef int next_request(Worker *w, Session *s) noexcept nogil:
     s.since_ms = w.now
     s.started_ms = w.now
     s.status = 0
-    s.cause = s.at = 0
+    s.cause = s.at = c"-"
+    s.request_ms = s.queue_ms = s.connect_ms = s.response_ms = 0
+    s.server = NULL
+    s.bytes_down = 0
     s.up.done = 1
+    s.up.seen = 0
     if w.stopping and not s.got_byte:
         return close_client(w, s)
     return 1
@@ -205,7 +210,7 @@ cdef int head_step(Worker *w, Session *s) noexcept nogil:
         s.tried_n = s.rx.n
         s.parse_tries += s.parse_tries < 250
         if length != 0 or s.rx.n - s.rx.p > limit:
-            return refuse(w, s, c"P" if length > 0 or s.rx.n - s.rx.p > limit else c"C")
+            return refuse(w, s, c"P")
     elif s.rx.n != s.rx.p:
         s.tried_n = s.rx.n
         if s.rx.n - s.rx.p > limit:
@@ -213,6 +218,9 @@ cdef int head_step(Worker *w, Session *s) noexcept nogil:
     if s.eof:
         if s.rx.n != s.rx.p:
             return refuse(w, s, c"C")
+        if s.first and not s.frontend.dontlognull:
+            s.cause, s.at, s.status = c"C", c"R", 400
+            note_end(w, s)
         close_fd(s.fd)
         leave(w, s)
         return 0
@@ -300,6 +308,7 @@ cdef int begin(Worker *w, Session *s, uint32_t length) noexcept nogil:
     request_body(s, h)
     s.request_ms = w.now
     s.backend = be
+    note_request(w, s, h)
     w.counters.requests += 1
     s.keep = (h.minor == 1 or h.conn_keep) and not h.conn_close and not w.stopping
     if s.frontend.connection == MODE_CLOSE or (be != NULL and be.connection == MODE_CLOSE):
@@ -354,7 +363,8 @@ cdef int dispatch(Worker *w, Session *s) noexcept nogil:
         if s.server == NULL:
             return no_server(w, s)
     s.since_ms = w.now
-    s.queue_ms = w.now
+    if s.queue_ms == 0:
+        s.queue_ms = w.now
     s.server_eof = s.up_failed = 0
     got = attach(w, s)
     if got == ATTACH_OK:

@@ -126,7 +126,7 @@ ctypedef struct FrontendC:
     int maxconn
     int connection
     int lax
-    int log                 # 0 none, 1 tcp, 2 http
+    int log                 # whether ended transactions are noted
     int dontlognull
     Limits limits
     AddHeaderC forwardfor
@@ -253,7 +253,7 @@ ctypedef struct Session:    # one client connection and its current transaction
     uint32_t last_date      # of the cookie, seconds
     uint32_t first_date
     uint32_t hash           # of the balance argument
-    Text uri_log            # copy of method and target for the log, from the pool
+    Buf line                # copy of the request line, only where the frontend logs
     Session *qprev          # queue of the server or backend
     Session *qnext
     Session *next           # free list
@@ -346,5 +346,5 @@ ctypedef struct Worker:
     # log lines, drained by the control plane: one writer (this thread), one reader
     char *log
     uint32_t log_size
-    uint32_t log_head       # atomic
-    uint32_t log_tail       # atomic
+    int log_head            # atomic: where the next record is written
+    int log_tail            # atomic: where the next one is read

@@ -96,6 +96,7 @@ cdef int attach(Worker *w, Session *s) noexcept nogil:
         l.session = s
         l.reused = 1
         s.link = l
+        s.connect_ms = w.now
         w.counters.reused += 1
     else:
         got = open_link(w, s)

@@ -4,9 +4,10 @@ import os
 
 from libc.errno cimport EMFILE, ENFILE, ENOBUFS, ENOMEM
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
+from haptk._fast.journal cimport RING_SIZE, take_notes
 from haptk._fast.pool cimport pool_close, reap, session_free, session_new
 from haptk._fast.scan cimport hk_load, hk_store
 from haptk._fast.session cimport session_begin, session_expire, session_kill, session_run
@@ -342,6 +343,11 @@ cdef class DataWorker:
             self.w.listeners[i].fd = sock.fileno()
             self.w.listeners[i].owned = not shared
             self.w.listeners[i].frontend = &image.conf.frontends[<int>frontend]
+        for i in range(image.conf.frontend_count):
+            if image.conf.frontends[i].log and self.w.log == NULL:
+                self.w.log = <char *>malloc(RING_SIZE)
+                if self.w.log == NULL:
+                    raise MemoryError
         self.w.listening = 1
         self.w.now = clock_ms()
         wheel_init(&self.w)
@@ -357,6 +363,7 @@ cdef class DataWorker:
         free(self.w.servers)
         free(self.w.backends)
         free(self.w.listeners)
+        free(self.w.log)
 
     def run(self):
         """Serve until stopped. Call once, from the thread that shall do the work."""
@@ -372,6 +379,10 @@ cdef class DataWorker:
         if now or hk_load(&self.w.stopping) == 0:
             hk_store(&self.w.stopping, 2 if now else 1)
         eventfd_write(self.w.wake_fd, 1)
+
+    def notes(self):
+        """What has ended since the last call, as tuples (see journal.pxd); only one thread may call this."""
+        return take_notes(&self.w)
 
     @property
     def listening(self):

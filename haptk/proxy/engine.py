@@ -13,35 +13,78 @@ from typing import Any
 
 from haptk.io import clock
 from haptk.proxy.health import HealthRunner
+from haptk.proxy.journal import Journal
 from haptk.proxy.listeners import Listeners
-from haptk.proxy.tables import ProxyTables
+from haptk.proxy.tables import Backend, Frontend, ProxyTables
 
 log = logging.getLogger("haptk.proxy")
 
 
-def data_plane() -> tuple[type[Any], type[Any]]:
+def beyond_compiled(tables: ProxyTables) -> list[str]:
+    """What `tables` need that the compiled path does not have yet, in the file's words; [] when it can serve them."""
+    found: set[str] = set()
+    both: tuple[Frontend | Backend, ...] = (*tables.frontends, *tables.backends)
+    for one in both:
+        found.update(rule.kind for rule in one.rules)
+        if one.stats is not None:
+            found.add("stats")
+        if one.originalto is not None:
+            found.add("option originalto")
+    for frontend in tables.frontends:
+        found.update("accept-proxy" for bind in frontend.binds if bind.accept_proxy)
+    for backend in tables.backends:
+        found.update(_beyond_in_backend(backend))
+    return sorted(found)
+
+
+def _beyond_in_backend(backend: Backend) -> set[str]:
+    found: set[str] = set()
+    if backend.stick is not None:
+        found.add("stick-table")
+    if backend.appsession is not None:
+        found.add("appsession")
+    if backend.balance.algorithm in ("url_param", "hdr") or backend.balance.hash_consistent:
+        found.add(f"balance {backend.balance.algorithm} as configured")
+    if set(backend.retry_on) - {"conn-failure"}:
+        found.add("retry-on")
+    for server in backend.servers:
+        if server.send_proxy:
+            found.add("send-proxy")
+        if server.redir:
+            found.add("redir")
+        if server.port == 0 and not server.unix_path:
+            found.add("a server without a port")
+    return found
+
+
+def data_plane(tables: ProxyTables) -> tuple[type[Any], type[Any]]:
     """The classes (Image, DataWorker) to run on: the compiled ones, or the reference under HAPTK_NO_FAST=1.
 
-    Without the extensions the reference serves too, with a warning: slow is better than down.
+    The reference also serves, with a warning, where the extensions are missing or where `tables` need what they do
+    not have: slow is better than down, and nothing in a file is silently ignored.
     """
-    if os.environ.get("HAPTK_NO_FAST") != "1":
-        try:
-            from haptk._fast.conf import Image
-            from haptk._fast.worker import DataWorker
-        except ImportError as error:
-            log.warning("the compiled data path is missing (%s); the slow reference serves instead", error)
-        else:
-            return Image, DataWorker
     from haptk.proxy import reference
 
-    return reference.Image, reference.DataWorker
+    if os.environ.get("HAPTK_NO_FAST") == "1":
+        return reference.Image, reference.DataWorker
+    missing = beyond_compiled(tables)
+    if missing:
+        log.warning("the slow reference path serves, because the compiled one does not have: %s", ", ".join(missing))
+        return reference.Image, reference.DataWorker
+    try:
+        from haptk._fast.conf import Image
+        from haptk._fast.worker import DataWorker
+    except ImportError as error:
+        log.warning("the compiled data path is missing (%s); the slow reference serves instead", error)
+        return reference.Image, reference.DataWorker
+    return Image, DataWorker
 
 
 class Engine:
     """`start` once; then `stop(now)` once; `wait` until the last connection is gone."""
 
     def __init__(self, tables: ProxyTables, listeners: Listeners, inherit: Engine | None = None) -> None:
-        image_type, worker_type = data_plane()
+        image_type, worker_type = data_plane(tables)
         self.tables = tables
         self.image = image_type(tables)
         count = max(1, tables.process.nbthread)
@@ -51,11 +94,15 @@ class Engine:
             for index in range(count)
         ]
         self.health: HealthRunner = HealthRunner(tables, self.image.set_state, inherit.health if inherit else None)
+        # the compiled workers note what ended, the reference writes its own lines
+        self.journal = Journal(tables, self.workers) if hasattr(worker_type, "notes") else None
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
         """Check states first, so that the first request sees them; then the workers."""
         self.health.start()
+        if self.journal is not None:
+            self.journal.start()
         for index, worker in enumerate(self.workers):
             thread = threading.Thread(target=worker.run, name=f"worker-{index}", daemon=True)
             thread.start()
@@ -75,7 +122,11 @@ class Engine:
         deadline = clock.monotonic() + timeout_s
         for thread in self._threads:
             thread.join(max(deadline - clock.monotonic(), 0.0))
-        return not any(thread.is_alive() for thread in self._threads)
+        ended = not any(thread.is_alive() for thread in self._threads)
+        if ended and self.journal is not None:
+            self.journal.stop()
+            self.journal = None
+        return ended
 
     def counters(self) -> dict[str, Any]:
         """Sums over the workers, and one dict per server."""
