@@ -44,6 +44,16 @@ class Interface:
     private_ips: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Instance:
+    """One instance: its state in EC2's word and its interfaces, the primary one first."""
+
+    instance: str
+    state: str
+    interfaces: tuple[str, ...]
+    name: str | None = None
+
+
 class Ec2:
     """EC2 through warm clients. Every method raises the AwsError of what failed; thread-safe."""
 
@@ -117,6 +127,24 @@ class Ec2:
         answer = self._call("DescribeNetworkInterfaces", target, deadline, **chosen)
         return [_interface(item) for item in answer.get("NetworkInterfaces", [])]
 
+    def instances(self, deadline: Deadline, *, name: str | None = None, instance: str | None = None) -> list[Instance]:
+        """The running or stopped instances of this Name tag, or the one of this id."""
+        if instance is not None:
+            answer = self._call("DescribeInstances", instance, deadline, InstanceIds=[instance])
+        else:
+            filters = [
+                {"Name": "tag:Name", "Values": [name]},
+                {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]},
+            ]
+            answer = self._call("DescribeInstances", f"Name={name}", deadline, Filters=filters)
+        return [_instance(item) for group in answer.get("Reservations", []) for item in group.get("Instances", [])]
+
+    def stop_instance(self, instance: str, deadline: Deadline, *, force: bool = False) -> str:
+        """StopInstances on one instance; returns the state that EC2 answers (`stopping`, `stopped`)."""
+        answer = self._call("StopInstances", instance, deadline, InstanceIds=[instance], Force=force)
+        changed = answer.get("StoppingInstances", [])
+        return str(changed[0]["CurrentState"]["Name"]) if changed else "unknown"
+
     def assign_private_ip(self, interface: str, private_ip: str, deadline: Deadline) -> None:
         """AssignPrivateIpAddresses with reassignment allowed: one call moves a secondary private address."""
         self._call(
@@ -168,6 +196,17 @@ class Ec2:
             DestinationCidrBlock=destination,
             NetworkInterfaceId=interface,
         )
+
+
+def _instance(item: dict[str, Any]) -> Instance:
+    listed = sorted(item.get("NetworkInterfaces", []), key=lambda one: one.get("Attachment", {}).get("DeviceIndex", 99))
+    tags = {tag.get("Key"): tag.get("Value") for tag in item.get("Tags", [])}
+    return Instance(
+        instance=item["InstanceId"],
+        state=item.get("State", {}).get("Name", "unknown"),
+        interfaces=tuple(one["NetworkInterfaceId"] for one in listed),
+        name=tags.get("Name"),
+    )
 
 
 def _interface(item: dict[str, Any]) -> Interface:

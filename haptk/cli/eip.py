@@ -13,10 +13,12 @@ from haptk.cli.base import say as talk
 from haptk.errors import InternalError
 
 if TYPE_CHECKING:
+    from haptk.aws.client import Clients
     from haptk.core.vip import Outcome, Status, Step
     from haptk.eip.agent import Agent
     from haptk.eip.contracts.words import Saying
     from haptk.eip.install import Change
+    from haptk.eip.overview import Overview
 
 T = TypeVar("T")
 INSTALLABLE = ("ocf", "heartbeat", "lsb", "keepalived")
@@ -34,29 +36,44 @@ def eip() -> None:
     """
 
 
-def node_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that say which node and which account, shared by the commands."""
-    options = [
-        click.argument("addresses", metavar="ADDRESS...", nargs=-1, required=True),
-        click.option("--interface", metavar="ENI", help="The interface of this node that counts (default: any of it)."),
-        click.option("--private-ip", metavar="IP", help="The private address to which it belongs."),
-        click.option("--region", metavar="NAME", help="AWS region (default: environment, profile, metadata)."),
-        click.option("--profile", metavar="NAME", help="Profile of the AWS configuration."),
-        click.option("--role-arn", metavar="ARN", help="Role to assume."),
-        click.option("--endpoint-url", metavar="URL", help="EC2 endpoint, for instance an interface endpoint."),
-        click.option("--dual-stack", is_flag=True, help="Use the dual-stack endpoint."),
-        click.option("--fips", is_flag=True, help="Use the FIPS endpoint."),
-        click.option(
-            "--contract",
-            type=click.Choice(CONTRACTS),
-            default="plain",
-            show_default=True,
-            help="Whose words and exit codes to speak.",
-        ),
-    ]
+def _put(function: Callable[..., Any], options: list[Callable[..., Any]]) -> Callable[..., Any]:
     for option in reversed(options):
         function = option(function)
     return function
+
+
+def account_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say how AWS is reached."""
+    return _put(
+        function,
+        [
+            click.option("--region", metavar="NAME", help="AWS region (default: environment, profile, metadata)."),
+            click.option("--profile", metavar="NAME", help="Profile of the AWS configuration."),
+            click.option("--role-arn", metavar="ARN", help="Role to assume."),
+            click.option("--endpoint-url", metavar="URL", help="EC2 endpoint, for instance an interface endpoint."),
+            click.option("--dual-stack", is_flag=True, help="Use the dual-stack endpoint."),
+            click.option("--fips", is_flag=True, help="Use the FIPS endpoint."),
+        ],
+    )
+
+
+def node_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The addresses, the place on this node, the account and the contract."""
+    return _put(
+        account_options(function),
+        [
+            click.argument("addresses", metavar="ADDRESS...", nargs=-1, required=True),
+            click.option("--interface", metavar="ENI", help="The interface of this node that counts (default: any)."),
+            click.option("--private-ip", metavar="IP", help="The private address to which it belongs."),
+            click.option(
+                "--contract",
+                type=click.Choice(CONTRACTS),
+                default="plain",
+                show_default=True,
+                help="Whose words and exit codes to speak.",
+            ),
+        ],
+    )
 
 
 def _timeout(default_s: float) -> Callable[..., Any]:
@@ -71,19 +88,17 @@ def _timeout(default_s: float) -> Callable[..., Any]:
     )
 
 
-def _agents(options: dict[str, Any], on_step: Callable[[Step], None] | None = None) -> list[Agent]:
+def _clients(options: dict[str, Any]) -> Clients:
     from haptk.aws.client import Access, Clients
+
+    names = ("region", "profile", "role_arn", "endpoint_url", "dual_stack", "fips")
+    return Clients(Access(**{name: options[name] for name in names}))
+
+
+def _agents(options: dict[str, Any], on_step: Callable[[Step], None] | None = None) -> list[Agent]:
     from haptk.eip.agent import Agent
 
-    access = Access(
-        region=options["region"],
-        profile=options["profile"],
-        role_arn=options["role_arn"],
-        endpoint_url=options["endpoint_url"],
-        dual_stack=options["dual_stack"],
-        fips=options["fips"],
-    )
-    clients = Clients(access)
+    clients = _clients(options)
     return [
         Agent(address, options["interface"], options["private_ip"], clients=clients, on_step=on_step)
         for address in dict.fromkeys(options["addresses"])
@@ -121,12 +136,13 @@ def _finish(sayings: list[Saying], results: list[dict[str, Any]]) -> int:
 )
 def status(timeout_s: float, contract: str, standby: bool, unknown_code: int | None, **options: Any) -> int:
     """Say whether this node holds the address: ours, not ours or unknown."""
+    from haptk.eip import watch
     from haptk.eip.contracts import words
 
     agents = _agents(options)
 
     def ask(agent: Agent) -> Status:
-        return agent.status(timeout_s)
+        return watch.status(agent, timeout_s)
 
     found = _each(agents, ask)
     sayings = [
@@ -153,12 +169,19 @@ def stop(timeout_s: float, contract: str, **options: Any) -> int:
 
 
 def _change(action: str, timeout_s: float, contract: str, options: dict[str, Any]) -> int:
+    from haptk.eip import watch
     from haptk.eip.contracts import words
 
-    agents = _agents(options, on_step=lambda step: talk(step.what, level=1))
+    loud = settings().verbosity >= 1
+
+    def tell(step: Step) -> None:  # called from a thread, where click's context is not
+        if loud:
+            click.echo(step.what, err=True)
+
+    agents = _agents(options, on_step=tell)
 
     def act(agent: Agent) -> Outcome:
-        return agent.start(timeout_s) if action == "start" else agent.stop(timeout_s)
+        return watch.start(agent, timeout_s) if action == "start" else watch.stop(agent, timeout_s)
 
     outcomes = _each(agents, act)
     pairs = list(zip(agents, outcomes, strict=True))
@@ -233,3 +256,67 @@ def _show(changes: list[Change], dry_run: bool) -> None:
     body = [{"what": one.what, "path": str(one.path), "contract": one.contract, "why": one.why} for one in changes]
     text = "\n".join(str(one) for one in changes) or "nothing to do"
     emit({"dry_run": dry_run, "changes": body}, text)
+
+
+@eip.command(cls=Command)
+@click.argument("address", metavar="ADDRESS")
+@click.option("--to", "node", metavar="NODE", required=True, help="eni-..., i-... or the Name tag of an instance.")
+@click.option("--private-ip", metavar="IP", help="The private address to which it belongs there.")
+@account_options
+@_timeout(20.0)
+@click.option("--dry-run", is_flag=True, help="Show the plan and change nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def move(
+    address: str, node: str, private_ip: str | None, timeout_s: float, dry_run: bool, yes: bool, **options: Any
+) -> int:
+    """Move the address to another node, by a plan that is shown first."""
+    from haptk.eip import move as moving
+
+    planned = moving.plan(address, node, private_ip, _clients(options), timeout_s)
+    body: dict[str, Any] = {"address": address, "to": planned.interface, "needed": planned.needed, "moved": False}
+    if dry_run or not planned.needed:
+        emit(body, str(planned))
+        return 2 if planned.needed else 0
+    talk(str(planned))
+    if not yes:
+        click.confirm("Move it?", abort=True, err=True)
+    outcome = moving.carry_out(planned, timeout_s)
+    emit({**body, "moved": outcome.ok, "because": outcome.because}, outcome.because)
+    from haptk.eip.contracts.words import code_of
+
+    return 0 if outcome.ok else code_of(outcome.trouble)
+
+
+@eip.command(cls=Command)
+@click.argument("addresses", metavar="[ADDRESS...]", nargs=-1)
+@click.option("--interface", metavar="ENI", help="The interface of this node (default: from metadata).")
+@account_options
+@_timeout(5.0)
+def show(addresses: tuple[str, ...], interface: str | None, timeout_s: float, **options: Any) -> int:
+    """Show who holds what, since when, and how that is known."""
+    from dataclasses import asdict
+
+    from haptk.eip.overview import Looker
+
+    found = Looker(_clients(options), interface).look(list(addresses), timeout_s)
+    if found.trouble:
+        talk(f"EC2 could not be asked: {found.trouble}")
+    body = {"addresses": [asdict(row) for row in found.rows], "trouble": found.trouble or None}
+    emit(body, _table(found))
+    return 4 if found.trouble else 0
+
+
+def _table(found: Overview) -> str:
+    """Columns as wide as their widest word: an address is never cut, whatever the terminal."""
+    from haptk.io.clock import wall_text
+
+    lines = [("ADDRESS", "NAME", "HELD BY", "PRIVATE", "HERE", "KNOWN SINCE", "SOURCE")]
+    for row in found.rows:
+        holder = " of ".join(text for text in (row.interface, row.instance) if text) or "nobody"
+        here = {True: "yes", False: "no", None: "?"}[row.here]
+        since = wall_text(row.since) if row.since else "-"
+        lines.append((row.address, row.name or "-", holder, row.private_ip or "-", here, since, row.source))
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )

@@ -158,9 +158,10 @@ class SecondaryPrivateIp:
         self._ip = spec.private_ip
         self._ec2 = ec2
         self.label = f"private:{self._ip}"
+        self._asked = False
 
     def ready(self) -> bool:
-        return True
+        return self._asked
 
     def can_take_blind(self) -> bool:
         return True
@@ -170,6 +171,7 @@ class SecondaryPrivateIp:
 
     def observe(self, deadline: Deadline) -> Sighting:
         found = self._ec2.interfaces(deadline, private_ip=self._ip)
+        self._asked = True
         if len(found) > 1:
             names = ", ".join(sorted(one.interface for one in found))
             raise OperatorError(
