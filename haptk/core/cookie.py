@@ -61,10 +61,13 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the request's cookies said. `server` is an index or None; `headers` are the Cookie headers to send on."""
+    """What the request's cookies said. `server` is an index or None; `headers` are the Cookie headers to send on.
+
+    A header of which nothing is left is None.
+    """
 
     server: int | None
-    headers: tuple[str, ...]
+    headers: tuple[str | None, ...]
     flag: str
     last_s: int = 0
     first_s: int = 0
@@ -273,7 +276,7 @@ def read_request(
     """
     search = _Search(rule, servers, now_s, persist, ignore)
     removes = rule.mode == "insert" and rule.indirect
-    out: list[str] = []
+    out: list[str | None] = []
     for header in headers:
         pieces = _pieces(header)
         ours = [piece.pair and piece.name == rule.name for piece in pieces]
@@ -287,8 +290,7 @@ def read_request(
                     piece = replace(piece, text=f"{lead}={shown}")
             seen.append(piece)
         text = _without(seen, ours) if removes and any(ours) else "".join(p.delimiter + p.text for p in seen)
-        if text or not header:
-            out.append(text)
+        out.append(text if text or not header else None)
     return Asked(
         search.server, tuple(out), search.flag if rule.mode != "passive" else "-", search.last_s, search.first_s
     )
@@ -390,24 +392,32 @@ def inserted(rule: CookieRule, server: Candidate, asked: Asked, now_s: int) -> s
 
 
 _CACHEABLE_STATUSES = frozenset({200, 203, 204, 206, 300, 301, 404, 405, 410, 414, 501})
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+_AGAINST = frozenset({"no-cache", "no-store", "private", "max-age=0", "s-maxage=0"})
 
 
 def is_cacheable(method: str, status: int, headers: Sequence[tuple[str, str]]) -> bool:
     """Whether a shared cache might keep this response, by HAProxy's rule for `nocache`.
 
-    It needs freshness (max-age, s-maxage, Expires) or a validator (ETag, Last-Modified), and nothing that forbids it.
+    It has to be cacheable by its method and status or say `public`; the last of `public` and the words against
+    caching counts, and `Pragma: no-cache` always does. It needs freshness (max-age, s-maxage, Expires) or a validator
+    (ETag, Last-Modified) too.
     """
-    del method
-    if status not in _CACHEABLE_STATUSES:
+    if any(name == "pragma" and value.lower() == "no-cache" for name, value in headers):
         return False
-    names = {name for name, _ in headers}
-    words = [
-        word.strip(BLANKS).lower() for name, value in headers if name == "cache-control" for word in value.split(",")
-    ]
-    if not words and any(name == "pragma" and value.lower() == "no-cache" for name, value in headers):
-        return False
-    forbidden = ("no-cache", "no-store", "private", "max-age=0", "s-maxage=0")
-    if any(word in forbidden or word.startswith(("private=",)) for word in words):
-        return False
-    fresh = any(word.startswith(("max-age=", "s-maxage=")) for word in words) or "expires" in names
-    return fresh or bool({"etag", "last-modified"} & names)
+    cacheable = method in _SAFE_METHODS and status in _CACHEABLE_STATUSES
+    useful = any(name in ("expires", "etag", "last-modified") for name, _ in headers)
+    for word in _directives(headers):
+        if word == "public":
+            cacheable = True
+        elif word in _AGAINST:
+            cacheable = False
+        elif word.startswith(("max-age", "s-maxage")):
+            useful = True
+    return cacheable and useful
+
+
+def _directives(headers: Sequence[tuple[str, str]]) -> list[str]:
+    """The comma-separated words of all Cache-Control headers in order, lower-case; quotes hide commas."""
+    lines = [value for name, value in headers if name == "cache-control"]
+    return [word.strip(BLANKS).lower() for line in lines for word in re.findall(r'(?:"(?:\\.|[^"\\])*"?|[^,"])+', line)]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import select
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from haptk.io import clock
@@ -46,9 +46,12 @@ class Wire:
         self.reused = False
         self.received = 0
         self.sent = 0
+        self.before_fill: Callable[[float | None], None] | None = None  # may raise to break a read off
 
     def fill(self, until: float | None) -> bool:
         """Read more; False at the end of the stream. Raises TimeoutError at `until` (monotonic), Gone on a reset."""
+        if self.before_fill is not None:
+            self.before_fill(until)
         try:
             self.socket.settimeout(None if until is None else max(until - clock.monotonic(), 0.001))
             part = self.socket.recv(65536)

@@ -73,9 +73,17 @@ class Exchange:
         if flags == "LR" and reply.status >= 400:
             flags = "PR"
         self._flags(flags)
+        self._discard_body()
         keep = self.keep and self.body_done and not close and not 400 <= reply.status < 500
         self.session.answer(reply, self.record, self.head, keep=keep)
         return keep
+
+    def _discard_body(self) -> None:
+        """A body that is here as a whole does not stand in the way of the next request."""
+        data = self.session.client.data
+        if not self.body_done and self.head.body == "length" and len(data) >= self.head.length:
+            self.session.client.data = data[self.head.length :]
+            self.body_done = True
 
     def _decide(self) -> Reply | None:
         """Frontend rules, the backend, its rules, and what the cookies say; an answer when a rule gives one."""
@@ -121,12 +129,7 @@ class Exchange:
                 rule, self.head.values("cookie"), candidates, int(clock.wall()),
                 persist=force or self.back.persist, ignore=self.ignore,
             )  # fmt: skip
-            kept = iter(self.asked.headers)
-            names = [name for name, _ in self.head.headers]
-            first = names.index("cookie") if "cookie" in names else -1
-            headers = [pair for pair in self.head.headers if pair[0] != "cookie"]
-            new = [("cookie", value) for value in kept]
-            self.head.headers = _put_back(self.head.headers, headers, new, first)
+            self.head.headers = _with_cookies(self.head.headers, self.asked.headers)
             if self.asked.server is not None:
                 self.seat = self.farm.seats[self.asked.server]
                 self.direct = True
@@ -291,24 +294,36 @@ class Exchange:
         if self.body_done:
             return False
         client = self.session.client
-        pieces = body_pieces(client, self.head, self.front.timeouts.client)
+        client.before_fill = lambda until: self._watch(wire, until)
+        try:
+            for piece in body_pieces(client, self.head, self.front.timeouts.client):
+                self.body_started = True
+                wire.send(piece, self.back.timeouts.server)
+        except _Early:
+            return True
+        except _Failed as failed:
+            raise failed.error from None
+        except Gone:
+            raise _ClientGone from None
+        except TimeoutError:
+            raise _ClientSlow from None
+        finally:
+            client.before_fill = None
+        self.body_done = True
+        return False
+
+    def _watch(self, wire: Wire, until: float | None) -> None:
+        """Wait for the client's next bytes; pass 100 (Continue) on meanwhile, and break off on a final answer."""
+        client = self.session.client
         while True:
-            if not client.data and wire in client.readable([wire], _until(self.front.timeouts.client)):
-                # It may be only 100 (Continue), behind which the body goes on.
-                if not self._interim(wire):
-                    return True
-                continue
+            ready = client.readable([wire], until)
+            if client in ready or not ready:
+                return
             try:
-                piece = next(pieces, None)
-            except Gone:
-                raise _ClientGone from None
-            except TimeoutError:
-                raise _ClientSlow from None
-            if piece is None:
-                self.body_done = True
-                return False
-            self.body_started = True
-            wire.send(piece, self.back.timeouts.server)
+                if not self._interim(wire):
+                    raise _Early
+            except (Gone, TimeoutError) as error:
+                raise _Failed(error) from None
 
     def _interim(self, wire: Wire) -> bool:
         """Pass interim responses on that have arrived; False when a final one (or the end) is there."""
@@ -450,31 +465,30 @@ class _DeadReuse(Exception):
 
 
 class _ClientGone(Gone):
-    pass
+    """The client, not the server, is gone."""
 
 
 class _ClientSlow(TimeoutError):
-    pass
+    """The client, not the server, is slow."""
 
 
-def _put_back(
-    old: list[tuple[str, str]], others: list[tuple[str, str]], cookies: list[tuple[str, str]], first: int
-) -> list[tuple[str, str]]:
-    """The headers with the Cookie headers replaced, each in its old place as far as there are enough."""
-    if first < 0:
-        return others
-    out: list[tuple[str, str]] = []
-    waiting = list(cookies)
-    count = sum(1 for name, _ in old if name == "cookie")
-    for name, value in old:
-        if name != "cookie":
-            out.append((name, value))
-            continue
-        # When some were removed, those that stay keep their order; which place they take does not matter.
-        if len(waiting) >= count or waiting:
-            out.append(waiting.pop(0))
-        count -= 1
-    return out + waiting
+class _Early(Exception):
+    """The server answers before it has the whole request."""
+
+
+class _Failed(Exception):
+    """The server failed while the client was being read."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def _with_cookies(headers: list[tuple[str, str]], cookies: tuple[str | None, ...]) -> list[tuple[str, str]]:
+    """The headers with the values of the Cookie headers replaced; None removes one."""
+    values = iter(cookies)
+    changed = [(name, next(values) if name == "cookie" else value) for name, value in headers]
+    return [(name, value) for name, value in changed if value is not None]
 
 
 def _parsed(data: bytes) -> Head | None:
