@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from haptk.checks.base import Check, Finding, Limits, conclude
 from haptk.checks.http import Url
 from haptk.checks.lines import Denied, Lines, converse, shown
 from haptk.io.exchange import Exchange, Failed
+from haptk.io.probe import unchunk
 from haptk.report.nagios import Perf, State, worst
 
 FIGURES = ("servers", "queue", "sessions", "load", "time")
@@ -70,6 +72,8 @@ def fetch_page(exchange: Exchange, lines: Lines, source: Source) -> list[Row]:
     status = head.split(b"\r\n", 1)[0]
     if b" 200" not in status:
         raise Failed("L7STS", f"{exchange.where} answered {shown(status)} for {uri}")
+    if re.search(rb"(?i)\ntransfer-encoding:[ \t]*chunked", head):
+        body, _ = unchunk(body)  # haproxy answers in chunks even to HTTP/1.0
     return read_rows(exchange.where, body.decode("utf-8", "replace"))
 
 

@@ -269,7 +269,7 @@ def _read_body(exchange: Exchange, response: _Response, on_body: Sequence[Expect
     length = int(fields["content-length"]) if fields.get("content-length", "").isdecimal() else None
     raw = response.body
     while True:
-        body, done = _unchunk(raw) if chunked else (raw, False)
+        body, done = unchunk(raw) if chunked else (raw, False)
         if not chunked and length is not None and len(body) >= length:
             body, done = body[:length], True
         response.body, response.body_complete = body, done
@@ -282,7 +282,7 @@ def _read_body(exchange: Exchange, response: _Response, on_body: Sequence[Expect
         raw += part
 
 
-def _unchunk(raw: bytes) -> tuple[bytes, bool]:
+def unchunk(raw: bytes) -> tuple[bytes, bool]:
     """What of a chunked body is there so far, and whether its last chunk has come."""
     body = b""
     while True:
