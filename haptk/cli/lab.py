@@ -133,7 +133,8 @@ def fault(mode: str, action: str | None, count: int | None, ms: int | None, node
     from haptk.lab.client import Lab
 
     reply = Lab().call("fault", mode=mode, action=action, count=count, ms=ms, node=node)
-    emit(reply, f"API faults: {reply.get('faults') or 'none'}")
+    rules = [" ".join(f"{name}={value}" for name, value in rule.items() if value) for rule in reply["rules"]]
+    emit(reply, "\n".join(["API faults in force:", *rules]) if rules else "no API faults in force")
 
 
 def _options(cls: type[Any], lb: str, timing: str, net: str) -> Any:

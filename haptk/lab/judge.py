@@ -148,7 +148,7 @@ def count_moves(history: Iterable[Mapping[str, Any]], since_s: float) -> int:
     return moves
 
 
-def _timeline(failure: Failure, evidence: Evidence, gap: tuple[float, float]) -> list[Moment]:
+def _timeline(failure: Failure, evidence: Evidence, gap: tuple[float, float], recovered: bool) -> list[Moment]:
     zero = failure.killed_at_s
     found = [Moment(0.0, f"killed: {failure.kind}", failure.victim)]
 
@@ -164,7 +164,8 @@ def _timeline(failure: Failure, evidence: Evidence, gap: tuple[float, float]) ->
     first((h for h in evidence.history if h.get("instance_id")), "address moved", "node")
     if gap[1] > gap[0]:
         found.append(Moment(gap[0] - zero, "last good answer", "clients"))
-        found.append(Moment(gap[1] - zero, "first good answer", "clients"))
+        last = "first good answer" if recovered else "still no good answer when the drill ended"
+        found.append(Moment(gap[1] - zero, last, "clients"))
     return sorted(found, key=lambda moment: moment.at_s)
 
 
@@ -206,7 +207,10 @@ def _faults(report: Report) -> Iterable[str]:
 def judge(failure: Failure, evidence: Evidence, budget_s: float) -> Report:
     """The report of one drill."""
     ends = sorted(request["end"] for request in evidence.requests if request["outcome"] == "ok")
-    gap = longest_gap(ends, failure.killed_at_s)
+    # Where nobody was served again the outage lasts for as long as anybody looked.
+    seen_until_s = max((request["end"] for request in evidence.requests), default=failure.killed_at_s)
+    gap = longest_gap([*ends, seen_until_s], failure.killed_at_s)
+    recovered = bool(ends) and gap[1] <= ends[-1]
     worst_s = worst_session(evidence.requests, failure.killed_at_s)
     failed = Counter(request["outcome"] for request in evidence.requests if request["outcome"] != "ok")
     report = Report(
@@ -215,7 +219,7 @@ def judge(failure: Failure, evidence: Evidence, budget_s: float) -> Report:
         # An application server's death is felt by its own sessions alone: theirs is the outage then.
         outage_s=worst_s if failure.kind == "app" else gap[1] - gap[0],
         worst_session_s=worst_s,
-        timeline=_timeline(failure, evidence, gap),
+        timeline=_timeline(failure, evidence, gap, recovered),
         requests=len(evidence.requests),
         failed=dict(failed.most_common()),
         sessions=judge_sessions(evidence.requests, failure),

@@ -310,7 +310,8 @@ class Supervisor:
 
     async def _op_fault(self, request: dict[str, Any]) -> dict[str, Any]:
         """Set or clear a fault of the API; `node` limits it to one instance's credentials."""
-        return await self.network("faults", **region.fault(self._region(), request))
+        await self.network("faults", **region.fault(self._region(), request))
+        return await self.network("faults")
 
     async def _op_stop(self, _request: dict[str, Any]) -> dict[str, Any]:
         self.stopping.set()

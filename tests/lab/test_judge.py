@@ -117,3 +117,13 @@ def test_a_drill_without_sessions_shows_nothing() -> None:
 def test_a_gap_without_owner_is_not_a_holder() -> None:
     assert count_moves([change(1, "lb1"), change(101, None), change(102, "lb2")], KILL_S) == 1
     assert count_moves([change(1, "lb1"), change(101, None), change(102, "lb1")], KILL_S) == 0
+
+
+def test_an_outage_that_does_not_end_is_as_long_as_it_was_watched() -> None:
+    good = passing()
+    never = [request for request in good.requests if request["end"] < KILL_S]
+    never += [answer(s, 100.5 + second, outcome="timeout") for s in range(4) for second in range(10)]
+    report = judge(FAILURE, dataclasses.replace(good, requests=never), 3.0)
+    assert report.outage_s == pytest.approx(109.5 - 99.3)
+    assert report.timeline[-1].what == "still no good answer when the drill ended"
+    assert any("over its budget" in fault for fault in report.faults)

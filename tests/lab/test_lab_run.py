@@ -207,3 +207,20 @@ def test_kill_9_of_any_process_in_a_drill_never_gives_two_owners(lab: Runner, na
         assert err.count("\n") >= 1, "a drill that cannot be judged says why"
     assert lab.haptk("lab", "down").returncode == 0
     assert lab.nothing_left()
+
+
+def test_a_hung_api_of_the_taker_fails_the_drill_and_is_healed_when_it_answers(lab: Runner) -> None:
+    """The fault switch cuts one node off from the API: the judge must see it, and the node must go on when it can."""
+    assert lab.haptk("lab", "up", "--detach").returncode == 0
+    shown = lab.haptk("lab", "fault", "hang", "--node", "lb2")
+    assert "mode=hang" in shown.stdout
+    done = lab.haptk("lab", "drill", "--fail", "instance", "--json", "--sessions", "10")
+    report = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert report["outage_s"] > report["budget_s"]
+    assert "still with lb1, which is dead" in report["faults"][0]
+    assert report["owners"] == {"lb2": False}, "what was asked for is not held"
+    assert "no API faults" in lab.haptk("lab", "fault", "clear").stdout
+    wait_for(lambda: lab.status()["holder"] == "lb2", 30)
+    lab.haptk("lab", "down")
+    assert lab.nothing_left()
