@@ -15,6 +15,15 @@ cdef inline bint full(ServerC *srv) noexcept nogil:
     return srv.maxconn > 0 and hk_load(&srv.live.sessions) >= srv.maxconn
 
 
+cdef inline bint skips_full(BackendC *be) noexcept nogil:
+    # A hash must keep pointing at its server: there the request waits.
+    return be.balance != LB_SOURCE and be.balance != LB_URI
+
+
+cdef bint any_eligible(BackendC *be) noexcept nogil:
+    return tier(be) >= 0
+
+
 cdef int tier(BackendC *be) noexcept nogil:
     # 0: an active server is up; 1: use backups; -1: nothing is up.
     cdef int i, found = -1
@@ -28,7 +37,7 @@ cdef int tier(BackendC *be) noexcept nogil:
 
 cdef inline bint candidate(BackendC *be, int i, int level, ServerC *avoid) noexcept nogil:
     cdef ServerC *srv = &be.servers[i]
-    return srv != avoid and srv.backup == level and eligible(srv)
+    return srv != avoid and srv.backup == level and eligible(srv) and not (srv.maxconn and skips_full(be) and full(srv))
 
 
 cdef ServerC *plain_turn(Worker *w, BackendC *be, int level, ServerC *avoid) noexcept nogil:

@@ -252,7 +252,8 @@ cdef class Image:
         out.tcp = fe.mode == "tcp"
         if fe.default_backend >= 0:
             out.backend = &self.conf.backends[fe.default_backend]
-        out.maxconn = fe.maxconn
+        out.maxconn = fe.maxconn or self.conf.maxconn
+        out.sessions = <int *>self.block(1, 64)
         out.connection = _CONNECTION[fe.connection]
         out.lax = fe.accept_invalid
         out.log = 1 if fe.log.targets else 0

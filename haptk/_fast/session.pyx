@@ -4,19 +4,20 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.string cimport memcmp, memcpy
 
-from haptk._fast.balance cimport choose, hash_request
+from haptk._fast.balance cimport any_eligible, choose, hash_request
 from haptk._fast.http1 cimport (BODY_BAD, BODY_CHUNKED, BODY_LENGTH, BODY_NONE, BODY_TUNNEL, Head, M_CONNECT,
                                 M_DELETE, M_GET, M_HEAD, M_OPTIONS, M_PUT, M_TRACE, body_advance, parse_request)
 from haptk._fast.journal cimport note_end, note_request
 from haptk._fast.pool cimport buf_drop, buf_take, session_free
+from haptk._fast.queue cimport dequeue, enqueue, next_waiting
 from haptk._fast.relay cimport (RELAY_BAD_REQUEST, RELAY_BAD_RESPONSE, RELAY_CLIENT, RELAY_DONE, RELAY_LINK,
                                 RELAY_WAIT, compact, owes_client, pull, push)
 from haptk._fast.render cimport render_request
-from haptk._fast.scan cimport hk_add64, hk_load
+from haptk._fast.scan cimport hk_add, hk_add64, hk_load
 from haptk._fast.sockets cimport IO_AGAIN, IO_EOF, close_fd, fill, put2, reset_fd, shut_write
-from haptk._fast.state cimport (BackendC, Limits, Link, MODE_CLOSE, MODE_KEEP, PH_DEAD, PH_HEAD, PH_LINGER,
+from haptk._fast.state cimport (BackendC, LB_SOURCE, LB_URI, Limits, Link, MODE_CLOSE, MODE_KEEP, PH_DEAD, PH_HEAD, PH_LINGER,
                                 PH_QUEUE, PH_RELAY, PH_REPLY, PH_RETRY, ServerC, Text)
-from haptk._fast.upstream cimport ATTACH_FDS, ATTACH_OK, attach, detach
+from haptk._fast.upstream cimport ATTACH_FDS, ATTACH_OK, attach, detach, take_slot
 from haptk._fast.wheel cimport timer_drop, timer_set
 
 cdef extern from "string.h" nogil:
@@ -42,7 +43,9 @@ cdef void drop_buffers(Worker *w, Session *s) noexcept nogil:
 
 cdef void leave(Worker *w, Session *s) noexcept nogil:
     # Give everything back; the descriptor is closed already.
+    dequeue(w, s)
     detach(w, s, 0)
+    hk_add(s.frontend.sessions, -1)
     drop_buffers(w, s)
     buf_drop(w, &s.rx)
     timer_drop(w, &s.timer)
@@ -117,6 +120,7 @@ cdef int answer(Worker *w, Session *s, int page, int status, char cause, char at
     s.at = at
     s.status = status
     w.counters.responses[0] += 1
+    dequeue(w, s)
     detach(w, s, 0)
     buf_drop(w, &s.sx)
     if buf_take(w, &s.in_head) < 0 or text.p == NULL:
@@ -358,10 +362,16 @@ cdef bint take_early_body(Session *s) noexcept nogil:
 cdef int dispatch(Worker *w, Session *s) noexcept nogil:
     # Find a server and a connection to it. s.server may be set by a cookie.
     cdef int got
-    if s.server == NULL:
+    cdef bint bound = s.server != NULL
+    if bound and s.server.maxqueue and hk_load(&s.server.live.queued) >= s.server.maxqueue and \
+            hk_load(&s.server.live.sessions) >= s.server.maxconn and s.backend.redispatch:
+        return redispatch(w, s)
+    if not bound:
         s.server = choose(w, s, s.backend, s.avoid)
-        if s.server == NULL:
+        if s.server == NULL and not any_eligible(s.backend):
             return no_server(w, s)
+    if s.server == NULL or not take_slot(s):
+        return wait_in_queue(w, s, bound)
     s.since_ms = w.now
     if s.queue_ms == 0:
         s.queue_ms = w.now
@@ -373,6 +383,42 @@ cdef int dispatch(Worker *w, Session *s) noexcept nogil:
         w.counters.fd_exhausted += 1
         return give_up(w, s, PAGE_503, 503, c"R", c"C")
     return connect_failed(w, s, 0)
+
+
+cdef int wait_in_queue(Worker *w, Session *s, bint bound) noexcept nogil:
+    # A hash binds as a cookie does, as long as its server is up.
+    if s.server != NULL and not bound:
+        bound = s.backend.balance == LB_SOURCE or s.backend.balance == LB_URI
+        if not bound:
+            s.server = NULL
+    s.phase = PH_QUEUE
+    s.since_ms = w.now
+    enqueue(w, s, bound)
+    return 0
+
+
+cdef void serve_queues(Worker *w) noexcept nogil:
+    cdef int i
+    cdef BackendC *be
+    cdef Session *s
+    w.slots_freed = 0
+    for i in range(w.conf.backend_count):
+        be = &w.conf.backends[i]
+        if not be.limited:
+            continue
+        while True:
+            s = next_waiting(w, be)
+            if s == NULL:
+                break
+            dequeue(w, s)
+            s.phase = PH_RELAY
+            if dispatch(w, s):
+                session_run(w, s)
+                continue
+            if s.phase != PH_DEAD:
+                arm(w, s)
+            if s.phase == PH_QUEUE:
+                break       # another worker was faster
 
 
 cdef int give_up(Worker *w, Session *s, int page, int status, char cause, char at) noexcept nogil:
@@ -653,8 +699,8 @@ cdef void session_run(Worker *w, Session *s) noexcept nogil:
         elif s.phase == PH_LINGER:
             more = linger_step(w, s)
         else:
-            if s.broken and s.phase != PH_DEAD:
-                session_kill(w, s, c"C", c"C")
+            if s.phase != PH_DEAD and (s.broken or (s.hup and s.backend.abortonclose)):
+                session_kill(w, s, c"C", c"Q" if s.phase == PH_QUEUE else c"C")
             more = 0
     if s.phase != PH_DEAD:
         arm(w, s)
@@ -666,6 +712,7 @@ cdef void session_begin(Worker *w, Session *s) noexcept nogil:
     s.readable = s.writable = 1
     s.up.done = 1
     s.phase = PH_HEAD
+    hk_add(s.frontend.sessions, 1)
     w.counters.connections += 1
     if s.frontend.tcp:
         begin_tcp(w, s)

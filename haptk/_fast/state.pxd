@@ -124,6 +124,7 @@ ctypedef struct FrontendC:
     int tcp
     BackendC *backend       # NULL: 503
     int maxconn
+    int *sessions           # atomic, shared by all workers
     int connection
     int lax
     int log                 # whether ended transactions are noted
@@ -169,9 +170,8 @@ ctypedef struct Listener:
     int kind
     int fd
     int owned               # the descriptor is ours to close
-    int accept_proxy
+    int watched             # epoll looks at it; not while the frontend is full or descriptors ran out
     FrontendC *frontend
-    int family
 
 ctypedef struct Link:       # one connection to a server; idle ones stand in their server's list
     int kind
@@ -254,7 +254,8 @@ ctypedef struct Session:    # one client connection and its current transaction
     uint32_t first_date
     uint32_t hash           # of the balance argument
     Buf line                # copy of the request line, only where the frontend logs
-    Session *qprev          # queue of the server or backend
+    uint8_t queued_bound    # waits for s.server, not for any
+    Session *qprev          # queue of the backend
     Session *qnext
     Session *next           # free list
     Session *all_prev       # every session of the worker
@@ -274,8 +275,6 @@ ctypedef struct ServerW:    # a worker's own view of one server
     int used                # connections that serve a session now
     int peak                # most of them in the last second or two
     int64_t peak_at
-    Session *queue          # waiting for a slot here
-    Session *queue_tail
     int64_t npos            # weighted round robin
     int64_t rweight
     int started
@@ -283,8 +282,9 @@ ctypedef struct ServerW:    # a worker's own view of one server
 ctypedef struct BackendW:
     int64_t pos             # weighted round robin
     int next                # plain round robin
-    int state_seen
-    int last_up
+    Session *queue          # first in, first out: waiting for a slot of their server or of any
+    Session *queue_tail
+    int queued
 
 ctypedef struct Counters:
     uint64_t connections
@@ -314,8 +314,11 @@ ctypedef struct Worker:
     int listening           # atomic: 1 while the listening sockets are in use
     int index
     int own_table           # this thread's descriptor table is not shared with the process
-    int accept_paused
+    int accept_paused       # descriptors ran out
     int64_t accept_resume
+    int listener_full       # some listener is not watched because its frontend is full
+    int slots_freed         # somebody left a server with a maxconn: queues are to be served
+    int queued              # sessions in all queues
     int64_t now             # ms, monotonic; read once per turn
     int64_t wall            # seconds; read when a cookie needs it
     int64_t wall_read       # ms of that reading

@@ -105,10 +105,17 @@ cdef int attach(Worker *w, Session *s) noexcept nogil:
     sw.used += 1
     if sw.used > sw.peak:
         sw.peak = sw.used
-    hk_add(&s.server.live.sessions, 1)
     hk_add64(&s.server.live.total, 1)
-    s.counted = 1
     return ATTACH_OK
+
+
+cdef bint take_slot(Session *s) noexcept nogil:
+    cdef int n = hk_add(&s.server.live.sessions, 1)
+    if s.server.maxconn and n > s.server.maxconn:
+        hk_add(&s.server.live.sessions, -1)
+        return 0
+    s.counted = 1
+    return 1
 
 
 cdef inline bint worth_keeping(Worker *w, ServerW *sw) noexcept nogil:
@@ -126,6 +133,7 @@ cdef void detach(Worker *w, Session *s, bint keep) noexcept nogil:
     if s.counted:
         hk_add(&s.server.live.sessions, -1)
         s.counted = 0
+        w.slots_freed |= s.backend.limited
     if l == NULL:
         return
     s.link = NULL

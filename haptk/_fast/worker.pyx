@@ -10,7 +10,7 @@ from libc.string cimport memcpy, memset
 from haptk._fast.journal cimport RING_SIZE, take_notes
 from haptk._fast.pool cimport pool_close, reap, session_free, session_new
 from haptk._fast.scan cimport hk_load, hk_store
-from haptk._fast.session cimport session_begin, session_expire, session_kill, session_run
+from haptk._fast.session cimport serve_queues, session_begin, session_expire, session_kill, session_run
 from haptk._fast.sockets cimport (EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, accept_one, clock_ms, close_fd,
                                   epoll_event, epoll_wait, unwatch, watch, watch_input)
 from haptk._fast.state cimport (BackendW, FrontendC, KIND_LISTENER, KIND_SERVER, KIND_SESSION, KIND_WAKE, Link,
@@ -66,6 +66,7 @@ cdef enum:
     EVENTS = 256            # taken from epoll at once
     ACCEPTS = 64            # connections accepted per listener and turn
     PAUSE_MS = 100          # accepting rests so long when descriptors ran out
+    LOOK_MS = 10            # between two looks at what other workers may have freed
     IDLE_MAX_MS = 5000      # HAProxy's pool-purge-delay
 
 
@@ -103,18 +104,35 @@ cdef void pause_accepting(Worker *w) noexcept nogil:
     if w.accept_paused:
         return
     for i in range(w.listener_count):
-        if w.listeners[i].fd >= 0:
-            unwatch(w.epfd, w.listeners[i].fd)
+        unlisten(w, &w.listeners[i])
     w.accept_paused = 1
     w.accept_resume = w.now + PAUSE_MS
 
 
+cdef void unlisten(Worker *w, Listener *l) noexcept nogil:
+    if l.watched:
+        unwatch(w.epfd, l.fd)
+        l.watched = 0
+
+
+cdef inline bint full(FrontendC *fe) noexcept nogil:
+    return fe.maxconn > 0 and hk_load(fe.sessions) >= fe.maxconn
+
+
 cdef void resume_accepting(Worker *w) noexcept nogil:
+    # Watch what is not watched and may be.
     cdef int i
-    w.accept_paused = 0
+    cdef Listener *l
+    w.accept_paused = w.listener_full = 0
     for i in range(w.listener_count):
-        if w.listeners[i].fd >= 0:
-            watch_input(w.epfd, w.listeners[i].fd, &w.listeners[i], not w.listeners[i].owned)
+        l = &w.listeners[i]
+        if l.fd < 0 or l.watched:
+            continue
+        if full(l.frontend):
+            w.listener_full = 1
+            continue
+        l.watched = 1
+        watch_input(w.epfd, l.fd, l, not l.owned)
 
 
 cdef void accept_some(Worker *w, Listener *l) noexcept nogil:
@@ -123,6 +141,11 @@ cdef void accept_some(Worker *w, Listener *l) noexcept nogil:
     cdef int fd, error = 0, k
     cdef Session *s
     for k in range(ACCEPTS):
+        if full(l.frontend):
+            # the rest waits in the kernel's queue, as with HAProxy
+            unlisten(w, l)
+            w.listener_full = 1
+            return
         n = sizeof(addr)
         fd = accept_one(l.fd, &addr, &n, &error)
         if fd < 0:
@@ -232,12 +255,11 @@ cdef void close_listeners(Worker *w) noexcept nogil:
     cdef int i
     for i in range(w.listener_count):
         if w.listeners[i].fd >= 0:
-            if not w.accept_paused:
-                unwatch(w.epfd, w.listeners[i].fd)
+            unlisten(w, &w.listeners[i])
             if w.own_table:
                 close_fd(w.listeners[i].fd)
             w.listeners[i].fd = -1
-    w.accept_paused = 0
+    w.accept_paused = w.listener_full = 0
     hk_store(&w.listening, 0)
 
 
@@ -273,6 +295,8 @@ cdef int patience(Worker *w) noexcept nogil:
         wait = 1000
     if w.accept_paused and (wait < 0 or wait > PAUSE_MS):
         wait = PAUSE_MS
+    if (w.queued or w.listener_full) and (wait < 0 or wait > LOOK_MS):
+        wait = LOOK_MS      # another worker may have made room
     return wait
 
 
@@ -298,8 +322,13 @@ cdef void loop(Worker *w) noexcept nogil:
             session_expire(w, t)
         for i in range(n):
             handle(w, &events[i])
-        if w.accept_paused and w.now >= w.accept_resume:
+        if w.accept_paused:
+            if w.now >= w.accept_resume:
+                resume_accepting(w)
+        elif w.listener_full:
             resume_accepting(w)
+        if w.queued and (w.slots_freed or n == 0):
+            serve_queues(w)
         if w.idle_total and w.now >= purge_at:
             purge_at = w.now + 1000
             purge_idle(w, IDLE_MAX_MS)
