@@ -67,6 +67,9 @@ def _options(command: Any) -> Any:
             click.option("--log-format", type=click.Choice(["plain", "json"]), default="plain", show_default=True),
             click.option("--syslog", metavar="FACILITY", help="Log to syslog instead of stderr."),
             click.option("--realtime", is_flag=True, help="Realtime priority and locked memory."),
+            click.option(
+                "--check-config", is_flag=True, help="Read everything, say what would be wrong, start nothing."
+            ),
             click.option("--die-with-parent", is_flag=True, hidden=True),
         ]
     ):
@@ -94,6 +97,9 @@ def heartbeat(ctx: click.Context, /, **options: Any) -> int:
 
     default = click.core.ParameterSource.DEFAULT
     options["explicit"] = {name for name in options if ctx.get_parameter_source(name) is not default}
+    if options["check_config"]:
+        emit(start.check_config(options), "would start")
+        return 0
     return start.daemon(options, verbosity=settings().verbosity)
 
 

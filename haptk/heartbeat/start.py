@@ -27,6 +27,8 @@ from haptk.io import clock, logs
 from haptk.io.udp import LinkSpec
 
 STOP_WAIT_S = 600.0
+MLOCK_FLAGS = 7
+"""MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT (mlockall(2)): what was used once stays in memory, untouched stacks stay out."""
 
 
 def daemon(options: dict[str, Any], *, verbosity: int) -> int:
@@ -44,6 +46,20 @@ def daemon(options: dict[str, Any], *, verbosity: int) -> int:
     from haptk.heartbeat.daemon import Daemon
 
     return Daemon(found, reload=lambda: build(options)).run()
+
+
+def check_config(options: dict[str, Any]) -> dict[str, Any]:
+    """Everything that a start reads is read, resource scripts are looked for, nothing is started or written."""
+    from haptk.heartbeat import agents
+    from haptk.heartbeat.scripts import base_env
+
+    found = build(options)
+    env = base_env(found.node, found.script_env)
+    for group in found.groups:
+        for text in group.resources:
+            agents.make(text, file=group.file, line=group.line, resource_dirs=found.resource_dirs, env=env)
+    groups = [{"owner": group.owner, "resources": list(group.resources)} for group in found.groups]
+    return {"result": "would start", "node": found.node, "peer": found.peer, "groups": groups}
 
 
 def _log_as_told(found: Settings, options: dict[str, Any], verbosity: int) -> None:
@@ -168,7 +184,7 @@ def _realtime(priority: int) -> None:
     import ctypes
 
     with contextlib.suppress(OSError, AttributeError):
-        if ctypes.CDLL(None, use_errno=True).mlockall(3) != 0:
+        if ctypes.CDLL(None, use_errno=True).mlockall(MLOCK_FLAGS) != 0:
             log.warning("memory could not be locked: %s", os.strerror(ctypes.get_errno()))
 
 

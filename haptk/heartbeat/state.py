@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import uuid as uuids
+import secrets
 from pathlib import Path
 
 from haptk.core.heartbeat.model import Remember
@@ -51,7 +51,7 @@ class StateDir:
             if len(found) == 16:
                 return found
             raise ConfigError(file=file, line=1, why="it is not 16 bytes long; remove it to get a new identity")
-        made = uuids.uuid4().bytes
+        made = secrets.token_bytes(16)
         write_atomic(file, made, 0o600)
         return made
 

@@ -253,4 +253,5 @@ def _numbers(text: str) -> set[int]:
 
 
 def lateness_text(name: str, interval_s: float) -> tuple[Level, str]:
+    """The original's sentence for a status that came late."""
     return Level.WARN, f"Late heartbeat: Node {name}: interval {interval_s * 1000:.0f} ms"
