@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 PLUGIN = "check_haptk"
@@ -19,9 +20,13 @@ def arguments(program: str, given: list[str]) -> list[str]:
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
+    # What is imported here lives as long as the process: looking for garbage in it is time lost, now and later.
+    gc.disable()
     from haptk.cli.app import haptk
     from haptk.cli.base import run
 
+    gc.freeze()
+    gc.enable()
     sys.exit(run(haptk, arguments(sys.argv[0], sys.argv[1:])))
 
 
