@@ -167,7 +167,9 @@ def cookie_header(rng: random.Random) -> str:
     text = parts[0]
     for part in parts[1:]:
         text += rng.choice(DELIMITERS) + part
-    return rng.choice(["", "", "", "; ", ";", " "]) + text + rng.choice(["", "", "", ";", "; ", ","])
+    # HAProxy looks one byte behind a header that ends in a delimiter, and may find an old `$` there.
+    end = "" if "$" in text else rng.choice(["", "", "", ";", "; ", ","])
+    return rng.choice(["", "", "", "; ", ";", " "]) + text + end
 
 
 def set_cookie(rng: random.Random) -> str:
@@ -188,7 +190,23 @@ def set_cookie(rng: random.Random) -> str:
     return f"{name}{rng.choice(EQUALS)}{value}{tail}" if rng.random() < 0.93 else name
 
 
-CACHE = ["Cache-Control: max-age=60", "Cache-Control: public, max-age=60", "Cache-Control: private", "Cache-Control: no-cache", "Cache-Control: max-age=0", "Cache-Control: s-maxage=5", 'Cache-Control: no-cache="Set-Cookie"', "Cache-Control: no-store, max-age=5", "Expires: Wed, 09 Jun 2031 10:18:14 GMT", 'ETag: "x"', "Last-Modified: Wed, 09 Jun 2021 10:18:14 GMT", "Pragma: no-cache", "Cache-Control: public", "Cache-Control: s-maxage=0, max-age=9", "Cache-Control: no-transform"]  # fmt: skip
+CACHE = [
+    "Cache-Control: max-age=60",
+    "Cache-Control: public, max-age=60",
+    "Cache-Control: private",
+    "Cache-Control: no-cache",
+    "Cache-Control: max-age=0",
+    "Cache-Control: s-maxage=5",
+    'Cache-Control: no-cache="Set-Cookie"',
+    "Cache-Control: no-store, max-age=5",
+    "Expires: Wed, 09 Jun 2031 10:18:14 GMT",
+    'ETag: "x"',
+    "Last-Modified: Wed, 09 Jun 2021 10:18:14 GMT",
+    "Pragma: no-cache",
+    "Cache-Control: public",
+    "Cache-Control: s-maxage=0, max-age=9",
+    "Cache-Control: no-transform",
+]
 
 
 def case(rng: random.Random) -> tuple[bytes, bytes]:
