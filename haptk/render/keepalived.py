@@ -22,9 +22,9 @@ MARKERS = "169.254.112"
 SCRIPT = "/usr/libexec/haptk/haptk-eip-keepalived"
 
 
-def notify_words(cluster: Cluster, address: Address, node: str) -> str:
-    """The notify script with the arguments for one address on one node; keepalived or the template adds the state."""
-    words = [SCRIPT, "notify", address.public_ip]
+def script_words(cluster: Cluster, address: Address, node: str, action: str) -> str:
+    """The contract's script for one address on one node; to `notify` keepalived or the template adds the state."""
+    words = [SCRIPT, action, address.public_ip]
     interface = cluster.balancer(node).interface
     if interface:
         words.append(interface)
@@ -60,7 +60,8 @@ def keepalived(cluster: Cluster, node: str, site: Site) -> tuple[Artefact, ...]:
         router_id=lambda address: vrrp.router_id(cluster, address),
         adverts=vrrp.down_adverts(cluster.timing),
         marker=lambda address: f"{MARKERS}.{vrrp.router_id(cluster, address)}",
-        notify=lambda address: notify_words(cluster, address, node),
+        notify=lambda address: script_words(cluster, address, node, "notify"),
+        held=lambda address: script_words(cluster, address, node, "check") + " keep=1",
     )
     curl_s = f"{cluster.check.timeout:g}"
     url = f"http://127.0.0.1:{cluster.frontend.health_port}{cluster.frontend.health_path}"
