@@ -117,6 +117,7 @@ def path_of(target: str) -> str:
 
 
 def query_of(target: str) -> str:
+    """What stands after the `?` of a request target."""
     return target.partition("?")[2].partition("#")[0]
 
 
@@ -155,8 +156,6 @@ def cookies_of(headers: list[tuple[str, str]], name: str, *, response: bool = Fa
             left, equals, right = part.partition("=")
             if equals and left.strip(" \t") == name:
                 found.append(right.strip(" \t"))
-            if response and ";" in value:
-                pass
     return found
 
 

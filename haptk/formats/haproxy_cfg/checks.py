@@ -188,5 +188,6 @@ def tcp_check(section: Section, args: Args) -> None:
 
 
 def option_tcp_check(section: Section, args: Args) -> None:
+    """`option tcp-check`: the `tcp-check` lines are played."""
     args.done()
     section.set("check_kind", "tcp-check")

@@ -66,6 +66,7 @@ def _check_cookie(rule: dict[str, Any], modes: list[str]) -> None:
 
 
 def dynamic_cookie_key(section: Section, args: Args) -> None:
+    """`dynamic-cookie-key KEY`."""
     section.set("dynamic_key", args.take("a key"))
     args.done()
 

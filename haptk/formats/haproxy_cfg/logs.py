@@ -60,6 +60,7 @@ def _target(text: str) -> str:
 
 
 def log_format(section: Section, args: Args) -> None:
+    """`log-format FORMAT`."""
     from haptk.formats.haproxy_cfg import expressions
 
     text = args.take("a format")
@@ -70,6 +71,7 @@ def log_format(section: Section, args: Args) -> None:
 
 
 def unique_id_format(section: Section, args: Args) -> None:
+    """`unique-id-format FORMAT`."""
     from haptk.formats.haproxy_cfg import expressions
 
     section.set("unique_id_format", expressions.format_string(args.take("a format"), "unique-id-format"))
@@ -77,5 +79,6 @@ def unique_id_format(section: Section, args: Args) -> None:
 
 
 def unique_id_header(section: Section, args: Args) -> None:
+    """`unique-id-header NAME`."""
     section.set("unique_id_header", args.take("a header's name"))
     args.done()

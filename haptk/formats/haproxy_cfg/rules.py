@@ -307,10 +307,12 @@ def _rule(section: Section, args: Args, kind: str, table: dict[str, _Reader]) ->
 
 
 def http_request(section: Section, args: Args) -> None:
+    """`http-request ACTION ... [if|unless CONDITION]`."""
     _rule(section, args, "http-request", REQUEST_ACTIONS)
 
 
 def http_response(section: Section, args: Args) -> None:
+    """`http-response ACTION ... [if|unless CONDITION]`."""
     _rule(section, args, "http-response", RESPONSE_ACTIONS)
 
 
