@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from haptk.checks import execute
 from haptk.checks.base import Check, Finding, Limits, conclude
-from haptk.errors import HaptkError
+from haptk.errors import ConfigError, HaptkError
 from haptk.report.nagios import State
 
 FIGURES = ("time",)
@@ -35,6 +35,9 @@ KINDS: dict[str, Kind] = {
         "/etc/keepalived/keepalived.conf", ("keepalived.conf",), ("keepalived", "-t", "-l", "-f", "FILE")
     ),
     "checks": Kind("/etc/haptk/checks.toml", ("checks.toml",), (*OWN, "check", "all", "--list", "--file", "FILE")),
+    "cluster": Kind("/etc/haptk/cluster.toml", ("cluster.toml",), ()),
+    "ha.cf": Kind("/etc/ha.d/ha.cf", ("ha.cf",), ()),
+    "haresources": Kind("/etc/ha.d/haresources", ("haresources",), ()),
     "authkeys": Kind("/etc/ha.d/authkeys", ("authkeys",), ()),
 }
 
@@ -61,8 +64,8 @@ def config(kind: str, path: str, timeout_s: float, limits: Limits) -> Check:
     def look(timeout_s: float) -> Finding:
         if not Path(path).is_file():
             return Finding(State.CRITICAL, f"{path} is not there")
-        if kind == "authkeys":
-            return of_authkeys(Path(path))
+        if not KINDS[kind].argv:
+            return of_own(kind, Path(path))
         argv = tuple(path if word == "FILE" else word for word in KINDS[kind].argv)
         if shutil.which(argv[0]) is None:
             return Finding(State.UNKNOWN, f"{path} was not read: {argv[0]} is not installed")
@@ -83,17 +86,53 @@ def _reader(kind: str) -> str:
     return {"proxy": "haptk proxy", "checks": "haptk check"}.get(kind, kind)
 
 
-def of_authkeys(path: Path) -> Finding:
+def of_own(kind: str, path: Path) -> Finding:
+    """A file that haptk reads by itself; warnings of cluster.toml are a WARNING."""
+    readers = {"authkeys": _authkeys, "ha.cf": _ha_cf, "haresources": _haresources, "cluster": _cluster}
+    try:
+        warnings = readers[kind](path.read_text(encoding="utf-8"), path)
+    except HaptkError as error:
+        first, *more = str(error).splitlines()
+        return Finding(State.CRITICAL, first, more=tuple(more))
+    except UnicodeDecodeError:
+        return Finding(State.CRITICAL, f"{path} is no text")
+    except OSError as error:
+        return Finding(State.UNKNOWN, f"cannot read {path}: {(error.strerror or str(error)).lower()}")
+    if warnings:
+        return Finding(State.WARNING, f"{path} is accepted, but {warnings[0]}", more=tuple(warnings))
+    return Finding(State.OK, f"{path} is accepted")
+
+
+def _authkeys(text: str, path: Path) -> list[str]:
     """Heartbeat refuses keys that others may read, and so do we; the text of a key is never shown."""
     from haptk.formats import authkeys
 
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o077:
-        return Finding(State.CRITICAL, f"{path} has mode {mode:04o}: only its owner may read it (chmod 600)")
-    try:
-        authkeys.parse(path.read_text(encoding="utf-8"), str(path))
-    except HaptkError as error:
-        return Finding(State.CRITICAL, str(error))
-    except UnicodeDecodeError:
-        return Finding(State.CRITICAL, f"{path} is no text")
-    return Finding(State.OK, f"{path} is accepted")
+        why = f"it has mode {mode:04o}: only its owner may read it (chmod 600)"
+        raise ConfigError(file=path, line=1, why=why)
+    authkeys.parse(text, str(path))
+    return []
+
+
+def _ha_cf(text: str, path: Path) -> list[str]:
+    from haptk.formats import ha_cf
+
+    ha_cf.parse(text, str(path))
+    return []
+
+
+def _haresources(text: str, path: Path) -> list[str]:
+    """Its nodes are those of the ha.cf beside it."""
+    from haptk.formats import ha_cf, haresources
+
+    beside = path.with_name("ha.cf")
+    nodes = ha_cf.parse(beside.read_text(encoding="utf-8"), str(beside)).nodes
+    haresources.parse(text, str(path), nodes)
+    return []
+
+
+def _cluster(text: str, path: Path) -> list[str]:
+    from haptk.cluster.load import load
+
+    return [str(problem) for problem in load(text, str(path)).warnings]

@@ -98,7 +98,13 @@ def read_rows(where: str, text: str) -> list[Row]:
     lines = text.removeprefix("# ").strip().splitlines()
     if not lines or not lines[0].startswith("pxname,svname,"):
         raise Failed("L7RSP", f"{where} sent no statistics: {text[:40]!r}")
-    return list(csv.DictReader(lines))
+    try:
+        rows: list[Row] = list(csv.DictReader(lines))
+    except csv.Error as error:
+        raise Failed("L7RSP", f"{where} sent statistics that cannot be read: {error}") from None
+    if any(not row.get("svname") or not row.get("status") for row in rows):
+        raise Failed("L7RSP", f"{where} sent statistics without names or states")
+    return rows
 
 
 def of_rows(

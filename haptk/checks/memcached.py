@@ -7,6 +7,8 @@ the version and the statistics alone.
 
 from __future__ import annotations
 
+import re
+
 from haptk.checks.base import Check, Finding, Limits, conclude
 from haptk.checks.lines import Lines, converse, fresh_value, shown
 from haptk.io.exchange import Exchange, Failed
@@ -39,7 +41,7 @@ def round_trip(exchange: Exchange, lines: Lines) -> None:
         raise Failed("L7STS", f"{exchange.where} did not store a value: {shown(answer)}")
     exchange.send(b"get %s\r\n" % key)
     head = lines.line().split()
-    if len(head) < 4 or head[0] != b"VALUE" or not head[3].isdigit():
+    if len(head) < 4 or head[0] != b"VALUE" or not re.fullmatch(rb"[0-9]{1,9}", head[3]):
         raise Failed("L7STS", f"{exchange.where} has lost a value that it stored just before: {shown(b' '.join(head))}")
     back = lines.exactly(int(head[3]))
     if back != value or lines.line() != b"END":

@@ -6,6 +6,8 @@ that is loading its data, or whose disk stopped its writes (MISCONF), is up for 
 
 from __future__ import annotations
 
+import re
+
 from haptk.checks.base import Check, Finding, Limits, conclude
 from haptk.checks.lines import Denied, Lines, converse, fresh_value, shown
 from haptk.io.exchange import Exchange, Failed
@@ -14,6 +16,7 @@ from haptk.report.nagios import State
 FIGURES = ("time", "connections", "memory", "replicas", "lag", "uptime")
 PORT = 6379
 EXPIRE_S = 60
+DEPTH_MAX, ITEMS_MAX = 8, 1024
 Reply = bytes | int | None | list["Reply"]
 
 
@@ -73,8 +76,10 @@ def read_reply(lines: Lines, depth: int = 0) -> Reply:
         raise failure("L7STS", f"{where} answered with an error: {shown(rest)}")
     if kind == b"+":
         return rest
-    if kind in (b":", b"$", b"*") and rest.lstrip(b"-").isdigit() and depth < 8:
+    if kind in (b":", b"$", b"*") and re.fullmatch(rb"-?[0-9]{1,18}", rest) and depth < DEPTH_MAX:
         count = int(rest)
+        if kind == b"*" and count > ITEMS_MAX:
+            raise Failed("L7RSP", f"{where} announced {count} items")
         if kind == b":":
             return count
         if count < 0:

@@ -45,46 +45,57 @@ class _Round:
 
     def __init__(self, checks: Sequence[Check], deadline_s: float) -> None:
         self.checks = checks
-        self.deadline = clock.monotonic() + deadline_s
         self.deadline_s = deadline_s
+        self.started = clock.monotonic()
+        self.deadline = self.started + deadline_s
         self.findings: list[Finding | None] = [None] * len(checks)
-        self.until: list[float] = [self.deadline] * len(checks)
+        # When each has to be over. Those that find a thread at once are counted from now on, so that `wait` needs no
+        # word from them; the others say so when their turn comes.
+        self.at_once = min(len(checks), THREADS_MAX)
+        self.until = [self._end(check, self.started) for check in checks[: self.at_once]]
+        self.until += [self.deadline] * (len(checks) - self.at_once)
+        self.missing = len(checks)
         self.changed = threading.Condition()
         self.next = 0
+
+    def _end(self, check: Check, now: float) -> float:
+        return min(now + check.timeout_s, self.deadline)
 
     def work(self) -> None:
         while True:
             with self.changed:
                 at = self.next
                 self.next += 1
-                if at >= len(self.checks):
+                now = clock.monotonic()
+                if at >= len(self.checks) or now >= self.deadline:
                     return
-                left = self.deadline - clock.monotonic()
-                wanted = self.checks[at].timeout_s
-                # The start of a thread takes nothing off a time-out that is the whole deadline.
-                timeout_s = wanted if wanted <= left + GRACE_S else left
-                self.until[at] = clock.monotonic() + timeout_s
-            if timeout_s <= 0:
-                return
-            found = look_at(self.checks[at], timeout_s)
+                if at >= self.at_once:
+                    self.until[at] = self._end(self.checks[at], now)
+                    self.changed.notify()
+            wanted = self.checks[at].timeout_s
+            # The start of a thread takes nothing off a time-out that is the whole deadline.
+            found = look_at(self.checks[at], wanted if now + wanted <= self.deadline + GRACE_S else self.deadline - now)
             with self.changed:
                 if self.findings[at] is None:
                     self.findings[at] = found
-                self.changed.notify()
+                    self.missing -= 1
+                if not self.missing:
+                    self.changed.notify()
 
     def wait(self) -> None:
         """Until every check has a finding; one that is over its time gets that as its finding."""
         with self.changed:
-            while True:
-                waiting = [at for at, found in enumerate(self.findings) if found is None]
+            while self.missing:
                 now = clock.monotonic()
-                for at in waiting:
-                    if self.until[at] + GRACE_S <= now:
+                soonest = self.deadline
+                for at, found in enumerate(self.findings):
+                    if found is None and self.until[at] + GRACE_S <= now:
                         self.findings[at] = late(min(self.checks[at].timeout_s, self.deadline_s))
-                waiting = [at for at in waiting if self.findings[at] is None]
-                if not waiting:
-                    return
-                self.changed.wait(max(0.001, min(self.until[at] for at in waiting) + GRACE_S - now))
+                        self.missing -= 1
+                    elif found is None:
+                        soonest = min(soonest, self.until[at])
+                if self.missing:
+                    self.changed.wait(max(0.001, soonest + GRACE_S - now))
 
 
 def run(checks: Sequence[Check], deadline_s: float | None = None) -> list[Finding]:
@@ -94,7 +105,7 @@ def run(checks: Sequence[Check], deadline_s: float | None = None) -> list[Findin
     before = threading.stack_size()
     threading.stack_size(_STACK_BYTES)
     try:
-        for _ in range(min(len(checks), THREADS_MAX)):
+        for _ in range(this.at_once):
             threading.Thread(target=this.work, daemon=True).start()
     finally:
         threading.stack_size(before)

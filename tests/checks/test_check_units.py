@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import ssl
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from haptk.checks import config, eip, execute, haproxy, http, keepalived, lines, setfile, tcp
+from haptk.checks import config, eip, execute, haproxy, http, keepalived, lines, memcached, redis, setfile, tcp
 from haptk.checks.base import Finding, Limits, conclude, split_target
 from haptk.checks.process import read_process
 from haptk.cli.checks.common import unescape
@@ -330,10 +333,109 @@ def test_authkeys_that_others_may_read_are_refused(tmp_path: Path) -> None:
     keys = tmp_path / "authkeys"
     keys.write_text("auth 1\n1 sha1 secret\n")
     keys.chmod(0o644)
-    assert config.of_authkeys(keys).state is State.CRITICAL
+    assert config.of_own("authkeys", keys).state is State.CRITICAL
     keys.chmod(0o600)
-    assert config.of_authkeys(keys).state is State.OK
+    assert config.of_own("authkeys", keys).state is State.OK
     keys.write_text("auth 2\n1 sha1 secret\n")
-    found = config.of_authkeys(keys)
+    found = config.of_own("authkeys", keys)
     assert found.state is State.CRITICAL
     assert "secret" not in found.text
+
+
+def test_files_of_heartbeat_and_the_cluster(tmp_path: Path) -> None:
+    (tmp_path / "ha.cf").write_text("keepalive 2\nnode a b\nucast eth0 10.0.0.2\n")
+    resources = tmp_path / "haresources"
+    resources.write_text("a web::x\n")
+    assert config.of_own("ha.cf", tmp_path / "ha.cf").state is State.OK
+    assert config.of_own("haresources", resources).state is State.OK
+    resources.write_text("c web::x\n")
+    found = config.of_own("haresources", resources)
+    assert (found.state, "haresources:1: c is not a node" in found.text) == (State.CRITICAL, True)
+    cluster = tmp_path / "cluster.toml"
+    cluster.write_text("[nonsense]\n")
+    found = config.of_own("cluster", cluster)
+    assert (found.state, f"{cluster}:1" in found.text) == (State.CRITICAL, True)
+    cluster.write_bytes(b"\xff")
+    assert config.of_own("cluster", cluster).text == f"{cluster} is no text"
+
+
+# -- peers that send anything ----------------------------------------------------------------------------------------
+
+PIECES = st.sampled_from(
+    [
+        b"STORED\r\n",
+        b"VALUE k 0 5\r\nabcde\r\n",
+        b"END\r\n",
+        b"DELETED\r\n",
+        b"STAT a 1\r\n",
+        b"+OK\r\n",
+        b":1\r\n",
+        b"$5\r\nabcde\r\n",
+        b"$-1\r\n",
+        b"$--5\r\n",
+        b"*2\r\n",
+        b"*99999999\r\n",
+        b"-ERR x\r\n",
+        b"VALUE k 0 99999\r\n",
+        b"$9\r\nrole:slav\r\n",
+        b":" + b"9" * 5000 + b"\r\n",
+        b"Name: x\n",
+        b"# pxname,svname,status,type\n",
+        b"a,FRONTEND,OPEN,0\n",
+        b"a,BACKEND,UP,1\n",
+        b"a,b\n",
+        b"a,s,DOWN,2\n",
+        b'"',
+        b"\x00",
+        b"HTTP/1.1 200 OK\r\n",
+        b"\r\n",
+        b"Content-Length: 5\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"5\r\nabcde\r\n",
+        b"ffffffffff\r\n",
+    ]
+)
+
+
+class Scripted:
+    """An exchange with a peer that says `data`, in pieces of a given size, whatever it is asked."""
+
+    where = "peer"
+
+    def __init__(self, data: bytes, size: int) -> None:
+        self.data, self.size = data, size
+
+    def send(self, _data: bytes) -> None:
+        pass
+
+    def receive(self) -> bytes:
+        part, self.data = self.data[: self.size], self.data[self.size :]
+        return part
+
+
+@given(st.lists(st.one_of(PIECES, st.binary(max_size=20)), max_size=12), st.integers(1, 40))
+def test_whatever_a_peer_says_is_a_finding_or_a_failure(parts: list[bytes], size: int) -> None:
+    data = b"".join(parts)
+
+    def attempt(talk: Any) -> None:
+        exchange = Scripted(data, size)
+        try:
+            talk(exchange, lines.Lines(exchange))  # type: ignore[arg-type]
+        except lines.Failed as failed:
+            assert failed.code
+            assert failed.reason
+
+    attempt(memcached.round_trip)
+    attempt(memcached.stats)
+    attempt(redis.read_info)
+    attempt(redis.round_trip)
+    attempt(lambda _exchange, reader: redis.read_reply(reader))
+
+    def haproxy_socket(_exchange: Any, reader: lines.Lines) -> None:
+        info, rows = haproxy.read_answer("peer", reader.rest())
+        found = haproxy.of_rows("peer", info, rows, Limits(haproxy.FIGURES), ())
+        assert found.text
+
+    attempt(haproxy_socket)
+    page = haproxy.Source("h", 80, http.parse_url("http://h/stats"))
+    attempt(lambda exchange, reader: haproxy.fetch_page(exchange, reader, page))

@@ -14,8 +14,8 @@ from haptk.cli.checks.common import CheckCommand
 def config(*, limits: Limits, timeout_s: float, files: tuple[str, ...]) -> list[Check]:
     """Have the configuration files of this node read by their programs.
 
-    Without a FILE: those that are at their usual places. KIND is haproxy, proxy (haptk's), keepalived, authkeys or
-    checks; it may be left out where the file's name says it.
+    Without a FILE: those that are at their usual places. KIND is haproxy, proxy (haptk's), keepalived, cluster,
+    ha.cf, haresources, authkeys or checks; it may be left out where the file's name says it.
     """
     found = [checks.kind_of(text) for text in files] or checks.present()
     if not found:
