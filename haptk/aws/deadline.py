@@ -6,7 +6,7 @@ warm. A request that hangs costs at most (connect + read) for each attempt, plus
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from haptk.io import clock
 
@@ -23,8 +23,7 @@ class Deadline:
         return max(0.0, self._at - clock.monotonic())
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
+class Patience(NamedTuple):
     """The time-outs (seconds) and total attempts of one client."""
 
     connect_s: float

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from haptk.aws.client import Clients
 from haptk.aws.deadline import Deadline
 
 
-@dataclass(frozen=True)
-class Address:
+class Address(NamedTuple):
     """One Elastic IP as DescribeAddresses shows it; None where EC2 leaves a field out (or, as some do, empty)."""
 
     public_ip: str
@@ -35,8 +33,7 @@ def _address(item: dict[str, Any]) -> Address:
     )
 
 
-@dataclass(frozen=True)
-class Interface:
+class Interface(NamedTuple):
     """One network interface: its private addresses (the primary first) and the instance it is attached to."""
 
     interface: str
@@ -44,8 +41,7 @@ class Interface:
     private_ips: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Instance:
+class Instance(NamedTuple):
     """One instance: its state in EC2's word and its interfaces, the primary one first."""
 
     instance: str

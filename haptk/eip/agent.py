@@ -65,7 +65,8 @@ NOT_OURS = "not-ours"
 class Agent:
     """One address and this node. `interface` and `private_ip` say where on this node it belongs (default: anywhere).
 
-    `on_step` is called with each Step at once, from the calling thread. Raises OperatorError for arguments that mean
+    `on_step` is called with each Step at once, from the calling thread. `ask_metadata=False` is for a caller that has
+    just found the metadata service silent: it is not waited for again. Raises OperatorError for arguments that mean
     nothing.
     """
 
@@ -79,6 +80,7 @@ class Agent:
         clients: Clients | None = None,
         env: Mapping[str, str] | None = None,
         on_step: Callable[[Step], None] | None = None,
+        ask_metadata: bool = True,
     ) -> None:
         environment = dict(os.environ if env is None else env)
         self.address = address
@@ -86,6 +88,7 @@ class Agent:
         specs.check_interface(interface)
         specs.check_private_ip(private_ip)
         self._endpoint = metadata_service.endpoint_of(environment)
+        self._ask_metadata = ask_metadata
         self._run_dir = metadata_service.run_dir(environment)
         self._memory = Memory(self._run_dir, self._endpoint, interface, private_ip)
         self._who = WhoAmI(self._memory, interface, private_ip)
@@ -120,7 +123,7 @@ class Agent:
         with self._lock:
             identity = self._who.find(client)
         found = self._read_metadata(client, identity)
-        if found is Metadata.ABSENT:
+        if found is Metadata.ABSENT and not self._who.recent():
             # What was remembered of this node may be old (an interface was moved): look again before believing a "no".
             with self._lock:
                 fresh = self._who.find(client, fresh=True)
@@ -137,7 +140,7 @@ class Agent:
             return Metadata.SILENT
 
     def _imds(self, deadline: Deadline) -> Imds | None:
-        if self._endpoint is None:
+        if self._endpoint is None or not self._ask_metadata:
             return None
         client: Imds | None = getattr(self._local, "imds", None)
         if client is None:
@@ -230,12 +233,11 @@ class Agent:
             return journal.failed(Unknown(str(error), self.last(), type(error).__name__), str(error))
         except HaptkError as error:
             return self._look_again(target, deadline, journal, error)
-        status = self._took(held)
+        status = self._took()
         return journal.done(status, f"moved to {held.holder} ({held.handle or 'no handle'}); before: {plan.because}")
 
-    def _took(self, held: Sighting) -> Ours:
-        del held
-        return Ours(source="EC2", since=self._memory.remember_last(self.address, OURS))
+    def _took(self) -> Ours:
+        return Ours(source="EC2", since=self._memory.remember_last(self.address, OURS, fresh=True))
 
     def _look_again(self, target: Target, deadline: Deadline, journal: Journal, error: HaptkError) -> Outcome:
         journal.note(f"{error}; looking again, the call may have arrived")
@@ -318,7 +320,7 @@ class Agent:
         """
         deadline = Deadline(deadline_s)
         with self._lock:
-            self._who.find(self._imds(deadline))
+            self._who.find(self._imds(deadline), fresh=True)
         self._clients.credentials_ready()
         self._kind.observe(deadline)
 

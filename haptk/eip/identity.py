@@ -8,6 +8,9 @@ from haptk.aws.imds import Imds, ImdsError
 from haptk.core.vip import Target
 from haptk.eip.memory import Memory
 from haptk.errors import OperatorError
+from haptk.io import clock
+
+RECENT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,11 @@ class WhoAmI:
         self._interface = interface
         self._private_ip = private_ip
         self._found: Identity | None = None
+        self._asked_at = float("-inf")
+
+    def recent(self) -> bool:
+        """Whether the metadata service itself was asked within the last minute: asking again would tell nothing new."""
+        return clock.monotonic() - self._asked_at < RECENT_S
 
     def find(self, imds: Imds | None, *, fresh: bool = False) -> Identity:
         """The identity; raises OperatorError when neither the operator nor the metadata service tells it.
@@ -39,6 +47,7 @@ class WhoAmI:
         if known is None and imds is not None:
             try:
                 known = self._ask(imds)
+                self._asked_at = clock.monotonic()
                 self._memory.remember_node(*known)
             except ImdsError as error:
                 why = str(error)

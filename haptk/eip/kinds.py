@@ -6,7 +6,6 @@ AwsError of its call.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Protocol
 
 from haptk.aws.deadline import Deadline
@@ -117,7 +116,7 @@ class ElasticIp:
         if self._known is None:
             return target
         placement = Placement(directory, target.interfaces[0], self._ec2)
-        return replace(target, private_ip=placement.choose(imds, mac, self._known[0], target.private_ip, deadline))
+        return target._replace(private_ip=placement.choose(imds, mac, self._known[0], target.private_ip, deadline))
 
     def forget_place(self, target: Target, directory: str) -> None:
         """The address was let go: its place on the interface is free."""

@@ -57,10 +57,13 @@ class Memory:
         except ValueError:
             return None
 
-    def remember_last(self, address: str, state: str, holder: str = "-") -> float:
-        """Keep the state as known now; returns the Unix time since when it is known without a change."""
+    def remember_last(self, address: str, state: str, holder: str = "-", *, fresh: bool = False) -> float:
+        """Keep the state as known now; returns the Unix time since when it is known without a change.
+
+        `fresh` says that it began now, whatever was remembered.
+        """
         now = clock.wall()
         before = self.last(address)
-        since = before[1] if before is not None and before[0] == state and before[3] == holder else now
+        since = before[1] if before is not None and before[0] == state and before[3] == holder and not fresh else now
         write_private(self._path("last", *self._scope, address), f"{state} {since:.3f} {now:.3f} {holder}\n")
         return since

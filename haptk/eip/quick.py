@@ -18,8 +18,11 @@ import sys
 HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120
 
 
-def held(address: str, interface: str | None, private_ip: str | None) -> bool:
-    """True when metadata says that this node has the address and the last known state does not contradict it."""
+def held(address: str, interface: str | None, private_ip: str | None) -> bool | None:
+    """True when metadata says that this node has the address and the last known state does not contradict it.
+
+    None when the metadata service was asked and did not answer.
+    """
     from haptk.aws import imds
     from haptk.eip.memory import Memory
 
@@ -37,6 +40,8 @@ def held(address: str, interface: str | None, private_ip: str | None) -> bool:
         return False
     try:
         private = imds.Imds(endpoint, directory).associated(node[0], public_ip)
+    except imds.ImdsSilent:
+        return None
     except imds.ImdsError:
         return False
     if not private or (private_ip and private_ip not in private):
@@ -66,7 +71,10 @@ def main(argv: list[str]) -> int:
         return 2
     if request.action in ("status", "monitor", "check") and len(request.addresses) == 1:
         address = request.addresses[0]
-        if _is_elastic(address) and held(address, request.options.get("interface"), request.options.get("private-ip")):
+        options = request.options
+        found = _is_elastic(address) and held(address, options.get("interface"), options.get("private-ip"))
+        request.silent = found is None
+        if found:
             if contract == "heartbeat":
                 print("running")
             elif contract != "ocf":

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from haptk.io import clock
 from haptk.io.control import call
 from haptk.lab.plan import AddressPlan, InstancePlan, Plan, Region, SubnetPlan
 from haptk.lab.seed import ec2_client, seed
@@ -131,6 +132,11 @@ class Lab:
     def lag(self, node: str, lag_ms: int) -> None:
         call(self.control, {"op": "imds_lag", "instance_id": node, "lag_ms": lag_ms})
 
+    def freeze(self, node: str, seconds: float = 3.0) -> None:
+        """Let the node's metadata show what is now for the next seconds, whatever happens: it lags by that much."""
+        clock.sleep(seconds + 0.2)
+        self.lag(node, int(seconds * 1000))
+
     def power(self, node: str, on: bool) -> None:
         call(self.control, {"op": "power", "instance_id": node, "on": on})
 
@@ -143,12 +149,24 @@ class Lab:
         found = call(self.control, {"op": "calls", "since": since})["calls"]
         return [one for one in found if action in (None, one["action"])]
 
-    def settle(self) -> None:
-        """Wait until the metadata services have the cloud's newest association."""
+    def version(self) -> int:
+        """The cloud's count of changes of any association."""
+        return int(self._associations(-1, 0)["version"])
+
+    def wait_change(self, version: int) -> float:
+        """Wait for the next change of any association; returns when it was made (CLOCK_MONOTONIC seconds)."""
+        history = self._associations(version, 30_000)["history"]
+        return float(history[0]["at_monotonic_s"])
+
+    def _associations(self, after: int, timeout_ms: int) -> dict[str, Any]:
         import urllib.request
 
-        with urllib.request.urlopen(f"{self.cloud}/_lab/associations?after=-1&timeout_ms=0") as answer:
-            wanted = json.load(answer)["version"]
+        with urllib.request.urlopen(f"{self.cloud}/_lab/associations?after={after}&timeout_ms={timeout_ms}") as answer:
+            return dict(json.load(answer))
+
+    def settle(self) -> None:
+        """Wait until the metadata services have the cloud's newest association."""
+        wanted = self.version()
         for _ in range(500):
             if call(self.control, {"op": "associations", "after": 0})["version"] >= wanted:
                 return
@@ -171,7 +189,12 @@ def _start(arguments: list[str], log: Path) -> tuple[subprocess.Popen[str], str]
 
 @pytest.fixture(scope="session")
 def _region(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    scratch = tmp_path_factory.mktemp("region")
+    yield from make_region(tmp_path_factory)
+
+
+def make_region(places: Any) -> Iterator[Lab]:
+    """Start the processes, hand the region out, stop them. `places.mktemp(name)` gives a directory."""
+    scratch = places.mktemp("region")
     cloud_process, cloud = _start(["haptk.lab.cloud", "--listen", f"{NET}.0.2:0"], scratch / "cloud.log")
     processes = [cloud_process]
     try:

@@ -81,19 +81,21 @@ def test_after_a_release_lagging_metadata_does_not_show_it_as_running(lab: Any, 
     lab.give("lb1")
     one = agent()
     assert one.status().source == "metadata"
-    lab.lag("lb1", 60_000)
+    lab.freeze("lb1")
     assert one.stop().ok
     assert isinstance(one.status(), NotOurs)
-    lab.fault("error")
-    assert isinstance(one.status(), Unknown)
+    lab.fault("reset")
+    state = one.status()
+    assert isinstance(state, Unknown) and "lists it, but" in state.why
 
 
 def test_a_stop_leaves_the_new_holder_alone(lab: Any, agent: Any) -> None:
     lab.give("lb1")
     one = agent("lb1")
     assert isinstance(one.status(), Ours)
-    lab.lag("lb1", 60_000)  # metadata still says "yours" while lb2 takes it
+    lab.freeze("lb1")  # metadata still says "yours" while lb2 takes it
     lab.give("lb2")
+    assert isinstance(one.status(), Ours)
     outcome = one.stop()
     assert outcome.ok and not outcome.acted
     assert lab.holder() == "lb2"
@@ -117,6 +119,17 @@ def test_a_stop_that_loses_the_race_takes_nothing_from_the_winner(lab: Any, agen
     thread.join(20)
     assert outcomes[0].ok and "gone already" in outcomes[0].because, outcomes[0]
     assert lab.holder() == "lb2"
+
+
+def test_a_start_does_not_believe_old_metadata_that_it_is_here(lab: Any, agent: Any) -> None:
+    lab.give("lb1")
+    one = agent("lb1")
+    assert isinstance(one.status(), Ours)
+    lab.freeze("lb1")
+    lab.give("lb2")
+    outcome = one.start()
+    assert outcome.ok and outcome.acted
+    assert lab.holder() == "lb1"
 
 
 @pytest.mark.parametrize("mode", ["hang", "error", "reset", "throttle"])
@@ -275,7 +288,9 @@ def test_a_full_interface_by_old_metadata_only_is_no_reason_to_refuse(lab: Any, 
         PrivateIpAddress=lab.region.instance("lb1").secondary_ips[0],
     )
     lab.give("lb1", "third")
-    lab.lag("lb1", 60_000)
+    lab.freeze("lb1")
     lab.give("lb2", "third")
+    mark = lab.mark()
     assert agent("lb1", "web").start().ok
+    assert lab.calls(mark, "DescribeNetworkInterfaces")  # it looked again before refusing
     assert (lab.holder("web"), lab.holder("longer"), lab.holder("third")) == ("lb1", "lb1", "lb2")

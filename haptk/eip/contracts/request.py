@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 
+from haptk.io import clock
+
 OPTIONS = (
     "interface",
     "private-ip",
@@ -42,7 +44,10 @@ class Refused(Exception):
 
 
 class Request:
-    """One question. `state` and `name` are keepalived's, `fifo` the path of its FIFO."""
+    """One question. `state` and `name` are keepalived's, `fifo` the path of its FIFO.
+
+    `began` is when it was asked (monotonic seconds), `silent` that the metadata service was asked and did not answer.
+    """
 
     def __init__(self, contract: str, action: str) -> None:
         self.contract = contract
@@ -52,6 +57,8 @@ class Request:
         self.state = ""
         self.name = ""
         self.fifo = ""
+        self.began = clock.monotonic()
+        self.silent = False
 
     def take(self, word: str) -> None:
         """One argument: an option `name=value`, an interface, or an address."""

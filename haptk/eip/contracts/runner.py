@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 
 from haptk.aws.client import Access, Clients
 from haptk.core.vip import NotOurs, Ours, Outcome, Status, Unknown
@@ -19,6 +18,7 @@ from haptk.eip.contracts import words
 from haptk.eip.contracts.request import ACTIONS, Request
 from haptk.eip.contracts.words import Saying
 from haptk.errors import HaptkError, OperatorError
+from haptk.io import clock
 
 USAGE = {
     "ocf": "usage: eip {start|stop|monitor|validate-all|meta-data|usage} with OCF_RESKEY_address in the environment",
@@ -47,7 +47,10 @@ def agents_of(request: Request) -> list[Agent]:
         raise OperatorError(what="no address is given")
     clients = Clients(access_of(request.options))
     interface, private_ip = request.options.get("interface"), request.options.get("private-ip")
-    return [Agent(address, interface, private_ip, clients=clients) for address in dict.fromkeys(request.addresses)]
+    return [
+        Agent(address, interface, private_ip, clients=clients, ask_metadata=not request.silent)
+        for address in dict.fromkeys(request.addresses)
+    ]
 
 
 def run(request: Request) -> int:
@@ -68,7 +71,7 @@ def run(request: Request) -> int:
         if request.action == "check" and "keep" in request.options:
             from haptk.eip.contracts import keepalived
 
-            return keepalived.keep(request, agents, status_deadline_s(request.contract))
+            return keepalived.keep(request, agents, left_s(request))
         return _tell(*_act(request, agents))
     except HaptkError as error:
         return _tell(_with_reason(contract, 1, str(error)))
@@ -92,7 +95,7 @@ def _act(request: Request, agents: list[Agent]) -> list[Saying]:
     if action == "validate-all":
         return [_validate(agents)]
     if action in ("status", "monitor", "check"):
-        found = _each(agents, lambda agent: watch.status(agent, status_deadline_s(request.contract)))
+        found = _each(agents, lambda agent: watch.status(agent, left_s(request)))
         return [_status(request, agent, state) for agent, state in zip(agents, found, strict=True)]
     if action == "force-reload":
         action = "restart"
@@ -109,6 +112,8 @@ def _act(request: Request, agents: list[Agent]) -> list[Saying]:
 def _each(agents: list[Agent], work):  # type: ignore[no-untyped-def]
     if len(agents) == 1:
         return [work(agents[0])]
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(max_workers=min(16, len(agents))) as pool:
         return list(pool.map(work, agents))
 
@@ -144,6 +149,11 @@ def status_deadline_s(contract: str) -> float:
     """Seconds in which a status must be known: short, because "unknown" in time is worth more than an answer too late."""
     limit_s = _cluster_timeout_s() if contract == words.OCF else None
     return STATUS_DEADLINE_S if limit_s is None else _inside(limit_s, STATUS_DEADLINE_S)
+
+
+def left_s(request: Request) -> float:
+    """What is left of the status deadline since the question was asked, in seconds."""
+    return max(0.5, status_deadline_s(request.contract) - (clock.monotonic() - request.began))
 
 
 def change_deadline_s(contract: str) -> float:
