@@ -13,6 +13,9 @@ from haptk.core.heartbeat.model import Outcome, Seen
 from haptk.errors import ConfigError, HaptkError
 
 WARM_EVERY_S = 60.0
+EIP_LOOK_S = 3.6
+EIP_CHANGE_S = 20.0
+"""An API that hangs must not hold the thread for long: the next order may be the take-over."""
 
 
 class Resource(Protocol):
@@ -46,7 +49,7 @@ class EipResource:
     def status(self, limit_s: float) -> Outcome:
         from haptk.core.vip import NotOurs, Ours
 
-        found = self._agent.status(limit_s)
+        found = self._agent.status(min(limit_s, EIP_LOOK_S))
         if isinstance(found, Ours):
             return Outcome(Seen.OURS, str(found))
         if isinstance(found, NotOurs):
@@ -54,11 +57,11 @@ class EipResource:
         return Outcome(Seen.UNKNOWN, str(found))
 
     def start(self, limit_s: float) -> Outcome:
-        outcome = self._agent.start(limit_s)
+        outcome = self._agent.start(min(limit_s, EIP_CHANGE_S))
         return Outcome(Seen.DONE if outcome.ok else Seen.FAILED, outcome.because)
 
     def stop(self, limit_s: float) -> Outcome:
-        outcome = self._agent.stop(limit_s)
+        outcome = self._agent.stop(min(limit_s, EIP_CHANGE_S))
         return Outcome(Seen.DONE if outcome.ok else Seen.FAILED, outcome.because)
 
     def release(self, limit_s: float) -> Outcome:
@@ -67,7 +70,7 @@ class EipResource:
 
     def warm(self) -> str:
         try:
-            self._agent.warm()
+            self._agent.warm(EIP_LOOK_S)
         except HaptkError as error:
             return str(error)
         return ""

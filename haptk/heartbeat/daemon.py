@@ -14,7 +14,6 @@ import os
 import secrets
 import signal
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from haptk.core.heartbeat.auth import KeyRing
@@ -61,6 +60,7 @@ class Daemon:
         self._exit_code = 0
         self._watchdog_at: float | None = None
         self._load_at = 0.0
+        self._loadavg = os.open("/proc/loadavg", os.O_RDONLY | os.O_CLOEXEC)
         private = settings.control.parent
         if not private.exists():
             private_dir(private)
@@ -151,6 +151,7 @@ class Daemon:
             self.pinger.close()
         self.signals.close()
         self.loop.close()
+        os.close(self._loadavg)
         self.state.release()
 
     def _timer_at(self) -> float:
@@ -171,7 +172,7 @@ class Daemon:
             self._load_at = now + 1.0
             self.node.wall_offset_s = clock.wall() - now
             with contextlib.suppress(OSError):
-                self.node.load = Path("/proc/loadavg").read_text().strip()
+                self.node.load = os.pread(self._loadavg, 128, 0).decode().strip()
         with self._survive():
             self.node.handle_timer(now)
         self._flush(now)

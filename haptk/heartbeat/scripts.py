@@ -11,9 +11,11 @@ import os
 import re
 import signal
 import subprocess
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from haptk.core.heartbeat.model import Outcome, Seen
 from haptk.errors import ConfigError, HaptkError
@@ -23,6 +25,7 @@ RESOURCE_DIRS = (Path("/etc/ha.d/resource.d"), Path("/etc/init.d"))
 OCF_ROOT = Path("/usr/lib/ocf")
 SAFE_PATH = "/usr/share/heartbeat:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PASSED_ON = ("LANG", "LC_ALL", "TZ")
+MAX_OUTPUT_BYTES = 65536
 STOP_TRIES = 10
 """heartbeat's ResourceManager tries a stop ten times, a second apart."""
 
@@ -50,32 +53,34 @@ class Ran:
 
 
 def run(argv: Sequence[str], env: Mapping[str, str], limit_s: float) -> Ran:
-    """Run a program in a session of its own; after `limit_s` its whole process group is killed."""
-    try:
-        refuse_writable_by_others(Path(argv[0]))
-        child = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=dict(env),
-            cwd="/",
-            start_new_session=True,
-            text=True,
-            errors="replace",
-        )
-    except HaptkError as error:
-        return Ran(126, "", str(error))
-    except OSError as error:
-        return Ran(127, "", f"{argv[0]}: {error.strerror}")
-    with child:
+    """Run a program in a session of its own; after `limit_s` its whole process group is killed.
+
+    Its output goes to files, not pipes: a service that a start leaves behind may keep them open for ever, and must
+    neither be waited for nor be hit by SIGPIPE.
+    """
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         try:
-            out, err = child.communicate(timeout=limit_s)
+            refuse_writable_by_others(Path(argv[0]))
+            child = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=dict(env), cwd="/", start_new_session=True
+            )
+        except HaptkError as error:
+            return Ran(126, "", str(error))
+        except OSError as error:
+            return Ran(127, "", f"{argv[0]}: {error.strerror}")
+        code: int | None
+        try:
+            code = child.wait(limit_s)
         except subprocess.TimeoutExpired:
             os.killpg(child.pid, signal.SIGKILL)
-            out, err = child.communicate()
-            return Ran(None, out, err)
-    return Ran(child.returncode, out, err)
+            child.wait()
+            code = None
+        return Ran(code, _written(out), _written(err))
+
+
+def _written(stream: IO[bytes]) -> str:
+    stream.seek(0)
+    return stream.read(MAX_OUTPUT_BYTES).decode("utf-8", "replace")
 
 
 @dataclass(frozen=True)

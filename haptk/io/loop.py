@@ -63,11 +63,11 @@ class Loop:
     def run(self) -> None:
         """Until `stop`."""
         while self._running:
-            wait = self._timer_at() - clock.monotonic()
-            for key, _ in self._selector.select(max(0.0, min(wait, LONGEST_WAIT_S))):
+            due = self._timer_at()
+            for key, _ in self._selector.select(max(0.0, min(due - clock.monotonic(), LONGEST_WAIT_S))):
                 key.data()
             now = clock.monotonic()
-            if self._running and now >= self._timer_at():
+            if self._running and now >= due:
                 self._on_timer(now)
 
     def close(self) -> None:

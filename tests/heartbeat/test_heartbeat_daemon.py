@@ -114,7 +114,7 @@ def test_death_and_return(pair: Daemons) -> None:
     assert pair.holders() == "a"
     pair.kill("a")
     (pair.dir / "up.a").unlink()
-    wait_for(lambda: pair.holders() == "b", pair.logs())
+    wait_for(lambda: pair.holders() == "b" and pair.said("b", "resource_started"), pair.logs())
     names = [line["event"] for line in pair.events("b")]
     assert names.index("peer_dead") < names.index("resource_start") < names.index("resource_started")
     pair.start("a")
@@ -146,10 +146,11 @@ def test_a_second_signal_leaves_at_once(pair: Daemons) -> None:
 
 
 def test_kill_minus_nine_and_restart_goes_on(pair: Daemons) -> None:
-    pair.up()
+    slow = ("--deadtime", "20", "--initdead", "20")
+    pair.up(*slow)
     generation = pair.status("a")["generation"]
     pair.kill("a")
-    pair.start("a")
+    pair.start("a", *slow)
     wait_for(lambda: pair.said("a", "resource_found"), pair.logs())
     wait_for(lambda: pair.status("a").get("hold") == "local", pair.logs())
     assert pair.status("a")["generation"] == generation + 1
@@ -202,6 +203,7 @@ def test_a_failing_check_hands_over_to_a_healthy_peer(pair: Daemons) -> None:
         wait_for(lambda: pair.holders() == "a" and pair.said("b", "local_check_up"), pair.logs())
         First.well = False
         wait_for(lambda: pair.holders() == "b", pair.logs())
+        wait_for(lambda: pair.said("a", "resource_stopped"), pair.logs())
         names = [line["event"] for line in pair.events("a")]
         assert names.index("local_check_down") < names.index("handover") < names.index("resource_stopped")
         Second.well = False  # now nobody could serve: the holder keeps it

@@ -259,3 +259,41 @@ def test_messages_never_reach_the_environment_of_scripts(pair: Callable[..., Pai
     theirs = (two.a.dir / "env.rscA.start").read_text()
     assert "HA_src=" in theirs  # the original exports every field of the message
     assert not re.search(r"^HA_(src|seq|ts|t|st|ipaddr|ok|auth)=", ours, re.M)
+
+
+def test_broadcast_and_multicast_beside_each_other(pair: Callable[..., Pair]) -> None:
+    """Two media: every message comes twice and counts once; each is a link of its own, and a node hears itself."""
+    two = pair()
+    two.extra = ["bcast eth0", "mcast eth0 225.0.0.77 694 1 0"]
+    two.up()
+    for machine in (two.a, two.b):
+        path = machine.dir / "ha.d" / "ha.cf"
+        path.write_text("".join(line + "\n" for line in path.read_text().splitlines() if not line.startswith("ucast")))
+    two.a.start_real()
+    two.b.start_haptk()
+    settled(two)
+    assert not complaints(two.a.log)
+    assert '"haptk": false' in two.b.ctl("status", "--json")
+    links = two.b.ctl("status")
+    assert links.count(": up") >= 1
+
+
+def test_a_partition_of_two_haptk_nodes_leaves_nobody_without(pair: Callable[..., Pair]) -> None:
+    """The original serves nothing for 20.8 s after the heal. Here the owner of each group goes on, without a gap."""
+    two = pair().up()
+    two.a.start_haptk()
+    two.b.start_haptk()
+    settled(two)
+    two.b.link("down")
+    wait_for(lambda: two.holder("rscA") == "ab" and two.holder("rscB") == "ab", 20, dump(two))
+    two.b.link("up")
+    nobody: list[str] = []
+
+    def resolved() -> bool:
+        if not (two.holder("rscA") and two.holder("rscB")):
+            nobody.append("nobody")
+        return (two.holder("rscA"), two.holder("rscB")) == ("a", "b")
+
+    wait_for(resolved, 30, dump(two))
+    assert not nobody
+    assert "both a and b hold" in two.a.log

@@ -235,3 +235,19 @@ def test_a_start_that_fails_is_never_reported_as_held(at: str) -> None:
     world.run(30)
     assert not held_while_broken
     assert world.serving() == "b"
+
+
+def test_nodes_with_other_groups_fall_back_to_the_four_words() -> None:
+    """Group numbers of a peer with another haresources would name the wrong groups."""
+    world = pair()
+    world.run(10)
+    node = world.boxes["b"].node
+    assert node is not None
+    assert node.peer.claims == {0}
+    node.peer.fingerprint = "00000000"
+    world.run(12)
+    assert node.peer.claims is None
+    assert any("has other resources than we have" in line for line in world.transcript)
+    world.run(40)
+    assert world.serving() == "a"
+    check_end(world)

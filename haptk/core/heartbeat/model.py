@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum, IntFlag
+from zlib import crc32
 
 
 class Hold(IntFlag):
@@ -60,6 +61,13 @@ class GroupConfig:
     def key(self) -> str:
         return self.resources[0]
 
+    @property
+    def common(self) -> str:
+        """What both nodes call it: the interface behind an Elastic IP is each node's own."""
+        return " ".join(
+            "::".join(word.split("::")[:2]) if word.startswith("eip::") else word for word in self.resources
+        )
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -97,6 +105,12 @@ class NodeConfig:
     hopfudge: int = 1
     health: Health = Health.NONE
     start_attempts: int = 2
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal on two nodes whose haresources mean the same; claims are told by group number only between such."""
+        text = "\n".join(f"{group.owner or ''} {group.common}" for group in self.groups)
+        return f"{crc32(text.encode()):08x}"
 
     def owner_of(self, group: GroupConfig, peer: str | None) -> str:
         """The node that haresources gives a group to; without one, the smaller name of the two."""

@@ -75,6 +75,8 @@ class Peer:
         self.dead_time_s = timing.initdead_s
         self.ack_digit = rng.randrange(10)
         self.flow_control = True
+        self.fingerprint = ""
+        self.differs = False
         self.clock_offset_s = 0.0
         self.proved = 0
         """The generation that has answered our question, and so is alive whatever its clock says."""
@@ -239,8 +241,10 @@ class Peer:
         if self.left:
             return
         if "hkheld" in message:
-            self.claims = _numbers(wire.text(message, "hkheld"))
-            self.failed = _numbers(wire.text(message, "hkfail"))
+            self.differs = wire.text(message, "hkconf") != self.fingerprint
+            # Group numbers mean something only where both nodes have the same groups; else the four words must do.
+            self.claims = None if self.differs else _numbers(wire.text(message, "hkheld"))
+            self.failed = set() if self.differs else _numbers(wire.text(message, "hkfail"))
             self.stable = wire.text(message, "hkstable") == "1"
             self.hold = HOLD_WORDS.get(wire.text(message, "hkhold"), self.hold)
         word = wire.text(message, "hkhealth")

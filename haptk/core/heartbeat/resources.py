@@ -73,6 +73,7 @@ class Negotiation:
         self.mover = Mover(config, self.holdings, peer, say, send)
         self.machine: Machine[Phase, PhaseSignal] = Machine("the negotiation", PHASE, Phase.INIT)
         self.health = config.health
+        self._fingerprint = peer.fingerprint = config.fingerprint
         self.witness: bool | None = None
         """Whether a witness (ping node) answers: True, False, or None without witnesses or before they are judged."""
 
@@ -106,10 +107,12 @@ class Negotiation:
 
     def extras(self) -> wire.Message:
         """The fields that tell a haptk peer what is really held here."""
+        failed = self.holdings.failed()
         return {
             "haptk": "1",
+            "hkconf": self._fingerprint,
             "hkheld": ".".join(str(index) for index in sorted(self.holdings.held())),
-            "hkfail": ".".join(str(index) for index in sorted(self.holdings.failed())),
+            **({"hkfail": ".".join(str(index) for index in sorted(failed))} if failed else {}),
             "hkhold": self.holdings.hold(self.peer.name).word,
             "hkstable": "1" if self.stable else "0",
             "hkhealth": self.health.value,
@@ -129,7 +132,11 @@ class Negotiation:
 
     def on_peer_status(self, now: float) -> None:
         """A status came; a haptk peer's tells its holdings."""
-        if self.peer.claims is not None and self.peer.able and self.peer.haptk:
+        if self.peer.differs:
+            self._once(
+                "differs", f"{self.peer.name} has other resources than we have: make them the same on both nodes"
+            )
+        if self.peer.haptk and self.peer.able:
             self.peer.told = True
 
     def on_starting(self, message: wire.Message, now: float) -> None:
