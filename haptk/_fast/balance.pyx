@@ -213,10 +213,11 @@ cdef uint32_t sdbm(const uint8_t *p, uint32_t n) noexcept nogil:
 
 cdef uint32_t source_hash(Session *s) noexcept nogil:
     cdef uint32_t h = 0, i
-    cdef int n = 4 if s.peer_family == 2 else 16
+    cdef int n = 4 if s.peer.family == 2 else 16
+    cdef uint8_t *a = s.peer.address
     for i in range(<uint32_t>(n // 4)):
-        h ^= (<uint32_t>s.peer[4 * i] << 24) | (<uint32_t>s.peer[4 * i + 1] << 16) | \
-            (<uint32_t>s.peer[4 * i + 2] << 8) | s.peer[4 * i + 3]
+        h ^= (<uint32_t>a[4 * i] << 24) | (<uint32_t>a[4 * i + 1] << 16) | \
+            (<uint32_t>a[4 * i + 2] << 8) | a[4 * i + 3]
     return h
 
 

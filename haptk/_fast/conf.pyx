@@ -261,6 +261,8 @@ cdef class Image:
         self.fill_limits(&out.limits, fe.timeouts)
         self.add_header(&out.forwardfor, fe.forwardfor)
         self.add_header(&out.originalto, fe.originalto)
+        out.wants_local = out.originalto.name.p != NULL or \
+            (out.backend != NULL and out.backend.originalto.name.p != NULL)
         self.text(&out.monitor_uri, fe.monitor_uri)
         pages = _builtin_pages()
         pages.update({page.status: page.content for page in fe.errorfiles})

@@ -68,8 +68,8 @@ cdef void note_end(Worker *w, Session *s) noexcept nogil:
     x.redispatched = s.redispatched
     x.actives = w.session_count
     counts(s, x)
-    x.peer_family, x.peer_port = <uint8_t>s.peer_family, s.peer_port
-    memcpy(x.peer, s.peer_text, 46)
+    x.peer_family, x.peer_port = <uint8_t>s.peer.family, s.peer.port
+    memcpy(x.peer, s.peer.text, 46)
     x.flags[0], x.flags[1] = s.cause or 45, s.at or 45
     if s.backend != NULL and s.backend.cookie and s.request_ms:
         x.flags[2], x.flags[3] = s.ck_request, s.ck_response

@@ -16,6 +16,8 @@ cdef int buf_take(Worker *w, Buf *b) noexcept nogil:
         return 0
     if w.free_buf_count:
         w.free_buf_count -= 1
+        if w.free_buf_count < w.free_buf_low:
+            w.free_buf_low = w.free_buf_count
         b.d = w.free_bufs[w.free_buf_count]
     else:
         # sizes a few lines apart: buffers at equal distances of a power of two would share their cache sets
@@ -38,6 +40,16 @@ cdef void buf_drop(Worker *w, Buf *b) noexcept nogil:
         w.free_buf_count += 1
     b.d = NULL
     b.r = b.f = b.p = b.n = 0
+
+
+cdef void pool_trim(Worker *w) noexcept nogil:
+    # What lay unused during the whole last period is a peak that has passed: half of it goes back to the system.
+    cdef int surplus = w.free_buf_low // 2
+    while surplus > 0 and w.free_buf_count > 0:
+        w.free_buf_count -= 1
+        free(w.free_bufs[w.free_buf_count])
+        surplus -= 1
+    w.free_buf_low = w.free_buf_count
 
 
 cdef Session *session_new(Worker *w) noexcept nogil:

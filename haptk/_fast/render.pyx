@@ -10,7 +10,7 @@ from haptk._fast.http1 cimport (Buf, Header, H_CACHE_CONTROL, H_CODING, H_CONNEC
 from haptk._fast.pool cimport buf_take
 from haptk._fast.scan cimport TOKEN, decimal, list_has, same_word
 from haptk._fast.state cimport (AddHeaderC, BackendC, CK_INDIRECT, CK_INSERT, CK_NOCACHE, CK_PREFIX, CK_REWRITE,
-                                MODE_KEEP, Net, Text)
+                                MODE_KEEP, Net, Peer, Text)
 
 cdef extern from "string.h" nogil:
     void *memmem(const void *a, size_t an, const void *b, size_t bn)
@@ -79,18 +79,18 @@ cdef bint has_header(const char *d, Head *h, Text *name) noexcept nogil:
     return 0
 
 
-cdef void forwarded_for(Buf *o, Session *s, Head *h, AddHeaderC *a) noexcept nogil:
+cdef void address_line(Buf *o, Session *s, Head *h, AddHeaderC *a, Peer *peer) noexcept nogil:
     cdef int i
-    if a.name.p == NULL or s.peer_text_len == 0:
+    if peer.text_len == 0:
         return
     for i in range(a.except_count):
-        if in_net(&a.except_nets[i], s.peer_family, s.peer):
+        if in_net(&a.except_nets[i], peer.family, peer.address):
             return
     if a.if_none and has_header(s.rx.d, h, &a.name):
         return
     put(o, a.name.p, a.name.n)
     word(o, b": ")
-    put(o, s.peer_text, s.peer_text_len)
+    put(o, peer.text, peer.text_len)
     word(o, b"\r\n")
 
 
@@ -127,6 +127,18 @@ cdef inline bint request_special(Session *s, uint8_t id) noexcept nogil:
         (id == H_COOKIE and s.backend.cookie != 0)
 
 
+cdef void our_request_lines(Session *s, Buf *o, Head *h) noexcept nogil:
+    # forwardfor and originalto: the backend's own, else the frontend's.
+    if s.backend.forwardfor.name.p != NULL:
+        address_line(o, s, h, &s.backend.forwardfor, &s.peer)
+    elif s.frontend.forwardfor.name.p != NULL:
+        address_line(o, s, h, &s.frontend.forwardfor, &s.peer)
+    if s.backend.originalto.name.p != NULL:
+        address_line(o, s, h, &s.backend.originalto, &s.local)
+    elif s.frontend.originalto.name.p != NULL:
+        address_line(o, s, h, &s.frontend.originalto, &s.local)
+
+
 cdef int render_request(Worker *w, Session *s, Head *h) noexcept nogil:
     cdef Buf *o = &s.out_head
     cdef char *d = s.rx.d
@@ -153,10 +165,7 @@ cdef int render_request(Worker *w, Session *s, Head *h) noexcept nogil:
         else:
             plain_line(o, d, x)
     put(o, d + run, run_end - run)
-    if s.backend.forwardfor.name.p != NULL:
-        forwarded_for(o, s, h, &s.backend.forwardfor)
-    elif s.frontend.forwardfor.name.p != NULL:
-        forwarded_for(o, s, h, &s.frontend.forwardfor)
+    our_request_lines(s, o, h)
     if s.upgrade_asked:
         word(o, b"connection: upgrade\r\n")
     elif s.backend.connection != MODE_KEEP or s.frontend.connection != MODE_KEEP:

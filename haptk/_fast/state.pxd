@@ -132,6 +132,7 @@ ctypedef struct FrontendC:
     Limits limits
     AddHeaderC forwardfor
     AddHeaderC originalto
+    int wants_local         # some header or log needs the address that was connected to
     Text monitor_uri
     Text pages[16]          # by error number (ErrorPage in reply), own errorfile or the built-in page
 
@@ -190,6 +191,13 @@ ctypedef struct Link:       # one connection to a server; idle ones stand in the
     Link *prev
     Link *next
     int64_t since           # ms, start of idling
+
+ctypedef struct Peer:       # an address, with its text made once; text_len is 0 for unix sockets
+    uint8_t text_len
+    char text[46]
+    uint16_t port
+    int family
+    uint8_t address[16]
 
 ctypedef struct Session:    # one client connection and its current transaction
     int kind
@@ -261,11 +269,8 @@ ctypedef struct Session:    # one client connection and its current transaction
     Session *all_prev       # every session of the worker
     Session *all_next
     int listener_index
-    uint16_t peer_port
-    int peer_family
-    uint8_t peer[16]
-    uint8_t peer_text_len
-    char peer_text[46]
+    Peer peer               # the client
+    Peer local              # where it connected to; only for option originalto
     uint32_t generation
 
 ctypedef struct ServerW:    # a worker's own view of one server
@@ -334,6 +339,7 @@ ctypedef struct Worker:
     Link *dead_links
     Session *all
     int free_buf_count
+    int free_buf_low        # the fewest since the last trim
     int colour
     int session_count
     int link_count

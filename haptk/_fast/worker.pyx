@@ -8,13 +8,13 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
 from haptk._fast.journal cimport RING_SIZE, take_notes
-from haptk._fast.pool cimport pool_close, reap, session_free, session_new
+from haptk._fast.pool cimport pool_close, pool_trim, reap, session_free, session_new
 from haptk._fast.scan cimport hk_load, hk_store
 from haptk._fast.session cimport serve_queues, session_begin, session_expire, session_kill, session_run
 from haptk._fast.sockets cimport (EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, accept_one, clock_ms, close_fd,
-                                  epoll_event, epoll_wait, unwatch, watch, watch_input)
+                                  epoll_event, epoll_wait, sockaddr, socklen_t, unwatch, watch, watch_input)
 from haptk._fast.state cimport (BackendW, FrontendC, KIND_LISTENER, KIND_SERVER, KIND_SESSION, KIND_WAKE, Link,
-                                Listener, PH_DEAD, PH_HEAD, ServerW, Session, Timer, sockaddr_storage)
+                                Listener, PH_DEAD, PH_HEAD, Peer, ServerW, Session, Timer, sockaddr_storage)
 from haptk._fast.upstream cimport give_up_idle, idle_event, purge_idle
 from haptk._fast.wheel cimport wheel_init, wheel_next, wheel_wait
 
@@ -55,6 +55,9 @@ cdef extern from "<netinet/in.h>" nogil:
         in6_addr sin6_addr
     unsigned short ntohs(unsigned short v)
 
+cdef extern from "<sys/socket.h>" nogil:
+    int getsockname(int fd, sockaddr *addr, socklen_t *n)
+
 cdef extern from "<arpa/inet.h>" nogil:
     int AF_INET, AF_INET6
     const char *inet_ntop(int family, const void *addr, char *out, unsigned int n)
@@ -67,34 +70,38 @@ cdef enum:
     ACCEPTS = 64            # connections accepted per listener and turn
     PAUSE_MS = 100          # accepting rests so long when descriptors ran out
     LOOK_MS = 10            # between two looks at what other workers may have freed
+    TIDY_MS = 1000
+    BUFS_AT_REST = 8        # so few free buffers are no reason to wake up
     IDLE_MAX_MS = 5000      # HAProxy's pool-purge-delay
 
 
 # ---------------------------------------------------------------- accepting
 
-cdef void note_peer(Session *s, sockaddr_storage *addr) noexcept nogil:
+cdef void note_address(Peer *peer, sockaddr_storage *addr) noexcept nogil:
+    # A v4 address that came through a v6 socket is a v4 address.
     cdef sockaddr_in *four = <sockaddr_in *>addr
     cdef sockaddr_in6 *six = <sockaddr_in6 *>addr
+    cdef uint8_t *a = peer.address
     cdef int i
     cdef bint mapped
-    s.peer_family = addr.ss_family
+    peer.family = addr.ss_family
     if addr.ss_family == AF_INET:
-        memcpy(s.peer, &four.sin_addr, 4)
-        s.peer_port = ntohs(four.sin_port)
+        memcpy(a, &four.sin_addr, 4)
+        peer.port = ntohs(four.sin_port)
     elif addr.ss_family == AF_INET6:
-        memcpy(s.peer, &six.sin6_addr, 16)
-        s.peer_port = ntohs(six.sin6_port)
-        mapped = s.peer[10] == 0xff and s.peer[11] == 0xff
+        memcpy(a, &six.sin6_addr, 16)
+        peer.port = ntohs(six.sin6_port)
+        mapped = a[10] == 0xff and a[11] == 0xff
         for i in range(10):
-            mapped = mapped and s.peer[i] == 0
+            mapped = mapped and a[i] == 0
         if mapped:
-            s.peer_family = AF_INET
+            peer.family = AF_INET
             for i in range(4):
-                s.peer[i] = s.peer[12 + i]
+                a[i] = a[12 + i]
     else:
         return
-    if inet_ntop(s.peer_family, s.peer, s.peer_text, 46) != NULL:
-        s.peer_text_len = <uint8_t>strlen(s.peer_text)
+    if inet_ntop(peer.family, a, peer.text, 46) != NULL:
+        peer.text_len = <uint8_t>strlen(peer.text)
 
 
 cdef void pause_accepting(Worker *w) noexcept nogil:
@@ -161,7 +168,11 @@ cdef void accept_some(Worker *w, Listener *l) noexcept nogil:
         s.fd = fd
         s.frontend = l.frontend
         if n:
-            note_peer(s, &addr)
+            note_address(&s.peer, &addr)
+        if l.frontend.wants_local:
+            n = sizeof(addr)
+            if getsockname(fd, <sockaddr *>&addr, &n) == 0:
+                note_address(&s.local, &addr)
         if watch(w.epfd, fd, s) < 0:
             close_fd(fd)
             s.phase = PH_DEAD
@@ -291,8 +302,8 @@ cdef void end_all(Worker *w) noexcept nogil:
 cdef int patience(Worker *w) noexcept nogil:
     # How long epoll may wait, ms.
     cdef int wait = wheel_wait(w)
-    if w.idle_total and (wait < 0 or wait > 1000):
-        wait = 1000
+    if (w.idle_total or w.free_buf_count > BUFS_AT_REST) and (wait < 0 or wait > TIDY_MS):
+        wait = TIDY_MS
     if w.accept_paused and (wait < 0 or wait > PAUSE_MS):
         wait = PAUSE_MS
     if (w.queued or w.listener_full) and (wait < 0 or wait > LOOK_MS):
@@ -304,7 +315,7 @@ cdef void loop(Worker *w) noexcept nogil:
     cdef epoll_event events[EVENTS]
     cdef int n, i, stop, stopped = 0
     cdef Timer *t
-    cdef int64_t purge_at = 0
+    cdef int64_t tidy_at = 0
     while True:
         stop = hk_load(&w.stopping)
         if stop and not stopped:
@@ -329,9 +340,10 @@ cdef void loop(Worker *w) noexcept nogil:
             resume_accepting(w)
         if w.queued and (w.slots_freed or n == 0):
             serve_queues(w)
-        if w.idle_total and w.now >= purge_at:
-            purge_at = w.now + 1000
+        if w.now >= tidy_at:
+            tidy_at = w.now + TIDY_MS
             purge_idle(w, IDLE_MAX_MS)
+            pool_trim(w)
         if w.dead_sessions != NULL or w.dead_links != NULL:
             reap(w)
     end_all(w)

@@ -28,8 +28,6 @@ def beyond_compiled(tables: ProxyTables) -> list[str]:
         found.update(rule.kind for rule in one.rules)
         if one.stats is not None:
             found.add("stats")
-        if one.originalto is not None:
-            found.add("option originalto")
     for frontend in tables.frontends:
         found.update("accept-proxy" for bind in frontend.binds if bind.accept_proxy)
     for backend in tables.backends:
