@@ -82,20 +82,23 @@ def _term(section: Section, args: Args, operand: str, negated: bool, *, response
             raise Refused("the anonymous ACL does not close: '}' is missing, with blanks around it")
         if not words:
             raise Refused("an anonymous ACL needs a criterion between its braces")
-        return Term("", (expressions.test(tuple(words), "anonymous acl", response=response),), negated)
+        test = expressions.test(tuple(words), "anonymous acl", response=True)
+        _warn_too_early(section, args, operand, (test,), response=response)
+        return Term("", (test,), negated)
     tests = section.get("acls", {}).get(operand)
     if tests is None and operand in _PREDEFINED:
         tests = (expressions.test(_PREDEFINED[operand], operand),)
     if tests is None:
         known = ", ".join([*section.get("acls", {}), *_PREDEFINED])
         raise Refused(f"no ACL {operand!r} stands above in this section; known are {known}")
-    if not response and any(_needs_response(test) for test in tests):
-        raise Refused(f"the ACL {operand!r} looks at the response, which is not there yet")
+    _warn_too_early(section, args, operand, tests, response=response)
     return Term(operand, tests, negated)
 
 
-def _needs_response(test: Test) -> bool:
-    return FETCHES[test.expr.fetch.name].response
+def _warn_too_early(section: Section, args: Args, name: str, tests: tuple[Test, ...], *, response: bool) -> None:
+    """HAProxy accepts a condition on the response where there is none yet, warns, and never finds it true."""
+    if not response and any(FETCHES[test.expr.fetch.name].response for test in tests):
+        section.warn(args.line, f"the condition {name!r} looks at the response, which is not there yet: it never holds")
 
 
 # -- the rules ----------------------------------------------------------------------------------------------------

@@ -109,8 +109,8 @@ def address(text: str, what: str, *, port_range: bool = False, offset: bool = Fa
 def _split_port(text: str) -> tuple[str, str]:
     """Host and port text. `::1` alone is a host; in `a::1:80` the last number is the port, as HAProxy reads it."""
     if text.startswith("["):
-        host, _, rest = text[1:].partition("]")
-        return host, rest.removeprefix(":")
+        host, closed, rest = text[1:].partition("]")
+        return (host, rest.removeprefix(":")) if closed else (text, "")
     host, colon, port = text.rpartition(":")
     return (host, port) if colon else (text, "")
 
