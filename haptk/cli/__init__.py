@@ -12,6 +12,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "eip": ("haptk.cli.eip:eip", "Hold, release and show an Elastic IP from this node."),
     "generate": ("haptk.cli.generate:generate", "Print configuration for the programs around haptk."),
     "heartbeat": ("haptk.cli.heartbeat:heartbeat", "Watch a peer and take over its resources when it dies."),
+    "init": ("haptk.cli.init:init", "Write a cluster.toml by flags, questions or existing files."),
     "lab": ("haptk.cli.lab:lab", "Bring a region up on this machine and fail it over."),
     "proxy": ("haptk.cli.proxy:proxy", "Run the sticky HTTP proxy on a haproxy.cfg."),
 }

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from haptk.cluster import rules, schema
+from haptk.cluster import faults, rules, schema
 from haptk.cluster.load import CODES, accepted, described
 from haptk.cluster.units import Seconds
 
@@ -128,6 +128,8 @@ def markdown() -> str:
     lines += [f"| {code} | {_cell(text)} | error |" for code, text in CODES.items()]
     for rule in rules.all_rules().values():
         lines.append(f"| {rule.code} | {_cell(rule.summary)} | {rule.severity} |")
+    lines += ["", "## Faults of other files", "", "`haptk init --from` names them; generated files have none.", ""]
+    lines += ["| code | fault |", "|---|---|", *(f"| {code} | {_cell(text)} |" for code, text in faults.FAULTS.items())]
     return "\n".join(lines) + "\n"
 
 
