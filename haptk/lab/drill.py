@@ -18,6 +18,7 @@ from typing import Any
 from haptk.errors import HaptkError, PeerTimeout
 from haptk.io import clock
 from haptk.io.process import die_with_parent
+from haptk.lab import health
 from haptk.lab.balancer import python
 from haptk.lab.client import Lab, layout_of
 from haptk.lab.judge import Evidence, Failure, Report, judge
@@ -67,7 +68,7 @@ def run(lab: Lab, plan: Plan, progress: Callable[[str], None]) -> Outcome:
     requests = list(_lines(log))
     dead = frozenset(i.label for i in layout.applications if i.name == done["victim"])
     failure = Failure(plan.kind, done["victim"], done["at"], dead)
-    evidence = _evidence(lab, requests, failure)
+    evidence = _evidence(lab, requests, failure, health.alarms(health.plan(layout, lab.root, done["victim"])))
     report = judge(failure, evidence, timing.budget_s if plan.budget_s is None else plan.budget_s)
     return Outcome(report, requests, status["lb"], status["timing"], layout.address)
 
@@ -157,7 +158,7 @@ def _wait_for_recovery(lab: Lab, kind: str, victim: str, timing: Timing) -> None
         clock.sleep(POLL_S)
 
 
-def _evidence(lab: Lab, requests: list[dict[str, Any]], failure: Failure) -> Evidence:
+def _evidence(lab: Lab, requests: list[dict[str, Any]], failure: Failure, alarms: dict[str, str]) -> Evidence:
     witness = lab.call("evidence", since=failure.killed_at_s, timeout_s=20.0)
     events = []
     for path in sorted(lab.root.glob("lb*/lb*.heartbeat.log")):
@@ -170,4 +171,5 @@ def _evidence(lab: Lab, requests: list[dict[str, Any]], failure: Failure) -> Evi
         history=witness["history"],
         owners=witness["owners"],
         api_owner=witness["api_owner"],
+        alarms=alarms,
     )

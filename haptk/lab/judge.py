@@ -10,7 +10,8 @@ The verdict's rules (each is one sentence in `faults`, and a test breaks each):
 3. every session is served again;
 4. the outage is within its budget: the longest time without a single good answer, or, when an application server
    died, the longest time that one session had to wait;
-5. the address moved once when a balancer failed, and not at all when it did not.
+5. the address moved once when a balancer failed, and not at all when it did not;
+6. at the end no health check of what survived would raise an alarm.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Failure:
 class Evidence:
     """What was seen. `requests` as lab.load logs them; `events` {node, event, monotonic_s}; `calls` and `history` as the
     lab's network reports them; `owners` name -> True, False or None (unknown) for each living node;
-    `api_owner` the node that the EC2 API names, None for nobody."""
+    `api_owner` the node that the EC2 API names, None for nobody; `alarms` name -> what a failed health check said."""
 
     requests: Sequence[Mapping[str, Any]]
     events: Sequence[Mapping[str, Any]]
@@ -46,6 +47,7 @@ class Evidence:
     history: Sequence[Mapping[str, Any]]
     owners: Mapping[str, bool | None]
     api_owner: str | None
+    alarms: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ class Report:
     moves: int
     owners: dict[str, bool | None]
     api_owner: str | None
+    alarms: dict[str, str] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
 
     @property
@@ -202,6 +205,8 @@ def _faults(report: Report) -> Iterable[str]:
     expected = 0 if report.failure.kind == "app" else 1
     if report.moves != expected:
         yield f"the address moved {report.moves} times, expected {expected}"
+    for name, said in report.alarms.items():
+        yield f"the check of the {name} raises an alarm at the end: {said}"
 
 
 def judge(failure: Failure, evidence: Evidence, budget_s: float) -> Report:
@@ -226,6 +231,7 @@ def judge(failure: Failure, evidence: Evidence, budget_s: float) -> Report:
         moves=count_moves(evidence.history, failure.killed_at_s),
         owners=dict(evidence.owners),
         api_owner=evidence.api_owner,
+        alarms=dict(evidence.alarms),
     )
     report.faults = list(_faults(report))
     return report

@@ -31,6 +31,7 @@ def as_json(report: Report, **facts: Any) -> dict[str, Any]:
         "moves": report.moves,
         "api_owner": report.api_owner,
         "owners": report.owners,
+        "alarms": report.alarms,
         "requests": {"total": report.requests, "failed": report.failed},
         "sessions": dataclasses.asdict(report.sessions),
         "timeline": [{"at_s": round(m.at_s, 3), "what": m.what, "who": m.who} for m in report.timeline],

@@ -127,3 +127,8 @@ def test_an_outage_that_does_not_end_is_as_long_as_it_was_watched() -> None:
     assert report.outage_s == pytest.approx(109.5 - 99.3)
     assert report.timeline[-1].what == "still no good answer when the drill ended"
     assert any("over its budget" in fault for fault in report.faults)
+
+
+def test_a_health_check_that_would_wake_somebody_up_is_a_fault() -> None:
+    evidence = dataclasses.replace(passing(), alarms={"proxy on lb2": "CRITICAL: no connection"})
+    assert faults(evidence) == "the check of the proxy on lb2 raises an alarm at the end: CRITICAL: no connection"
