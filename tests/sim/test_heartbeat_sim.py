@@ -251,3 +251,23 @@ def test_nodes_with_other_groups_fall_back_to_the_four_words() -> None:
     world.run(40)
     assert world.serving() == "a"
     check_end(world)
+
+
+@pytest.mark.parametrize("verb", ["stop", "standby"])
+def test_what_does_not_stop_here_is_not_started_there(verb: str) -> None:
+    """The original reboots the machine; a script that cannot be stopped is held, and nobody else may start it."""
+    world = pair(kind="script")
+    world.run(10)
+    world.boxes["a"].stuck = True
+    node = world.boxes["a"].node
+    assert node is not None
+    if verb == "stop":
+        world.stop("a")
+    else:
+        assert not node.give(node.negotiation.holdings.hold("b"), world.now)
+    world.run(40)
+    assert [box.running for box in world.boxes.values()] == [True, False]
+    world.boxes["a"].stuck = False
+    world.run(60)
+    assert world.serving() == ("b" if verb == "stop" else "a")
+    assert world.boxes["a"].finished == (verb == "stop")

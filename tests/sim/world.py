@@ -83,6 +83,7 @@ class Box:
     drift: float = 0.0
     running: bool = False  # the script resource
     broken: bool = False  # its resource does not start
+    stuck: bool = False  # its script does not stop
     health: Health = Health.NONE
     epoch: int = 0
     inbox: list[tuple[bytes, Source]] = field(default_factory=list)
@@ -363,6 +364,8 @@ class World:
             if box.broken:
                 return Outcome(Seen.FAILED, "it does not start")
             box.running = True
+        elif box.stuck:
+            return Outcome(Seen.FAILED, "it does not stop")
         else:
             box.running = False
         return Outcome(Seen.DONE)

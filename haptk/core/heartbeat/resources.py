@@ -80,6 +80,7 @@ class Negotiation:
         self.witness_heard_at = float("-inf")
         self.settle_at: float | None = None
         self.linger_until: float | None = None
+        self.stop_again_at: float | None = None
         self.needs_failback = False
         self.stop_wanted = False
         self.stopping = False
@@ -449,12 +450,29 @@ class Negotiation:
                 return
             self._begin_stop()
         elif self.stopping and not self.holdings.changing:
+            if self._stuck(now):
+                return
             self.stopping = False
             self._send({"t": "shutdone", "st": "dead"})
             wait = LINGER_TAKER_S if self._gave and self.peer.haptk else LINGER_S
             self.linger_until = now + (wait if self.peer.able else 0.0)
         if self.linger_until is not None and (now >= self.linger_until or self._taken_over()):
             self._end_stop(now)
+
+    def _stuck(self, now: float) -> bool:
+        """A resource that does not stop keeps us here: after a good-bye the peer would start it a second time."""
+        held = [group for group in self.holdings.groups if group.held]
+        if not held:
+            return False
+        if self.stop_again_at is None:
+            names = ", ".join(group.config.key for group in held)
+            self._tell(Level.CRIT, f"not leaving: {names} could not be stopped; trying again", "stop_blocked")
+            self.stop_again_at = now + self.config.timing.retry_s
+        elif now >= self.stop_again_at:
+            self.stop_again_at = None
+            for group in held:
+                self.holdings.stop(group, Op.STOP, "trying again to stop it")
+        return True
 
     def _begin_stop(self) -> None:
         self.machine.go(PhaseSignal.STOP)
@@ -510,7 +528,7 @@ class Negotiation:
 
     def next_at(self, now: float) -> float | None:
         """When `evaluate` has to run again at the latest; what is due already was decided in the last one."""
-        times = [self.settle_at, self.linger_until, self.mover.deadline]
+        times = [self.settle_at, self.linger_until, self.stop_again_at, self.mover.deadline]
         for group in self.holdings.groups:
             if group.changing:
                 continue
