@@ -60,7 +60,12 @@ BAD_CREDENTIALS = {
     "OptInRequired",
     "InvalidAccessKeyId",
 }
-CONFLICTS = {"Resource.AlreadyAssociated", "IncorrectState", "ConditionalCheckFailedException"}
+CONFLICTS = {
+    "Resource.AlreadyAssociated",
+    "IncorrectState",
+    "ConditionalCheckFailedException",
+    "ResourceInUseException",
+}
 
 
 @dataclass(frozen=True)

@@ -14,5 +14,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "heartbeat": ("haptk.cli.heartbeat:heartbeat", "Watch a peer and take over its resources when it dies."),
     "init": ("haptk.cli.init:init", "Write a cluster.toml by flags, questions or existing files."),
     "lab": ("haptk.cli.lab:lab", "Bring a region up on this machine and fail it over."),
+    "lease": ("haptk.cli.lease:lease", "Share addresses among a pool of nodes by leases in DynamoDB."),
     "proxy": ("haptk.cli.proxy:proxy", "Run the sticky HTTP proxy on a haproxy.cfg."),
 }

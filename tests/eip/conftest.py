@@ -50,6 +50,7 @@ PLAN = Plan(
     instances=(
         InstancePlan("lb1", "a", f"{NET}.1.11", "AKIALABLB10000000000", secondary_ips=(f"{NET}.1.21",)),
         InstancePlan("lb2", "a", f"{NET}.1.12", "AKIALABLB20000000000", secondary_ips=(f"{NET}.1.22",)),
+        InstancePlan("lb3", "a", f"{NET}.1.13", "AKIALABLB30000000000", secondary_ips=(f"{NET}.1.23",)),
     ),
     addresses=(
         AddressPlan("web", f"{NET}.9.15"),
