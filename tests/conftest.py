@@ -17,6 +17,7 @@ pytest_plugins = ["tests.fixtures_cloud"]
 
 PLACES = {
     "heartbeat": ["/usr/libexec/heartbeat/heartbeat", "/usr/lib/heartbeat/heartbeat"],
+    "monitoring-plugins": ["/usr/lib/nagios/plugins/check_procs"],
     "awseip": ["/usr/lib/ocf/resource.d/heartbeat/awseip"],
     "ResourceManager": ["/usr/share/heartbeat/ResourceManager"],
 }

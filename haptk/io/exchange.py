@@ -171,11 +171,12 @@ class Exchange:
         """Shake hands when TLS is wished for; its time is the exchange's, not the connection's."""
         if self.tls is None or self.socket is None:
             return
-        from haptk.io.tls import TlsRefused, shake_hands
+        from haptk.io.tls import TlsRefused, context_for, shake_hands
 
         try:
+            context = context_for(self.tls)  # reads all authorities: before the clock of the handshake is set
             self._arm()
-            self.socket, self.tls_seen = shake_hands(self.socket, self.host, self.tls)
+            self.socket, self.tls_seen = shake_hands(self.socket, self.host, self.tls, context)
         except TimeoutError:
             raise Failed("L6TOUT", f"no TLS handshake with {self.where} within {self.timeout_s:.3g} s") from None
         except TlsRefused as refused:

@@ -45,12 +45,13 @@ def context_for(wish: TlsWish) -> ssl.SSLContext:
     return context
 
 
-def shake_hands(channel: socket.socket, host: str, wish: TlsWish) -> tuple[ssl.SSLSocket, TlsSeen]:
+def shake_hands(
+    channel: socket.socket, host: str, wish: TlsWish, context: ssl.SSLContext
+) -> tuple[ssl.SSLSocket, TlsSeen]:
     """TLS over a connected socket whose timeout is set; it bounds the whole handshake.
 
     Raises TlsRefused (the certificate or the protocol), TimeoutError, or OSError.
     """
-    context = context_for(wish)
     name = wish.name or ("localhost" if host.startswith("/") else host)
     try:
         wrapped = context.wrap_socket(channel, server_hostname=name, suppress_ragged_eofs=True)

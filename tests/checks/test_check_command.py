@@ -103,6 +103,32 @@ def test_json(targets: dict[str, str], capsys: pytest.CaptureFixture[str]) -> No
     assert {figure["label"] for figure in one["figures"]} == {"time"}
 
 
+@pytest.mark.parametrize(
+    "argv",
+    [["tcp", "--json"], ["--json", "tcp", "--frob"], ["all", "-f", "/nothing", "--json"], ["tcp", "--frob", "--json"]],
+)
+def test_what_cannot_be_judged_is_json_too(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert check(*argv) == 3
+    found = json.loads(capsys.readouterr().out)
+    assert (found["state"], found["exit_code"], found["checks"]) == ("UNKNOWN", 3, [])
+
+
+def test_watching_a_target_that_hangs_starts_no_second_look(capsys: pytest.CaptureFixture[str]) -> None:
+    from haptk.cli.checks.watch import Row
+    from haptk.core.health import CheckRules
+
+    release = threading.Event()
+
+    def hang(_timeout_s: float) -> Finding:
+        release.wait(60)
+        return finding()
+
+    row = Row(Check("X", "hung", 0.2, hang), CheckRules())
+    assert runner.run([row.check])[0].text == "no result within 0.2 s"
+    assert runner.run([row.check])[0].text == "an earlier look still hangs"
+    release.set()
+
+
 def test_long_text_only_when_asked(targets: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     check("exec", "--plugin", targets["plugin"])
     assert len(capsys.readouterr().out.splitlines()) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -78,6 +79,57 @@ def site() -> Iterator[Site]:
     made.close()
 
 
+# -- monitoring plugins --------------------------------------------------------------------------------------------------
+
+PLUGINS = Path("/usr/lib/nagios/plugins")
+RANGES = ("0", "1", "2", "1:", "2:", "~:1", "1:2", "@1:2", "@0", "0:0", "@2:", "3:3", "~:", "@~:0")
+
+
+@pytest.mark.real("monitoring-plugins")
+def test_ranges_mean_what_the_real_check_procs_makes_of_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same numbers of processes and the same thresholds for both: the same exit code, and the same thresholds shown."""
+    children = []
+    for count in (1, 2, 3):
+        program = tmp_path / f"hc-count-{count}"
+        shutil.copy("/bin/sleep", program)
+        children += [subprocess.Popen([str(program), "1000"]) for _ in range(count)]
+    try:
+        wrong = []
+        for count in range(4):
+            for text in RANGES:
+                for option in ("-w", "-c"):
+                    # Both thresholds are given, because haptk would use its default for a count of 0.
+                    argv = [option, text, "-c" if option == "-w" else "-w", "~:"]
+                    theirs = subprocess.run(
+                        [str(PLUGINS / "check_procs"), "-C", f"hc-count-{count}", *argv], capture_output=True, text=True
+                    )
+                    code, out = check(capsys, "process", f"hc-count-{count}", *argv)
+                    if code != theirs.returncode:
+                        wrong.append(
+                            f"{count} {argv}: {code} {out!r}, check_procs: {theirs.returncode} {theirs.stdout!r}"
+                        )
+        assert not wrong, "\n".join(wrong)
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
+
+
+@pytest.mark.real("monitoring-plugins")
+def test_the_real_negate_reads_our_exit_codes(tmp_path: Path, site: Site) -> None:
+    plugin = tmp_path / "check_haptk_http"
+    plugin.symlink_to(HAPTK)
+    for status, expected in ((200, 2), (503, 0)):
+        site.answers(status)
+        argv = [str(PLUGINS / "negate"), "-t", "30", "-s", str(plugin), f"http://127.0.0.1:{site.port}/"]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+        assert done.returncode == expected, done.stdout
+        # -s puts the new state's word into our line: it was found where plugins have it.
+        assert done.stdout.startswith("HTTP CRITICAL: " if expected == 2 else "HTTP OK: ")
+
+
 # -- HAProxy -----------------------------------------------------------------------------------------------------------
 
 HAPROXY = """
@@ -98,7 +150,7 @@ backend checked
   option external-check
   external-check command {folder}/check
   external-check path "{path}"
-  server a 127.0.0.1:{port} check inter 300ms rise 2 fall 2
+  server a 127.0.0.1:{port} check inter 3s fastinter 3s rise 1 fall 1
 frontend page
   bind 127.0.0.1:{page}
   stats enable
@@ -322,12 +374,13 @@ def test_keepalived_acts_on_a_check_and_is_judged_itself(
     assert check(capsys, *judge)[0] == 2
 
 
-@pytest.mark.real("systemd-analyze")
 def test_the_unit_of_the_howto_is_accepted_by_systemd(tmp_path: Path) -> None:
     """ExecCondition cannot be run without systemd as process 1; its exit codes are in the table."""
     howto = Path(__file__).resolve().parents[2] / "docs" / "howto" / "health-checks.md"
     block = howto.read_text().partition("```ini\n")[2].partition("```")[0]
     assert "ExecCondition=/usr/bin/haptk check" in block
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd is not on this machine")
     unit = tmp_path / "web.service"
     unit.write_text(block.replace("/usr/bin/haptk", HAPTK) + "\n[Service]\nExecStart=/bin/true\n")
     done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, timeout=60)

@@ -57,6 +57,7 @@ class Judging(click.Command):
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
         """Parse; wrong usage ends as UNKNOWN, and in plugin mode help does, too."""
+        given = tuple(args)
         try:
             return super().make_context(info_name, args, parent=parent, **extra)
         except click.UsageError as error:
@@ -65,7 +66,10 @@ class Judging(click.Command):
                 if not plugin:
                     raise
                 raise unknown(str(info_name), "wrong usage: which kind of check?", error) from None
-            raise unknown(str(info_name), f"wrong usage: {error.format_message()}", error) from None
+            # `--json` may stand behind the word that is wrong, where nobody has read it yet.
+            as_json = "--json" in given or (parent is not None and settings(parent).as_json)
+            text = f"wrong usage: {error.format_message()}"
+            raise unknown(str(info_name), text, error, as_json=as_json) from None
         except click.exceptions.Exit as done:
             if done.exit_code == 0 and parent is not None and parent.meta.get(PLUGIN_MODE):
                 raise click.exceptions.Exit(int(State.UNKNOWN)) from None
@@ -80,22 +84,34 @@ class Judging(click.Command):
         try:
             return self.act(ctx)
         except click.UsageError as error:
-            raise unknown(str(ctx.info_name), f"wrong usage: {error.format_message()}", error) from None
+            raise self._unknown(ctx, f"wrong usage: {error.format_message()}", error) from None
         except HaptkError as error:
             if settings(ctx).debug:
                 raise
-            raise unknown(str(ctx.info_name), str(error)) from None
+            raise self._unknown(ctx, str(error)) from None
         except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
             raise
         except Exception as error:
             if settings(ctx).debug:
                 raise
-            raise unknown(str(ctx.info_name), f"internal error: {type(error).__name__}: {error}") from None
+            raise self._unknown(ctx, f"internal error: {type(error).__name__}: {error}") from None
+
+    def _unknown(self, ctx: click.Context, text: str, usage: click.UsageError | None = None) -> click.exceptions.Exit:
+        return unknown(str(ctx.info_name), text, usage, as_json=settings(ctx).as_json)
 
 
-def unknown(name: str, text: str, usage: click.UsageError | None = None) -> click.exceptions.Exit:
+def unknown(
+    name: str, text: str, usage: click.UsageError | None = None, *, as_json: bool = False
+) -> click.exceptions.Exit:
     """Print the UNKNOWN line on stdout, where monitoring systems read, and the hint on stderr; the exit to raise."""
-    click.echo(line(name.upper(), State.UNKNOWN, text))
+    if as_json:
+        import json
+
+        state = State.UNKNOWN
+        body = {"service": name.upper(), "state": state.name, "exit_code": int(state), "text": text, "checks": []}
+        click.echo(json.dumps(body, indent=2, ensure_ascii=False))
+    else:
+        click.echo(line(name.upper(), State.UNKNOWN, text))
     if usage is not None and usage.ctx is not None:
         click.echo(f"Try '{usage.ctx.command_path} --help' for help.", err=True)
     return click.exceptions.Exit(int(State.UNKNOWN))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -28,11 +29,22 @@ class Row:
     """One check over time."""
 
     def __init__(self, check: Check, rules: CheckRules) -> None:
-        self.check = check
+        self.check = check._replace(look=self._look)
+        self._inner = check.look
+        self._looking = threading.Lock()
         self.health = Health(check.name, rules, clock.monotonic())
         self.finding: Finding | None = None
         self.changed_at: float = clock.wall()
         self.looks = 0
+
+    def _look(self, timeout_s: float) -> Finding:
+        """One look at a time: a target that hangs for ever must not collect a thread with every round."""
+        if not self._looking.acquire(blocking=False):
+            return Finding(State.CRITICAL, "an earlier look still hangs")
+        try:
+            return self._inner(timeout_s)
+        finally:
+            self._looking.release()
 
     def take(self, finding: Finding) -> str | None:
         """Count one look; the sentence of a change, if it made one."""
