@@ -1,7 +1,8 @@
 """Leases in one DynamoDB table: conditional writes, nothing else. What they mean is decided in `core.lease`.
 
 Item: `name` (key), `owner`, `rvn`, `epoch`, `ttl_s`. Reads are strongly consistent. An item is never deleted.
-Permissions: dynamodb:GetItem, PutItem and UpdateItem on the table; CreateTable and DescribeTable for `haptk lease init`.
+Permissions: dynamodb:GetItem and UpdateItem on the table; CreateTable and DescribeTable for `haptk lease init`. Neither
+PutItem nor DeleteItem is needed, so that no member can begin an epoch again.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class LeaseStore:
         mine = Record(me, (seen.rvn if seen else 0) + 1, (seen.epoch if seen else 0) + 1, ttl_s)
         condition = "attribute_not_exists(#name)" if seen is None else "rvn = :seen AND epoch = :epoch"
         values = {} if seen is None else {":seen": _number(seen.rvn), ":epoch": _number(seen.epoch)}
-        self._put(name, mine, condition, values, deadline)
+        self._write(name, mine, condition, values, deadline)
         return mine
 
     def renew(self, name: str, mine: Record, deadline: Deadline) -> Record:
@@ -53,24 +54,27 @@ class LeaseStore:
     def _change(self, name: str, mine: Record, after: Record, deadline: Deadline) -> Record:
         # Not conditional on the rvn: a renewal whose answer was lost has changed it, and it is ours all the same.
         condition = "#owner = :me AND epoch = :epoch"
-        self._put(name, after, condition, {":me": {"S": mine.owner}, ":epoch": _number(mine.epoch)}, deadline)
+        self._write(name, after, condition, {":me": {"S": mine.owner}, ":epoch": _number(mine.epoch)}, deadline)
         return after
 
-    def _put(self, name: str, record: Record, condition: str, values: dict[str, Any], deadline: Deadline) -> None:
-        names = {"#name": "name"} if "#name" in condition else {"#owner": "owner"} if "#owner" in condition else {}
-        item = {
-            "name": {"S": name},
-            "owner": {"S": record.owner},
-            "rvn": _number(record.rvn),
-            "epoch": _number(record.epoch),
-            "ttl_s": {"N": repr(record.ttl_s)},
+    def _write(self, name: str, record: Record, condition: str, values: dict[str, Any], deadline: Deadline) -> None:
+        names = {"#owner": "owner"} | ({"#name": "name"} if "#name" in condition else {})
+        new = {
+            ":owner": {"S": record.owner},
+            ":rvn": _number(record.rvn),
+            ":new_epoch": _number(record.epoch),
+            ":ttl": {"N": repr(record.ttl_s)},
         }
-        optional: dict[str, Any] = {}
-        if values:
-            optional["ExpressionAttributeValues"] = values
-        if names:
-            optional["ExpressionAttributeNames"] = names
-        self._call("PutItem", name, deadline, Item=item, ConditionExpression=condition, **optional)
+        self._call(
+            "UpdateItem",
+            name,
+            deadline,
+            Key={"name": {"S": name}},
+            UpdateExpression="SET #owner = :owner, rvn = :rvn, epoch = :new_epoch, ttl_s = :ttl",
+            ConditionExpression=condition,
+            ExpressionAttributeNames=names,
+            ExpressionAttributeValues={**new, **values},
+        )
 
     def init(self, deadline: Deadline) -> bool:
         """Make the table and wait until it can be used; False when it was there."""

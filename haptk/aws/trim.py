@@ -31,7 +31,7 @@ OPERATIONS: dict[str, tuple[str, ...]] = {
         "StopInstances",
         "UnassignPrivateIpAddresses",
     ),
-    "dynamodb": ("CreateTable", "DescribeTable", "GetItem", "PutItem", "Query", "UpdateItem"),
+    "dynamodb": ("CreateTable", "DescribeTable", "GetItem", "UpdateItem"),
     "sts": ("AssumeRole", "AssumeRoleWithWebIdentity", "GetCallerIdentity"),
     # Only for credentials of profiles that sign in through IAM Identity Center.
     "sso": ("GetRoleCredentials",),

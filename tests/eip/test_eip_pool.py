@@ -63,7 +63,7 @@ def test_of_many_takers_one_wins(lab: Any, store: LeaseStore) -> None:
     for seen in (None, Record("dead", 5, 9, 1.0)):
         name = "new" if seen is None else "expired"
         if seen is not None:
-            store._put(name, seen, "attribute_not_exists(#name)", {}, Deadline(10))
+            store._write(name, seen, "attribute_not_exists(#name)", {}, Deadline(10))
         won: list[str] = []
 
         def race(node: str, name: str = name, seen: Record | None = seen, won: list[str] = won) -> None:
@@ -169,7 +169,7 @@ def test_what_is_on_a_node_already_stays_there_when_the_pool_begins(lab: Any, no
 def test_a_silent_store_takes_nothing_from_anybody(lab: Any, nodes: Nodes, mode: str) -> None:
     nodes.tick("lb1", "lb2")
     first = nodes.holders()
-    for action in ("GetItem", "PutItem"):
+    for action in ("GetItem", "UpdateItem"):
         lab.fault(mode, action=action)
     for _ in range(3):
         clock.sleep(1.2)
