@@ -11,6 +11,8 @@ from haptk.core.heartbeat.auth import Key, KeyRing
 from haptk.core.heartbeat.model import (
     Failback,
     GroupConfig,
+    Health,
+    Hold,
     NodeConfig,
     Outcome,
     Remember,
@@ -346,3 +348,18 @@ def test_a_pause_of_our_own_is_not_the_peers_silence() -> None:
     assert "this node stood still" in bench.texts()
     bench.at(bench.now + 6)
     assert bench.node.peer.state is NodeState.DEAD
+
+
+def test_a_node_that_is_always_late_notices_a_death_in_the_end() -> None:
+    bench = Bench().pair()
+    for _ in range(40):
+        bench.now = bench.node.timer_at() + 1.5
+        bench.node.handle_timer(bench.now)
+        bench.drain()
+    assert bench.node.peer.state is NodeState.DEAD
+
+
+def test_a_sick_node_does_not_ask_for_resources() -> None:
+    bench = Bench(health=Health.UP).pair()
+    bench.node.set_health(Health.DOWN, "it answers 503", bench.now)
+    assert "our own check is down" in bench.node.want(Hold.ALL, bench.now)

@@ -256,6 +256,31 @@ def test_another_daemon_in_the_same_place_is_refused(pair: Daemons) -> None:
     assert haptk("heartbeat", "stop", "--control", str(pair.dir / "a.sock")).returncode == 0
 
 
+def test_systemd_hears_ready_watchdog_and_stopping(pair: Daemons, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        path = pair.dir / "notify"
+        systemd.bind(str(path))
+        systemd.settimeout(20)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(path))
+        monkeypatch.setenv("WATCHDOG_USEC", "200000")
+        pair.start("a")
+        heard: list[bytes] = []
+        while not any(b"WATCHDOG=1" in message for message in heard):
+            heard.append(systemd.recv(4096))
+        assert heard[0].startswith(b"READY=1\nSTATUS=")
+        pair.running["a"].send_signal(signal.SIGTERM)
+        while not any(b"STOPPING=1" in message for message in heard):
+            heard.append(systemd.recv(4096))
+    assert pair.running.pop("a").wait(timeout=20) == 0
+
+
+def test_what_a_restart_has_to_know_is_on_disk(pair: Daemons) -> None:
+    pair.up()
+    peers = json.loads((pair.dir / "state.a" / "peers.json").read_text())
+    assert peers["b"]["generation"] == pair.status("b")["generation"]
+    assert peers["b"]["uuid"] == pair.status("b")["uuid"]
+
+
 @pytest.mark.parametrize(
     ("argv", "why"),
     [

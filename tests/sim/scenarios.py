@@ -10,7 +10,7 @@ from tests.sim.checkers import NoSpin, TwoBelievers, Violation, check_end, check
 from tests.sim.world import WITNESS, World
 
 FAULTS_UNTIL_S = 60.0
-QUIET_S = 75.0
+QUIET_S = 60.0
 
 
 @dataclass

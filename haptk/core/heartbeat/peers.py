@@ -24,6 +24,8 @@ from haptk.core.heartbeat.tables import LINK, NODE, LinkSignal, LinkState, Machi
 DEAD_TIME_LIMITS_S = (0.05, 3600.0)
 """An advertised dead time outside these is taken for the nearest of them."""
 
+PAUSES_IN_A_ROW = 8
+
 _SIGNALS = {"init": NodeSignal.SAYS_INIT, "up": NodeSignal.SAYS_UP, "active": NodeSignal.SAYS_ACTIVE}
 
 
@@ -75,6 +77,7 @@ class Peer:
         self.dead_time_s = timing.initdead_s
         self.ack_digit = rng.randrange(10)
         self.flow_control = True
+        self.pauses = 0
         self.fingerprint = ""
         self.differs = False
         self.clock_offset_s = 0.0
@@ -122,7 +125,13 @@ class Peer:
         return None if self.state is NodeState.DEAD else self.heard_at + self.dead_time_s
 
     def forgive(self, seconds: float, now: float) -> None:
-        """We ourselves were not running for `seconds`: our silence is not theirs."""
+        """We ourselves were not running for `seconds`: our silence is not theirs.
+
+        A node that is always late must still notice a death in the end, so only so many pauses in a row count.
+        """
+        self.pauses += 1
+        if self.pauses > PAUSES_IN_A_ROW:
+            return
         self.heard_at = min(now, self.heard_at + seconds)
         for link in self.links.values():
             link.heard_at = min(now, link.heard_at + seconds)
@@ -220,6 +229,7 @@ class Peer:
         interval = now - self.heard_at if self.ever_heard else 0.0
         self.heard_at = now
         self.ever_heard = True
+        self.pauses = 0
         self.last_status_seq = wire.number(message, "seq") or 0
         dead_ms = wire.number(message, "dt")
         dead_s = dead_ms / 1000 if dead_ms else self.timing.deadtime_s

@@ -245,6 +245,8 @@ class Negotiation:
         """Ask the peer to hand `bits` (seen from us) over; returns "" or the reason why not."""
         if self.phase is not Phase.STABLE:
             return "this node is not ready yet"
+        if self.peer.able and self.health in (Health.DOWN, Health.UNKNOWN):
+            return f"our own check is {self.health.value}, so {self.peer.name} keeps them"
         if self.peer.able:
             self._send({"t": "hb_takeover", "rsc_hold": bits.word})
         self.holdings.see_again()

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import re
 from dataclasses import dataclass
 
@@ -31,6 +32,9 @@ NEWLINE_IN_CLASSIC = b"\x13"
 """Stands for a line feed inside a string value of a classic frame (cluster-glue's cl_msg.c)."""
 
 _NAME = re.compile(rb"[A-Za-z0-9_.:-]{1,64}")
+_FIELD = re.compile(rb"([0-9]{1,6}):\(([0-9])\)([A-Za-z0-9_.:-]{1,64})=")
+"""The start of a netstring field in one step: its length, its type and its name."""
+
 _SIGNATURE = re.compile(r"([0-9]{1,3}) ([0-9a-f]{1,128})")
 
 
@@ -112,18 +116,28 @@ def _parse_netstring(signed: bytes) -> Message:
     message: Message = {}
     at, end = len(NETSTRING_START), len(signed) - len(NETSTRING_END)
     while at < end:
-        body, at = _netstring(signed, at)
-        kind, rest = body[:3], body[3:]
-        name, equals, value = rest.partition(b"=")
-        if not equals:
-            raise WireError("a field has no '='")
-        if kind == b"(0)":
+        head = _FIELD.match(signed, at)
+        if head is None:
+            raise WireError(_why_no_field(signed, at))
+        length, kind, name = head.groups()
+        stop = head.start(2) - 1 + int(length)
+        value = signed[head.end() : stop]
+        if stop < head.end() or signed[stop : stop + 1] != b",":
+            raise WireError(f"the netstring at byte {at} does not end where it says")
+        if kind == b"0":
             _add(message, name, _text(value))
-        elif kind == b"(1)":
+        elif kind == b"1":
             _add(message, name, value)
         else:
             raise WireError(f"field type {kind!r} does not occur between v1 nodes")
+        at = stop + 1
     return message
+
+
+def _why_no_field(signed: bytes, at: int) -> str:
+    """The reason for a field that does not even begin like one."""
+    body, _ = _netstring(signed, at)
+    return "a field has no '='" if b"=" not in body else "a field name has bytes that no name has"
 
 
 def _parse_classic(signed: bytes) -> Message:
@@ -147,14 +161,20 @@ def _parse_classic(signed: bytes) -> Message:
 
 
 def _add(message: Message, name: bytes, value: Value) -> None:
-    if not _NAME.fullmatch(name):
-        raise WireError("a field name has bytes that no name has")
-    key = name.decode("ascii")
+    key = _key(name)
     if key in message:
         raise WireError(f"field {key} occurs twice")
     if len(message) >= MAX_FIELDS:
         raise WireError(f"more than {MAX_FIELDS} fields")
     message[key] = value
+
+
+@functools.lru_cache(maxsize=512)
+def _key(name: bytes) -> str:
+    """A field name as text; the same few come with every message."""
+    if not _NAME.fullmatch(name):
+        raise WireError("a field name has bytes that no name has")
+    return name.decode("ascii")
 
 
 def _text(value: bytes) -> str:
@@ -170,8 +190,9 @@ def netstring_body(message: Message) -> bytes:
     """The part of a netstring frame that its signature covers: from `###` to the line feed behind `%%%`."""
     parts = [NETSTRING_START]
     for name, value in message.items():
-        field = b"(%d)%b=%b" % (isinstance(value, bytes), name.encode("ascii"), _raw(value))
-        parts.append(b"%d:%b," % (len(field), field))
+        binary, raw = isinstance(value, bytes), _raw(value)
+        # "(0)" and "=" are four bytes beside the name and the value.
+        parts.append(b"%d:(%d)%b=%b," % (len(name) + len(raw) + 4, binary, name.encode("ascii"), raw))
     parts.append(NETSTRING_END)
     return b"".join(parts)
 
