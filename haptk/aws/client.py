@@ -11,14 +11,16 @@ import gc
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from haptk import errors
+from haptk.aws import imds
 from haptk.aws.deadline import Patience, patience
+from haptk.aws.imds import Imds
 from haptk.io import clock
 
 if TYPE_CHECKING:
@@ -230,16 +232,23 @@ def _assume(session: Session, source: Session, access: Access) -> None:
 
 
 def _region_of_instance() -> str:
-    from haptk.aws import imds
+    return _metadata(lambda client: client.region(), "no AWS region: set AWS_REGION or --region")
 
+
+def this_instance() -> str:
+    """The instance id of this node, by its metadata; raises OperatorError."""
+    return _metadata(lambda client: client.instance_id(), "which instance is this? name it with --node i-...")
+
+
+def _metadata(question: Callable[[Imds], str], otherwise: str) -> str:
     endpoint = imds.endpoint_of(os.environ)
     why = "metadata is disabled by AWS_EC2_METADATA_DISABLED"
     if endpoint:
         try:
-            return imds.Imds(endpoint, imds.run_dir(os.environ)).region()
+            return question(Imds(endpoint, imds.run_dir(os.environ)))
         except imds.ImdsError as error:
             why = str(error)
-    raise errors.OperatorError(what=f"no AWS region: set AWS_REGION or --region ({why})")
+    raise errors.OperatorError(what=f"{otherwise} ({why})")
 
 
 def translate(error: Exception, action: str, target: str) -> errors.HaptkError:

@@ -320,3 +320,33 @@ def _table(found: Overview) -> str:
     return "\n".join(
         "  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip() for line in lines
     )
+
+
+@eip.command(cls=Command)
+@click.argument("peer", metavar="INSTANCE")
+@click.option(
+    "--table", metavar="NAME", required=True, help="The table of leases: its lease on the pair decides who may."
+)
+@click.option("--node", metavar="INSTANCE", help="This node's instance id (default: from metadata).")
+@click.option("--force", is_flag=True, help="Do not wait for the peer's operating system to shut down.")
+@account_options
+@_timeout(120.0)
+@click.option("--dry-run", is_flag=True, help="Check the preconditions and stop nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def fence(
+    peer: str, table: str, node: str | None, force: bool, timeout_s: float, dry_run: bool, yes: bool, **options: Any
+) -> int:
+    """Stop the other node's instance, once, and wait until it is stopped."""
+    from haptk.aws.client import this_instance
+    from haptk.aws.ec2 import Ec2
+    from haptk.aws.lease import LeaseStore
+    from haptk.eip.fence import Fence
+
+    clients = _clients(options)
+    me = node or this_instance()
+    action = Fence(me, peer, Ec2(clients), LeaseStore(clients, table), talk)
+    if not dry_run and not yes:
+        click.confirm(f"Stop instance {peer}?", abort=True, err=True)
+    ended = action.run(timeout_s, force=force, dry_run=dry_run)
+    emit({"peer": peer, "fenced": ended.ok, "because": ended.because}, ended.because)
+    return 0 if ended.ok else 1
