@@ -1,7 +1,8 @@
 # RFC 9112, read strictly: a message with two possible meanings is refused, never repaired. What is not parsed here
 # is never forwarded, because the render step copies only what the parser has marked.
 
-from libc.string cimport memchr, memcmp, memmove
+from libc.stdlib cimport free, malloc
+from libc.string cimport memchr, memcmp, memcpy, memmove
 
 from haptk._fast.scan cimport HEX, TOKEN, decimal, hk_value_end, likely, list_has, same_word, unlikely
 
@@ -92,6 +93,25 @@ cdef inline int one_header(char *d, uint32_t at, uint32_t n, Header *out, Head *
     return 1
 
 
+cdef bint other_codings(const char *v, uint32_t n) noexcept nogil:
+    # Elements separated by commas (a coding may have parameters), none of them empty or "chunked".
+    cdef uint32_t i = 0, start, end
+    while True:
+        while i < n and (v[i] == SP or v[i] == HTAB):
+            i += 1
+        start = i
+        while i < n and v[i] != 44:
+            i += 1
+        end = i
+        while end > start and (v[end - 1] == SP or v[end - 1] == HTAB):
+            end -= 1
+        if end == start or (end - start == 7 and same_word(v + start, b"chunked", 7)):
+            return 0
+        if i == n:
+            return 1
+        i += 1
+
+
 cdef int note_framing(char *d, Header *x, Head *h, bint request) noexcept nogil:
     # Content-Length and Transfer-Encoding: exactly one of them, exactly once (RFC 9112 6.3, and stricter).
     cdef int64_t length
@@ -117,9 +137,7 @@ cdef int note_framing(char *d, Header *x, Head *h, bint request) noexcept nogil:
     i = n - 7
     while i > 0 and (v[i - 1] == SP or v[i - 1] == HTAB):
         i -= 1
-    if i == 0 or v[i - 1] != 44 or list_has(v, i - 1, b"chunked", 7):
-        return -1
-    return 1
+    return 1 if i > 1 and v[i - 1] == 44 and other_codings(v, i - 1) else -1
 
 
 cdef void note_connection(char *d, Header *x, Head *h) noexcept nogil:
@@ -527,3 +545,69 @@ cdef int body_advance(Body *body, Buf *b) noexcept nogil:
     body.seen += b.n - b.p
     keep(b, b.n - b.p)
     return BODY_OPEN
+
+
+# ---------------------------------------------------------------- for tests and fuzzers
+
+cdef class Sandbox:
+    """One buffer of exactly the size of the data, so that a sanitizer sees every step too far."""
+
+    cdef Buf b
+    cdef Head h
+
+    def __cinit__(self, bytes data):
+        cdef uint32_t n = len(data)
+        self.b.d = <char *>malloc(n if n else 1)
+        if self.b.d == NULL:
+            raise MemoryError
+        memcpy(self.b.d, <char *>data, n)
+        self.b.n = self.b.size = n
+
+    def __dealloc__(self):
+        free(self.b.d)
+
+    cdef dict head(self, int length):
+        cdef char *d = self.b.d
+        cdef Header *x
+        cdef int i
+        out = {"size": length, "minor": self.h.minor, "status": self.h.status, "length": self.h.length,
+               "body": ("none", "length", "chunked", "eof", "tunnel")[self.h.body], "headers": []}
+        if self.h.status:
+            out["reason"] = d[self.h.reason:self.h.reason + self.h.reason_len].decode("latin-1")
+        else:
+            out["method"] = d[self.h.start:self.h.start + self.h.method_len].decode("latin-1")
+            out["target"] = d[self.h.target:self.h.target + self.h.target_len].decode("latin-1")
+        for i in range(self.h.count):
+            x = &self.h.headers[i]
+            out["headers"].append((d[x.line:x.line + x.name_len].decode("latin-1"),
+                                   d[x.value:x.value + x.value_len].decode("latin-1")))
+        return out
+
+
+def request_head(bytes data, bint lax=False):
+    """The head at the beginning of `data` as a dict, None when more bytes are needed, False when it is refused."""
+    cdef Sandbox box = Sandbox(data)
+    cdef int got = parse_request(&box.b, &box.h, lax)
+    return None if got == HEAD_MORE else False if got < 0 else box.head(got)
+
+
+def response_head(bytes data):
+    """The same for a response."""
+    cdef Sandbox box = Sandbox(data)
+    cdef int got = parse_response(&box.b, &box.h, 0)
+    return None if got == HEAD_MORE else False if got < 0 else box.head(got)
+
+
+def chunked_body(bytes data, bint strip=False):
+    """(what is forwarded, the rest) of a chunked body; None when it is not complete, False when it is refused."""
+    cdef Sandbox box = Sandbox(data)
+    cdef Body body
+    cdef int got
+    body.mode, body.stage, body.strip, body.done = BODY_CHUNKED, CHUNK_SIZE, strip, 0
+    body.left = body.seen = 0
+    got = body_advance(&body, &box.b)
+    if got == BODY_BAD:
+        return False
+    if got == BODY_OPEN:
+        return None
+    return box.b.d[:box.b.f], box.b.d[box.b.p:box.b.n]

@@ -11,27 +11,24 @@
 #define hk_likely(x) __builtin_expect(!!(x), 1)
 #define hk_unlikely(x) __builtin_expect(!!(x), 0)
 
-/* Index of the first byte of p[0..n) that cannot stand inside a field value (RFC 9110 5.5): a control character other
- * than HTAB, or DEL. n when there is none. Reads only p[0..n). */
+/* Index of the first NUL, CR or LF of p[0..n), the bytes that RFC 9110 5.5 calls invalid and dangerous in a field
+ * value; n when there is none. Other control characters are kept, as HAProxy keeps them. Reads only p[0..n). */
 static inline size_t hk_value_end(const char *p, size_t n)
 {
 	size_t i = 0;
 #if defined(__SSE2__)
-	const __m128i top = _mm_set1_epi8(0x1f), tab = _mm_set1_epi8('\t'), del = _mm_set1_epi8(0x7f);
+	const __m128i nul = _mm_setzero_si128(), lf = _mm_set1_epi8('\n'), cr = _mm_set1_epi8('\r');
 	for (; i + 16 <= n; i += 16) {
 		__m128i v = _mm_loadu_si128((const __m128i *)(p + i));
-		__m128i low = _mm_cmpeq_epi8(_mm_min_epu8(v, top), v);
-		__m128i bad = _mm_or_si128(_mm_andnot_si128(_mm_cmpeq_epi8(v, tab), low), _mm_cmpeq_epi8(v, del));
+		__m128i bad = _mm_or_si128(_mm_cmpeq_epi8(v, nul), _mm_or_si128(_mm_cmpeq_epi8(v, cr), _mm_cmpeq_epi8(v, lf)));
 		int mask = _mm_movemask_epi8(bad);
 		if (mask)
 			return i + (size_t)__builtin_ctz((unsigned)mask);
 	}
 #endif
-	for (; i < n; i++) {
-		unsigned char c = (unsigned char)p[i];
-		if ((c < 0x20 && c != '\t') || c == 0x7f)
+	for (; i < n; i++)
+		if (p[i] == '\0' || p[i] == '\n' || p[i] == '\r')
 			break;
-	}
 	return i;
 }
 

@@ -7,6 +7,10 @@ once; the ratio is taken within the round, and the median of the ratios is print
 
     scripts/bench proxy [--rounds N] [--seconds S] [--cases keep64,close,...] [--peers haproxy,nginx,relay] [--json]
                         [--html FILE]
+
+Besides the cases by CPU there are `latency` (p50 and p99 at half of the highest rate that HAProxy reached just before,
+from a load that sends on time whether or not answers come) and `idle` (resident memory at start and for each of many
+connections that wait between two requests).
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import contextlib
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -31,6 +36,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 BODY = "x" * 73
+SPECIAL = ("latency", "idle")
 AIMS = {"keep64": 0.75, "keep256": 0.70, "keep1000": 0.70, "close": 0.85, "body1m": 1.0, "tcp": 1.0, "relay": 1.15}
 
 
@@ -177,13 +183,6 @@ proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; }} }} }}
     return str(path)
 
 
-def build_relay(rig: Rig) -> str:
-    """The floor: a C program of one file that relays and rewrites the cookie, and checks nothing."""
-    target = rig.work / "relay"
-    subprocess.run([os.environ.get("CC", "cc"), "-O2", "-o", str(target), str(HERE / "relay.c")], check=True)
-    return str(target)
-
-
 def start_peer(rig: Rig, peer: str, mode: str) -> tuple[subprocess.Popen[bytes], int] | None:
     """Start one proxy; None when it cannot do this mode."""
     port = free_port()
@@ -200,7 +199,7 @@ def start_peer(rig: Rig, peer: str, mode: str) -> tuple[subprocess.Popen[bytes],
     elif peer == "nginx":
         argv = ["nginx", "-c", nginx_proxy(rig, port)]
     else:
-        argv = [build_relay(rig), str(port), str(rig.backends[0])]
+        argv = [build(rig, "relay"), str(port), str(rig.backends[0])]
     child = rig.start(argv, cores()[0])
     wait_port(port)
     return child, port
@@ -241,6 +240,73 @@ def measure(rig: Rig, case: Case, peers: list[str], rounds: int, seconds: float)
         child.kill()
         rig.running.remove(child)
     return rows
+
+
+def build(rig: Rig, name: str) -> str:
+    """Compile one of the C programs beside this file."""
+    target = rig.work / name
+    if not target.exists():
+        subprocess.run([os.environ.get("CC", "cc"), "-O2", "-o", str(target), str(HERE / f"{name}.c")], check=True)
+    return str(target)
+
+
+def paced(program: str, port: int, rate: int, seconds: float) -> tuple[float, float]:
+    """p50 and p99 in microseconds."""
+    argv = ["taskset", "-c", str(cores()[1]), program, str(port), "64", str(rate), str(seconds)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split()
+    return float(done[1]), float(done[2])
+
+
+def latency(rig: Rig, rounds: int, seconds: float) -> list[str]:
+    """Both proxies at half of HAProxy's highest rate, interleaved; medians of the ratios."""
+    program = build(rig, "pace")
+    live = {peer: started for peer in ("haptk", "haproxy") if (started := start_peer(rig, peer, "http"))}
+    if len(live) < 2:
+        return ["latency: haproxy is not installed"]
+    half = int(load(CASES["keep64"], live["haproxy"][1], 2)["requests"] / 2 / 2)
+    rows: dict[str, list[tuple[float, float]]] = {peer: [] for peer in live}
+    for _ in range(rounds):
+        for peer, (_, port) in live.items():
+            rows[peer].append(paced(program, port, half, seconds))
+    out = []
+    for index, name in enumerate(("p50", "p99")):
+        own, other = ([row[index] for row in rows[peer]] for peer in ("haptk", "haproxy"))
+        ratio = statistics.median(a / b for a, b in zip(own, other, strict=True))
+        out.append(
+            f"latency {name} at {half}/s: haptk {statistics.median(own):.0f} us, "
+            f"haproxy {statistics.median(other):.0f} us, ratio {ratio:.2f} (aim 1.0)"
+        )
+    return out
+
+
+def idle(rig: Rig) -> list[str]:
+    """Resident memory at start, and per connection that has had one answer and waits for the next request."""
+    count = min(10000, resource.getrlimit(resource.RLIMIT_NOFILE)[1] // 2 - 500, 8500)
+    request = b"GET / HTTP/1.1\r\nHost: a\r\nCookie: JSESSIONID=A~0123456789abcdef\r\n\r\n"
+    each: dict[str, float] = {}
+    out = []
+    for peer in ("haptk", "haproxy"):
+        started = start_peer(rig, peer, "http")
+        if started is None:
+            continue
+        child, port = started
+        before = rss_kb(child.pid)
+        socks = []
+        for _ in range(count):
+            sock = socket.create_connection(("127.0.0.1", port), 5)
+            sock.sendall(request)
+            sock.recv(4096)
+            socks.append(sock)
+        time.sleep(0.5)
+        each[peer] = (rss_kb(child.pid) - before) * 1024 / count
+        out.append(
+            f"idle {peer}: {before / 1024:.1f} MB at start, {each[peer]:.0f} bytes per idle connection ({count})"
+        )
+        for sock in socks:
+            sock.close()
+    if len(each) == 2:
+        out.append(f"idle ratio {each['haptk'] / each['haproxy']:.2f} (aim 1.0; at start 40 MB)")
+    return out
 
 
 def summary(case: Case, rows: dict[str, list[dict[str, float]]]) -> list[dict[str, object]]:
@@ -319,7 +385,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/bench proxy", description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0)
-    parser.add_argument("--cases", default=",".join(CASES))
+    parser.add_argument("--cases", default=",".join((*CASES, *SPECIAL)))
     parser.add_argument("--peers", default="haproxy,nginx,relay")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--html", type=Path)
@@ -330,8 +396,16 @@ def main() -> int:
         return 69
     lines: list[dict[str, object]] = []
     for name in chosen.cases.split(","):
+        if name in SPECIAL:
+            with rigged() as rig:
+                words = idle(rig) if name == "idle" else latency(rig, chosen.rounds, chosen.seconds)
+            print("\n".join(words), file=sys.stderr if chosen.json else sys.stdout, flush=True)
+            continue
         with rigged() as rig:
+            # the relay takes one read for one message and never closes: only keep-alive with small answers fits it
             peers = ["haptk", *(peer for peer in chosen.peers.split(",") if peer)]
+            if not name.startswith("keep"):
+                peers = [peer for peer in peers if peer != "relay"]
             found = summary(CASES[name], measure(rig, CASES[name], peers, chosen.rounds, chosen.seconds))
         lines += found
         if not chosen.json:

@@ -1,0 +1,132 @@
+"""The compiled HTTP/1 parser under mutated messages, compared with the reference parser and, for accepted requests, h11.
+
+    .venv/bin/python tests/fuzz/fuzz_http1.py [--seconds N] [--seed N]
+
+Prints the seed first; a disagreement prints the message and both verdicts and ends with 1. The rule: where the two
+parsers both accept, they must see the same message; where only one accepts, that is a disagreement too. To look for
+memory errors, build the extension with CFLAGS=-fsanitize=address,undefined and preload libasan with
+PYTHONMALLOC=malloc.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import time
+
+from haptk._fast import http1
+from haptk.proxy import reference_http
+
+REQUESTS = [
+    b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"POST /x?y HTTP/1.1\r\nHost: a.b:80\r\nContent-Length: 5\r\nCookie: a=1; b=2\r\n\r\nhello",
+    b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nConnection: close, x\r\n\r\n0\r\n\r\n",
+    b"GET http://a/b HTTP/1.1\r\nHost: a\r\nAccept:  */* \r\nX: \r\n\r\n",
+    b"OPTIONS * HTTP/1.0\r\nConnection: keep-alive\r\nUpgrade: x\r\n\r\n",
+    b"\r\nGET / HTTP/1.0\n\n",
+    b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n",
+]
+RESPONSES = [
+    b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    b"HTTP/1.0 304 Not Modified\r\nETag: x\r\nConnection: keep-alive\r\n\r\n",
+    b"HTTP/1.1 204\r\n\r\n",
+    b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\n\r\n",
+]
+CHUNKS = [
+    b"5\r\nhello\r\n0\r\n\r\n",
+    b"a;x=y\r\n0123456789\r\n00\r\nT: 1\r\n\r\n",
+    b'1\r\nx\r\n1;q="a;b"\r\ny\r\n0;l\r\n\r\nrest',
+]
+PIECES = [b"\r\n", b"\n", b"\r", b" ", b"\t", b":", b",", b";", b"\0", b"\x80", b"\x7f", b"0", b"9", b"-", b"chunked",
+          b"Content-Length: 3\r\n", b"Transfer-Encoding: chunked\r\n", b"Host: b\r\n", b"HTTP/1.1", b"ffffffffffffffff",
+          b"18446744073709551616", b"\r\n\r\n", b"\"", b"~", b"=", b" folded\r\n"]  # fmt: skip
+
+
+def mutate(generator: random.Random, data: bytes) -> bytes:
+    """A few edits: cut, double, insert, replace, flip."""
+    for _ in range(generator.randrange(1, 4)):
+        at = generator.randrange(len(data) + 1)
+        kind = generator.randrange(5)
+        if kind == 0:
+            data = data[:at] + generator.choice(PIECES) + data[at:]
+        elif kind == 1:
+            data = data[:at] + data[at + generator.randrange(1, 4) :]
+        elif kind == 2 and at < len(data):
+            data = data[:at] + bytes([data[at] ^ (1 << generator.randrange(8))]) + data[at + 1 :]
+        elif kind == 3:
+            end = min(len(data), at + generator.randrange(1, 30))
+            data = data[:end] + data[at:end] + data[end:]
+        else:
+            data = data[:at]
+    return data
+
+
+def reference_verdict(kind: str, data: bytes) -> object:
+    """What the reference parser makes of it, in the compiled one's terms."""
+    try:
+        if kind == "request":
+            head = reference_http.parse_request(data, lax=False)
+        else:
+            head = reference_http.parse_response(data)
+    except reference_http.Bad:
+        return False
+    if head is None:
+        return None
+    return (head.size, head.minor, head.method or head.status, head.target, head.length, head.headers)
+
+
+def compiled_verdict(kind: str, data: bytes) -> object:
+    """The compiled parser's, as a tuple that compares."""
+    found = http1.request_head(data) if kind == "request" else http1.response_head(data)
+    if not found:
+        return found
+    what = found.get("method") or found["status"]
+    return (found["size"], found["minor"], what, found.get("target", ""), found["length"], found["headers"])
+
+
+def disagreement(kind: str, data: bytes) -> str | None:
+    """A text when the two parsers differ. "More bytes" against "refused" is only a matter of when, and no difference."""
+    ours, theirs = compiled_verdict(kind, data), reference_verdict(kind, data)
+    if ours == theirs or (not ours and not theirs):
+        return None
+    return f"{kind} {data!r}\n  compiled:  {ours}\n  reference: {theirs}"
+
+
+def one(generator: random.Random) -> str | None:
+    """One mutated message of one kind."""
+    kind = generator.choice(("request", "response", "chunks"))
+    if kind == "chunks":
+        data = mutate(generator, generator.choice(CHUNKS))
+        for strip in (False, True):
+            found = http1.chunked_body(data, strip)
+            if found and not strip:
+                again = http1.chunked_body(found[0])
+                if not again or again != (found[0], b""):
+                    return f"chunks {data!r}: what is forwarded, {found[0]!r}, reads differently again: {again!r}"
+        return None
+    return disagreement(kind, mutate(generator, generator.choice(REQUESTS if kind == "request" else RESPONSES)))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
+    chosen = parser.parse_args()
+    print(f"seed {chosen.seed}", flush=True)
+    generator = random.Random(chosen.seed)
+    end = time.monotonic() + chosen.seconds
+    count = 0
+    while time.monotonic() < end:
+        count += 1
+        found = one(generator)
+        if found:
+            print(f"after {count} messages:\n{found}")
+            return 1
+    print(f"{count} messages, no disagreement")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
