@@ -38,15 +38,7 @@ def test_the_address_leaves_a_dead_proxy_and_a_dead_node() -> None:
         one.boot()
         two.boot()
         world.held_by("lb1")
-        until(
-            "the pair is settled",
-            lambda: (
-                "local" in two.inside("cl_status rscstatus || :")
-                or "foreign" in two.inside("cl_status rscstatus || :")
-                or "none" in two.inside("cl_status rscstatus || :")
-            ),
-            world.logs,
-        )
+        until("the pair is settled", lambda: "transition" not in one.inside("cl_status rscstatus || :"), world.logs)
         one.kill_proxy()
         world.held_by("lb2")
         one.start_proxy()
