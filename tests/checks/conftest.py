@@ -24,6 +24,15 @@ from haptk.io import control
 Talk = Callable[[socket.socket], None]
 
 
+def _short(number: int) -> str:
+    """Base 36: process numbers up to 2**22 in five characters."""
+    return "" if number == 0 else _short(number // 36) + "0123456789abcdefghijklmnopqrstuvwxyz"[number % 36]
+
+
+# Names of processes are seen by every run on this machine, and have room for 15 characters.
+NAME = f"hc{_short(os.getpid())}"
+
+
 class Server:
     """Accepts on a socket and lets `talk` answer, each connection in a thread."""
 
@@ -359,11 +368,10 @@ def tls_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Names and pid files of processes: alive, stopped, zombie, stale, a long name, and several of one name."""
     folder = tmp_path_factory.mktemp("processes")
-    # A parent that never waits: its child stays a zombie.
-    shutil.copy("/bin/true", folder / "hc-zombie")
-    text = (
-        "import subprocess, sys, time; c = subprocess.Popen([sys.argv[1]]); print(c.pid, flush=True); time.sleep(1000)"
-    )
+    # A parent that does not wait before its input ends: until then its child is a zombie.
+    zombie_name = f"{NAME}-zombie"
+    shutil.copy("/bin/true", folder / zombie_name)
+    text = "import subprocess, sys; c = subprocess.Popen([sys.argv[1]]); print(c.pid, flush=True); sys.stdin.read(); c.wait()"
     with contextlib.ExitStack() as stack:
 
         def keep(child: subprocess.Popen[Any]) -> subprocess.Popen[Any]:
@@ -371,19 +379,19 @@ def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
             stack.callback(child.kill)
             return child
 
-        alive, stopped = keep(named_process(folder, "hc-alive")), keep(named_process(folder, "hc-stopped"))
-        keep(named_process(folder, "hc-a-name-longer-than-fifteen"))
-        half = [keep(named_process(folder, "hc-half")) for _ in range(2)]
-        argv = [sys.executable, "-c", text, str(folder / "hc-zombie")]
-        parent = keep(subprocess.Popen(argv, stdout=subprocess.PIPE, text=True))
-        stack.callback(parent.stdout.close)
+        alive, stopped = keep(named_process(folder, f"{NAME}-alive")), keep(named_process(folder, f"{NAME}-stopped"))
+        keep(named_process(folder, f"{NAME}-a-name-longer-than-fifteen"))
+        half = [keep(named_process(folder, f"{NAME}-half")) for _ in range(2)]
+        argv = [sys.executable, "-c", text, str(folder / zombie_name)]
+        parent = keep(subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+        stack.callback(parent.communicate)  # last in, first out: it reaps its child before it is killed
         zombie = int(parent.stdout.readline())
         for one in (stopped, half[0]):
             one.send_signal(signal.SIGSTOP)
             wait_for_state(one.pid, "T")
         wait_for_state(zombie, "Z")
         found = {"alive": alive.pid, "stopped": stopped.pid, "zombie": zombie, "gone": 2**22 - 1}
-        files = {"alive_number": str(alive.pid)}
+        files = {"p": NAME}
         for name, pid in found.items():
             (folder / f"{name}.pid").write_text(f"{pid}\n")
             files[f"{name}_pid"] = str(folder / f"{name}.pid")

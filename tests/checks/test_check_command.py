@@ -227,7 +227,7 @@ def write_set(folder: Path, targets: dict[str, str]) -> str:
         f"""deadline = "5s"
 [checks]
 site = "http http://{targets["http_ok"]}/ --expect well"
-daemon = "process hc-alive"
+daemon = "process {targets["p"]}-alive"
 store = "memcached {targets["memcached_ok"]} -w evictions=5"
 two = "tcp {targets["http_ok"]} {targets["banner"]}"
 """

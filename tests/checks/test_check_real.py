@@ -92,7 +92,7 @@ def test_ranges_mean_what_the_real_check_procs_makes_of_them(
     """The same numbers of processes and the same thresholds for both: the same exit code, and the same thresholds shown."""
     children = []
     for count in (1, 2, 3):
-        program = tmp_path / f"hc-count-{count}"
+        program = tmp_path / f"hcc{os.getpid()}-{count}"
         shutil.copy("/bin/sleep", program)
         children += [subprocess.Popen([str(program), "1000"]) for _ in range(count)]
     try:
@@ -103,9 +103,11 @@ def test_ranges_mean_what_the_real_check_procs_makes_of_them(
                     # Both thresholds are given, because haptk would use its default for a count of 0.
                     argv = [option, text, "-c" if option == "-w" else "-w", "~:"]
                     theirs = subprocess.run(
-                        [str(PLUGINS / "check_procs"), "-C", f"hc-count-{count}", *argv], capture_output=True, text=True
+                        [str(PLUGINS / "check_procs"), "-C", f"hcc{os.getpid()}-{count}", *argv],
+                        capture_output=True,
+                        text=True,
                     )
-                    code, out = check(capsys, "process", f"hc-count-{count}", *argv)
+                    code, out = check(capsys, "process", f"hcc{os.getpid()}-{count}", *argv)
                     if code != theirs.returncode:
                         wrong.append(
                             f"{count} {argv}: {code} {out!r}, check_procs: {theirs.returncode} {theirs.stdout!r}"

@@ -32,6 +32,7 @@ def read(text: str) -> list[Case]:
 
 def settle(text: str, targets: dict[str, str]) -> str:
     """The output without what differs from run to run."""
+    text = text.replace(targets["p"] + "-", "hc-")
     ports = {address.rpartition(":")[2] for address in targets.values() if address.startswith("127.0.0.1:")}
     for folder in sorted({str(Path(path).parent) for path in targets.values() if path.startswith("/")}, key=len)[::-1]:
         text = text.replace(folder + "/", "")
