@@ -58,6 +58,8 @@ def prove(plan: Plan, scratch: Path, *, strict: bool) -> list[Verdict]:
 
 
 def _judge(one: Artefact, candidate: Path, scratch: Path, strict: bool) -> Verdict:
+    if one.judged_here and not strict:
+        return Verdict(one.path, one.validate[0], f"{one.validate[0]} can judge it only on the machine itself")
     programs = [program for program in (*one.needs, *one.validate[:1]) if not shutil.which(program, path=_PATH)]
     if programs:
         if strict:

@@ -16,7 +16,9 @@ class Artefact:
     """One file. `path` is absolute for a file of a node and relative for a document that is sent to somebody.
 
     `secret`: the text is shown to nobody and logged nowhere. `keep`: an existing file is never replaced (a key that the
-    other node has too). `needs`: programs without which the file is useless. `validate` and `reload` may be empty.
+    other node has too). `local`: the text names paths of the haptk that rendered it. `judged_here`: the validator looks
+    at the machine (its interfaces, its programs), so elsewhere its verdict means nothing. `needs`: programs without
+    which the file is useless. `validate` and `reload` may be empty.
     """
 
     path: str
@@ -29,6 +31,7 @@ class Artefact:
     keep: bool = False
     needs: tuple[str, ...] = ()
     local: bool = False
+    judged_here: bool = False
     validate: tuple[str, ...] = ()
     reload: tuple[str, ...] = ()
 

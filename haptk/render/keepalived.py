@@ -73,5 +73,5 @@ def keepalived(cluster: Cluster, node: str, site: Site) -> tuple[Artefact, ...]:
         Artefact(path=SCRIPT, text=site.script("keepalived"), mode=0o755, local=True, node=node, what="keepalived",
                  validate=("sh", "-n", "{}")),
         Artefact(path=PATH, text=text, node=node, what="keepalived", needs=("keepalived",),
-                 validate=("keepalived", "-t", "-f", "{}"), reload=reload),
+                 validate=("keepalived", "-t", "-f", "{}"), judged_here=True, reload=reload),
     )  # fmt: skip

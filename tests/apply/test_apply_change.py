@@ -306,3 +306,13 @@ def test_two_applies_at_once_are_one(tmp_path: Path) -> None:
 def test_a_machine_that_is_no_balancer_is_told(tmp_path: Path) -> None:
     result = CliRunner().invoke(haptk, ["--config", str(GOOD / "round-robin.toml"), "diff", "--root", str(tmp_path)])
     assert isinstance(result.exception, HaptkError) and "say --node" in str(result.exception)
+
+
+def test_what_only_the_machine_can_judge_is_not_judged_for_an_image(tmp_path: Path) -> None:
+    """keepalived -t wants the interfaces to exist: for an image its no would be about the wrong machine."""
+    one = Artefact(path="/x", text=OWN, validate=("false",), judged_here=True)
+    plan = make([one], tmp_path)
+    (verdict,) = prove(plan, tmp_path / "scratch", strict=False)
+    assert "only on the machine itself" in verdict.skipped
+    with pytest.raises(ConfigError, match="false refuses it"):
+        prove(plan, tmp_path / "scratch", strict=True)
