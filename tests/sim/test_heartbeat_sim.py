@@ -6,7 +6,10 @@ import os
 
 import pytest
 
+from haptk.core.heartbeat.holdings import Holdings
 from haptk.core.heartbeat.model import Failback, Health
+from haptk.core.heartbeat.resources import Negotiation
+from haptk.core.heartbeat.standby import Mover
 from tests.sim.checkers import Violation, check_end, check_takeover
 from tests.sim.scenarios import run_seed
 from tests.sim.world import World
@@ -271,3 +274,23 @@ def test_what_does_not_stop_here_is_not_started_there(verb: str) -> None:
     world.run(60)
     assert world.serving() == ("b" if verb == "stop" else "a")
     assert world.boxes["a"].finished == (verb == "stop")
+
+
+def _nothing(*_args: object, **_fields: object) -> None:
+    return None
+
+
+BROKEN_RULES = {
+    "nobody takes what nobody holds": (Negotiation, "_take_orphan", _nothing, range(50)),
+    "a lost address is not noticed": (Holdings, "_not_ours", _nothing, range(200)),
+    "a death moves nothing": (Negotiation, "_take_from_the_dead", _nothing, range(200)),
+    "an abandoned move is waited for": (Mover, "_abandoned", lambda *_: False, (7409, 7686, 14459)),
+}
+
+
+@pytest.mark.parametrize("rule", BROKEN_RULES)
+def test_the_simulation_finds_a_broken_rule(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each rule is taken out in turn; a simulation that stays green then would prove nothing."""
+    owner, name, instead, seeds = BROKEN_RULES[rule]
+    monkeypatch.setattr(owner, name, instead)
+    assert any(run_seed(seed).violation for seed in seeds)
