@@ -172,7 +172,7 @@ def _url_param(facts: Facts, args: tuple[str, ...]) -> list[Sample]:
     delimiter = args[1] if len(args) > 1 and args[1] else "?"
     _, _, text = facts.target.partition(delimiter)
     values: list[Sample] = []
-    for part in re.split(r"[&;]", text):
+    for part in re.split(f"[&;{re.escape(delimiter)}]", text):
         name, equals, value = part.partition("=")
         if equals and name == args[0]:
             values.append(value)

@@ -58,7 +58,7 @@ class Exchange:
                 return self._reply(reply, "LR" if reply.status < 400 else "PR")
             return self._serve()
         except Bad:
-            return self._reply(page(400), "CD" if self.body_started else "CR", close=True)
+            return self._reply(page(400, close=True), "CD" if self.body_started else "CR", close=True)
         except End as end:
             self._flags(end.flags)
             if end.reply is None:
@@ -74,7 +74,7 @@ class Exchange:
             flags = "PR"
         self._flags(flags)
         self._discard_body()
-        keep = self.keep and self.body_done and not close and not 400 <= reply.status < 500
+        keep = self.keep and self.body_done and not close and reply.status not in (400, 408)
         self.session.answer(reply, self.record, self.head, keep=keep)
         return keep
 
@@ -168,6 +168,9 @@ class Exchange:
             if seat is None:
                 raise End("SC", page(503))
             self.seat = seat
+            if seat is avoid:
+                # Nobody else is there: the same server again deserves the same pause.
+                clock.sleep(min(RETRY_S, self.back.timeouts.connect or RETRY_S))
             try:
                 wire = self._connect(seat)
             except OSError as error:
@@ -243,11 +246,7 @@ class Exchange:
     def _request_head(self) -> bytes:
         assert self.back is not None  # noqa: S101
         head = self.head
-        words = [w for v in head.values("connection") for w in (p.strip(" \t") for p in v.split(","))]
-        rest = [w for w in words if w.lower() not in ("close", "keep-alive", "upgrade", "")]
-        headers = [(name, value) for name, value in head.headers if name not in _HOP]
-        if rest:
-            headers.append(("connection", ", ".join(rest)))
+        headers = _without_hops(head.headers)
         headers += forwarded(self.back.forwardfor or self.front.forwardfor, head.headers, self.session.src)
         headers += forwarded(self.back.originalto or self.front.originalto, head.headers, self.session.dst)
         if self.upgrade:
@@ -375,7 +374,7 @@ class Exchange:
             raise self._bad_response()
         tunnel = response.status == 101 or (self.head.method == "CONNECT" and 200 <= response.status < 300)
         _frame(response, self.head)
-        headers = [pair for pair in response.headers if pair[0] not in _HOP]
+        headers = _without_hops(response.headers)
         if response.status == 204 or (self.head.minor == 0 and response.body == "chunked"):
             headers = [pair for pair in headers if pair[0] != "transfer-encoding"]
         message = Message(self._cookies(headers, response), status=response.status, reason=response.reason)
@@ -489,6 +488,19 @@ def _with_cookies(headers: list[tuple[str, str]], cookies: tuple[str | None, ...
     values = iter(cookies)
     changed = [(name, next(values) if name == "cookie" else value) for name, value in headers]
     return [(name, value) for name, value in changed if value is not None]
+
+
+def _without_hops(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The headers without those that speak of one connection; other words of Connection stay."""
+    kept: list[tuple[str, str]] = []
+    for name, value in headers:
+        words = [word.strip(" \t") for word in value.split(",")]
+        rest = [word for word in words if word.lower() not in ("close", "keep-alive", "upgrade", "")]
+        if name == "connection" and rest:
+            kept.append((name, ", ".join(rest)))
+        elif name not in _HOP:
+            kept.append((name, value))
+    return kept
 
 
 def _parsed(data: bytes) -> Head | None:

@@ -5,6 +5,7 @@ One `Farm` per backend holds what changes: states, sessions, positions and learn
 
 from __future__ import annotations
 
+import bisect
 import ipaddress
 import random
 import threading
@@ -14,6 +15,9 @@ from dataclasses import dataclass, field
 from haptk.core.acl import Facts, cookies_of, path_of
 from haptk.io import clock
 from haptk.proxy.tables import Backend, Server, StickRule, StickTable
+
+POINTS_PER_WEIGHT = 16
+RING_STRIDE = 4096  # points that HAProxy reserves for each server id
 
 
 @dataclass
@@ -60,6 +64,8 @@ class Farm:
         self.changed = threading.Condition()
         self._next = 0
         self._now = 0.0
+        self._ring_of: tuple[tuple[int, int], ...] = ()
+        self._points: list[tuple[int, int]] = []
         self._random = random.Random(seed)  # noqa: S311 (a spread of load, no secret)
 
     def tier(self, avoid: Seat | None) -> list[Seat]:
@@ -77,7 +83,7 @@ class Farm:
                 return None
             algorithm = self.backend.balance.algorithm
             if algorithm == "leastconn":
-                return min(self._turned(seats), key=lambda seat: (seat.sessions + 1) / seat.weight)
+                return min(self._turned(seats), key=lambda seat: seat.sessions / seat.weight)
             if algorithm == "first":
                 return next((seat for seat in seats if not seat.full), seats[0])
             if algorithm == "random":
@@ -86,7 +92,9 @@ class Farm:
             if algorithm in ("source", "uri", "url_param", "hdr"):
                 key = self.hashed(facts)
                 if key is not None:
-                    return self._mapped(seats, key)
+                    return (
+                        self._on_ring(seats, key) if self.backend.balance.hash_consistent else self._mapped(seats, key)
+                    )
             return self._turn(seats)
 
     def _turned(self, seats: list[Seat]) -> list[Seat]:
@@ -114,6 +122,24 @@ class Farm:
                 return seat
         return seats[-1]
 
+    def _on_ring(self, seats: list[Seat], key: int) -> Seat:
+        """Consistent hashing: each seat has 16 points per weight on a ring; the point nearest to the hash wins."""
+        points = self._ring(tuple((seat.index, seat.weight) for seat in seats))
+        at = bisect.bisect_left(points, (key, -1))
+        after, before = points[at % len(points)], points[at - 1]
+        below, above = (key - before[0]) & 0xFFFFFFFF, (after[0] - key) & 0xFFFFFFFF
+        return self.seats[(before if below <= above else after)[1]]
+
+    def _ring(self, seats: tuple[tuple[int, int], ...]) -> list[tuple[int, int]]:
+        if self._ring_of != seats:
+            self._ring_of = seats
+            self._points = sorted(
+                (avalanche(self.seats[index].server.id * RING_STRIDE + node), index)
+                for index, weight in seats
+                for node in range(weight * POINTS_PER_WEIGHT)
+            )
+        return self._points
+
     def hashed(self, facts: Facts) -> int | None:
         """The 32-bit hash of what the algorithm looks at; None where it is missing (round robin is used then)."""
         balance = self.backend.balance
@@ -122,7 +148,7 @@ class Farm:
             value = 0
             for at in range(0, len(packed), 4):
                 value ^= int.from_bytes(packed[at : at + 4], "big")
-            return avalanche(value) if balance.hash_avalanche else value
+            return avalanche(value) if balance.hash_avalanche or balance.hash_consistent else value
         text: str | None
         if balance.algorithm == "uri":
             text = self._uri(facts.target)
@@ -138,7 +164,9 @@ class Farm:
         if not text:
             return None
         value = HASHES[balance.hash_function or "sdbm"](text.encode("latin-1", "replace"))
-        return avalanche(value) if balance.hash_avalanche else value
+        # Consistent hashing without a function is sdbm with avalanche.
+        mixed = balance.hash_avalanche or (balance.hash_consistent and not balance.hash_function)
+        return avalanche(value) if mixed else value
 
     def _uri(self, target: str) -> str:
         balance = self.backend.balance
@@ -181,14 +209,20 @@ def _crc32(data: bytes) -> int:
 
 
 def _wt6(data: bytes) -> int:
-    i0, i1, i2, i3 = 0xA53C965A, 0x5CA6953A, 0, 0x33333333
+    """HAProxy's own string hash: two words that are complemented, rotated by their own bits and swapped."""
     mask = 0xFFFFFFFF
+    left, right, turn_left, turn_right = 0xA53C965A, 0x5CA6953A, 6, 18
     for byte in data:
-        i0 ^= byte
-        i1 = (i1 + byte) & mask
-        i2 = (i2 + 1) & mask
-        i3 = (i3 ^ (i0 << 5) ^ (i1 >> 3) ^ i2) & mask
-    return (i0 + i1 + i2 + i3) & mask
+        left = ~(left ^ byte) & mask
+        right = ~(right + byte) & mask
+        left, right = _rotated(right, turn_left), _rotated(left, turn_right)
+        mixed = ((left >> 16) ^ right) & 0xFFFF
+        turn_left, turn_right = mixed & 0x1F, mixed >> 11
+    return left ^ right
+
+
+def _rotated(value: int, by: int) -> int:
+    return ((value << by) | (value >> (32 - by))) & 0xFFFFFFFF
 
 
 HASHES = {"sdbm": _sdbm, "djb2": _djb2, "crc32": _crc32, "wt6": _wt6}
@@ -276,7 +310,7 @@ def key_of(rule: StickRule, table: StickTable, facts: Facts) -> str | None:
 
 def _parameter(target: str, name: str, delimiter: str) -> str | None:
     text = target.partition(delimiter)[2]
-    for part in text.replace(";", "&").replace("?", "&").split("&"):
+    for part in text.replace(delimiter, "&").replace(";", "&").split("&"):
         key, equals, value = part.partition("=")
         if equals and key == name:
             return value

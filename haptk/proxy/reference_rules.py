@@ -13,9 +13,10 @@ from haptk.proxy.tables import Rule
 
 Headers = list[tuple[str, str]]
 REASONS = {
-    200: "OK", 301: "Moved Permanently", 302: "Found", 303: "See Other", 307: "Temporary Redirect",
-    308: "Permanent Redirect", 400: "Bad request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found",
-    405: "Method Not Allowed", 407: "Unauthorized", 408: "Request Time-out", 410: "Gone", 413: "Payload Too Large",
+    200: "OK", 201: "Created", 202: "Accepted", 204: "No Content", 206: "Partial Content", 301: "Moved Permanently",
+    302: "Found", 303: "See Other", 304: "Not Modified", 307: "Temporary Redirect", 308: "Permanent Redirect",
+    400: "Bad request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",
+    406: "Not Acceptable", 407: "Unauthorized", 408: "Request Time-out", 410: "Gone", 413: "Payload Too Large",
     421: "Misdirected Request", 422: "Unprocessable Content", 425: "Too Early", 429: "Too Many Requests",
     500: "Internal Server Error", 501: "Not Implemented", 502: "Bad Gateway", 503: "Service Unavailable",
     504: "Gateway Time-out",
@@ -51,7 +52,7 @@ class Reply:
 
     @property
     def reason(self) -> str:
-        return REASONS.get(self.status, "")
+        return REASONS.get(self.status, "Other")
 
 
 def page(status: int, *, close: bool = False) -> Reply:
@@ -130,12 +131,19 @@ def _replaced(action: str, values: dict[str, Any], value: str, facts: Facts) -> 
     pattern = compiled(values["pattern"], False)
     template = expand(values["format"], facts)
 
-    def substitute(text: str) -> str:
-        return pattern.sub(lambda found: _groups(template, found), text, count=1) if pattern.search(text) else text
+    def substitute(text: str) -> str | None:
+        found = pattern.search(text)
+        return _groups(template, found) if found else None
 
     if action == "replace-header":
-        return substitute(value)
-    return ", ".join(substitute(part.strip(" \t")) for part in value.split(","))
+        new = substitute(value)
+        return value if new is None else new
+    parts = []
+    for part in value.split(","):
+        new = substitute(part.strip(" \t"))
+        # The blanks around a value that is replaced go with it, as in HAProxy.
+        parts.append(part if new is None else new)
+    return ",".join(parts)
 
 
 def _groups(template: str, found: re.Match[str]) -> str:
@@ -162,7 +170,7 @@ def _answer(values: dict[str, Any], facts: Facts) -> Reply:
     if body is None and (status in PAGES and (status != 200 or values.get("errorfiles"))):
         return page(status) if not extra else Reply(status, [*page(status).headers, *extra], page(status).body)
     content = expand(body, facts).encode("utf-8", "surrogateescape") if isinstance(body, Format) else b""
-    headers = [("content-length", str(len(content)))]
+    headers = [] if status in (204, 304) else [("content-length", str(len(content)))]
     if content and values.get("content_type"):
         headers.append(("content-type", values["content_type"]))
     return Reply(status, [*headers, *extra], content)
@@ -186,10 +194,10 @@ def _redirect(values: dict[str, Any], facts: Facts) -> Reply:
             host = next((value for name, value in facts.headers if name == "host"), "")
             location = f"{text}://{host}{path}"
     headers = [("content-length", "0"), ("location", location)]
+    if values["code"] in (302, 303, 307):
+        headers.append(("cache-control", "no-cache"))
     if "set_cookie" in values:
         headers.append(("set-cookie", f"{values['set_cookie']}; path=/;"))
     if "clear_cookie" in values:
         headers.append(("set-cookie", f"{values['clear_cookie']}; path=/; Max-Age=0;"))
-    if values["code"] in (301, 302, 307, 308) and values["code"] in (302, 303, 307):
-        headers.insert(1, ("cache-control", "no-cache"))
     return Reply(values["code"], headers)

@@ -189,9 +189,10 @@ class Session:
                 self.client.send(wanted.content, self.front.timeouts.client)
                 record.status, record.bytes_down = reply.status, len(wanted.content)
                 return
-        headers = [(name, value) for name, value in reply.headers if name != "connection"]
+        headers = [(name, value) for name, value in reply.headers if name != "connection" or not keep]
         if not keep:
-            headers.append(("connection", "close"))
+            if not any(name == "connection" for name, _ in headers):
+                headers.append(("connection", "close"))
         elif head.minor == 0:
             headers.append(("connection", "keep-alive"))
         data = render(f"HTTP/1.1 {reply.status} {reply.reason}", headers)

@@ -16,9 +16,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 PROGRAMS = ("haproxy", "fast", "reference")
 PLAIN = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
@@ -307,6 +308,48 @@ def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
     for listener in listeners:
         listener.close()
     return ports
+
+
+class Pair:
+    """haproxy and one haptk on the same file, which `config(host, ports, servers, dead port)` writes."""
+
+    def __init__(
+        self,
+        kind: str,
+        directory: Path,
+        servers: Upstreams,
+        names: list[str],
+        config: Callable[[str, list[int], Upstreams, int], str],
+    ) -> None:
+        self.servers = servers
+        self.ports = dict(zip(names, free_ports(len(names)), strict=True))
+        self.programs: list[tuple[str, Program]] = []
+        dead = free_ports(1)[0]
+        for program, host in (("haproxy", "127.0.0.1"), (kind, "127.0.0.9")):
+            addresses = [(host, port) for port in self.ports.values()]
+            text = config(host, list(self.ports.values()), servers, dead)
+            self.programs.append((host, start(program, text, directory, addresses)))
+        self.number = 0
+
+    def run(self, mode: str, request: bytes, response: bytes = PLAIN, **more: Any) -> list[Result]:
+        """The same exchange through both. @CASE@ in the request becomes the case's name."""
+        return [self.one(index, mode, request, response, **more) for index in (0, 1)]
+
+    def one(self, index: int, mode: str, request: bytes, response: bytes = PLAIN, **more: Any) -> Result:
+        """One exchange through haproxy (0) or haptk (1)."""
+        host, program = self.programs[index]
+        self.number += 1
+        case = f"{program.kind}-{self.number}"
+        self.servers.scripts[case] = response
+        raw = request.replace(b"@CASE@", case.encode())
+        got = exchange((host, self.ports[mode]), raw, head_only=raw.startswith(b"HEAD"), **more)
+        # Only requests whose path names the case have a line that can be told from others.
+        line = program.log.line(case) if b"/case/@CASE@" in request or b"/case/login/" in request else ""
+        return Result(got, self.servers.seen.get(case, []), line)
+
+    def stop(self) -> None:
+        for _, program in self.programs:
+            program.stop()
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """Cookies in every mode through the real haproxy and through haptk, same file, same clients, same servers.
 
-Cases are made from fragments by a seeded generator: HAPTK_DIFF_CASES sets how many per mode (default 60), and
+Cases are made from fragments by a seeded generator: HAPTK_DIFF_CASES sets how many per mode (default 25), and
 HAPTK_DIFF_SEED which. Where no cookie binds, the choice of the server is free and its name is blotted out.
 """
 
@@ -10,14 +10,13 @@ import os
 import random
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.diff.rig import PLAIN, Program, Result, Upstreams, exchange, free_ports, start, upstreams
+from tests.diff.rig import PLAIN, Pair, Result, Upstreams, exchange, upstreams
 
 pytestmark = [pytest.mark.real("haproxy"), pytest.mark.timeout(600)]
-CASES = int(os.environ.get("HAPTK_DIFF_CASES", "60"))
+CASES = int(os.environ.get("HAPTK_DIFF_CASES", "25"))
 SEED = os.environ.get("HAPTK_DIFF_SEED", "1")
 MODES = {
     "prefix": "cookie SRV prefix",
@@ -69,41 +68,10 @@ listen {name}
     return text
 
 
-class Pair:
-    """haproxy and one haptk on the same file."""
-
-    def __init__(self, kind: str, directory: Path, servers: Upstreams) -> None:
-        self.servers = servers
-        self.ports = dict(zip(MODES, free_ports(len(MODES)), strict=True))
-        self.programs: list[tuple[str, Program]] = []
-        dead = free_ports(1)[0]
-        for program, host in (("haproxy", "127.0.0.1"), (kind, "127.0.0.9")):
-            addresses = [(host, port) for port in self.ports.values()]
-            text = config(host, list(self.ports.values()), servers, dead)
-            self.programs.append((host, start(program, text, directory, addresses)))
-        self.number = 0
-
-    def run(self, mode: str, request: bytes, response: bytes) -> list[Result]:
-        """The same exchange through both. @CASE@ in the request becomes the case's name."""
-        results = []
-        for host, program in self.programs:
-            self.number += 1
-            case = f"{program.kind}-{self.number}"
-            self.servers.scripts[case] = response
-            raw = request.replace(b"@CASE@", case.encode())
-            got = exchange((host, self.ports[mode]), raw, head_only=raw.startswith(b"HEAD"))
-            results.append(Result(got, self.servers.seen.get(case, []), program.log.line(case)))
-        return results
-
-    def stop(self) -> None:
-        for _, program in self.programs:
-            program.stop()
-
-
 @pytest.fixture(scope="module", params=["fast", "reference"])
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     with upstreams() as servers:
-        both = Pair(request.param, tmp_path_factory.mktemp("diff"), servers)
+        both = Pair(request.param, tmp_path_factory.mktemp("diff"), servers, list(MODES), config)
         yield both
         both.stop()
 

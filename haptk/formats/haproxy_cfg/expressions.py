@@ -79,8 +79,11 @@ def _calls(text: str, what: str) -> list[tuple[str, tuple[str, ...]]]:
     return calls
 
 
-def expression(text: str, what: str, *, response: bool = False) -> Expr:
-    """An expression; `response` says whether the response is there to look at."""
+def expression(text: str, what: str, *, response: bool = False, early: bool = False) -> Expr:
+    """An expression; `response` says whether it stands on the response's side.
+
+    `early` accepts fetches of the response on the request's side, where they find nothing.
+    """
     calls = _calls(text, what)
     if not calls:
         raise Refused(f"{what}: an expression is missing")
@@ -91,7 +94,7 @@ def expression(text: str, what: str, *, response: bool = False) -> Expr:
     fetch = FETCHES.get(resolved)
     if fetch is None:
         raise Refused(_unknown(name, what))
-    if fetch.response and not response:
+    if fetch.response and not (response or early):
         raise Refused(f"{what}: {name!r} looks at the response, which is not there yet")
     if not fetch.low <= len(arguments) <= fetch.high:
         raise Refused(f"{what}: {name!r} takes {fetch.low} to {fetch.high} arguments, found {len(arguments)}")
@@ -125,15 +128,15 @@ def _regex(pattern: str, what: str) -> None:
         raise Refused(f"{what}: {pattern!r} is no regular expression haptk can use: {error}") from None
 
 
-def test(words: tuple[str, ...], what: str, *, response: bool = False) -> Test:
-    """`CRITERION [-i] [-m METHOD] [--] [OPERATOR] VALUES...` as a Test."""
+def test(words: tuple[str, ...], what: str, *, response: bool = False, early: bool = False) -> Test:
+    """`CRITERION [-i] [-m METHOD] [--] [OPERATOR] VALUES...` as a Test; see `expression` for the flags."""
     name, opened, rest = words[0].partition("(")
     base, _, suffix = name.rpartition("_")
     method = ""
     text = words[0]
     if suffix in _SUFFIXES and (base in FETCHES or base in ALIASES):
         method, text = suffix, base + opened + rest
-    expr = expression(text, what, response=response)
+    expr = expression(text, what, response=response, early=early)
     kind = CONVERTERS[expr.converters[-1].name].kind if expr.converters else FETCHES[expr.fetch.name].kind
     method = method or {"int": "int", "ip": "ip", "bool": "bool"}.get(kind, "str")
     method, ignore_case, values = _flags(words[1:], method, what)

@@ -82,7 +82,7 @@ def _term(section: Section, args: Args, operand: str, negated: bool, *, response
             raise Refused("the anonymous ACL does not close: '}' is missing, with blanks around it")
         if not words:
             raise Refused("an anonymous ACL needs a criterion between its braces")
-        test = expressions.test(tuple(words), "anonymous acl", response=True)
+        test = expressions.test(tuple(words), "anonymous acl", response=response, early=True)
         _warn_too_early(section, args, operand, (test,), response=response)
         return Term("", (test,), negated)
     tests = section.get("acls", {}).get(operand)
