@@ -31,6 +31,13 @@ OPERATIONS: dict[str, tuple[str, ...]] = {
         "StopInstances",
         "UnassignPrivateIpAddresses",
     ),
+    "route53": (
+        "ChangeResourceRecordSets",
+        "CreateHealthCheck",
+        "DeleteHealthCheck",
+        "ListHealthChecks",
+        "ListResourceRecordSets",
+    ),
     "dynamodb": ("CreateTable", "DescribeTable", "GetItem", "UpdateItem"),
     "sts": ("AssumeRole", "AssumeRoleWithWebIdentity", "GetCallerIdentity"),
     # Only for credentials of profiles that sign in through IAM Identity Center.

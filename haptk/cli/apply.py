@@ -14,6 +14,9 @@ from haptk.errors import OperatorError
 
 if TYPE_CHECKING:
     from haptk.apply.plan import Plan
+    from haptk.apply.records import RecordPlan
+    from haptk.aws.client import Clients
+    from haptk.cluster.schema import Cluster
 
 STATE = Path("var/lib/haptk/apply")
 ROOT = click.option(
@@ -28,6 +31,9 @@ KEY_FILE = click.option(
     type=click.Path(path_type=Path, dir_okay=False),
     help="authkeys of the other node, for a node that has none yet.",
 )
+
+
+AWS = click.option("--aws", is_flag=True, help="The name in Route 53 with its health checks, not the files of a node.")
 
 
 def planned(node: str | None, root: Path, key_file: Path | None = None) -> Plan:
@@ -67,6 +73,7 @@ def show(plan: Plan, *, done: str = "") -> None:
 @NODE
 @ROOT
 @KEY_FILE
+@AWS
 @click.option("--dry-run", is_flag=True, help="Show the plan, prove it, and exit with 2 when something would change.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option(
@@ -74,14 +81,25 @@ def show(plan: Plan, *, done: str = "") -> None:
 )
 @click.option("--no-reload", is_flag=True, help="Write the files and tell no daemon.")
 def apply(
-    node: str | None, root: Path, key_file: Path | None, dry_run: bool, yes: bool, force: bool, no_reload: bool
+    node: str | None,
+    root: Path,
+    key_file: Path | None,
+    aws: bool,
+    dry_run: bool,
+    yes: bool,
+    force: bool,
+    no_reload: bool,
 ) -> int:
     """Make this machine what cluster.toml declares.
 
     Shows the plan, has the real programs judge every new file before anything is replaced, keeps a backup in
     /var/lib/haptk/apply/backups, replaces the files and reloads the daemons. An interrupted apply is finished or undone
     by the next. A second apply says "nothing to do".
+
+    With --aws the same for what the tier has in AWS, once and from anywhere.
     """
+    if aws:
+        return _apply_records(dry_run=dry_run, yes=yes, force=force)
     from haptk.apply.change import Changer
     from haptk.apply.prove import prove
 
@@ -107,7 +125,7 @@ def apply(
         if dry_run:
             show(plan)
             return 2
-        _agree(plan, yes)
+        _agree("".join(one.diff() for one in plan.changes), len(plan.changes), "files", yes)
         changed = changer.carry_out(plan)
         told = f", {len(plan.reloads())} reloads" if reload else ""
         show(plan, done=f"{len(changed)} files written{told}")
@@ -116,11 +134,51 @@ def apply(
         changer.lock.release()
 
 
-def _agree(plan: Plan, yes: bool) -> None:
+def _refuse_surprises(surprises: tuple[str, ...], force: bool) -> None:
+    if surprises and not force:
+        listed = "\n  ".join(surprises)
+        raise OperatorError(what=f"surprising, so nothing was changed (--force does it):\n  {listed}")
+
+
+def _agree(shown: str, count: int, what: str, yes: bool) -> None:
     """Ask, unless --yes; without a terminal there is nobody to ask."""
     if yes:
         return
     if not sys.stdin.isatty() or settings().as_json:
-        raise OperatorError(what=f"{len(plan.changes)} files would change: --yes agrees, --dry-run shows them")
-    click.echo("".join(one.diff() for one in plan.changes), err=True)
-    click.confirm(f"change these {len(plan.changes)} files?", abort=True, err=True)
+        raise OperatorError(what=f"{count} {what} would change: --yes agrees, --dry-run shows them")
+    click.echo(shown, err=True)
+    click.confirm(f"change these {count} {what}?", abort=True, err=True)
+
+
+def planned_records() -> tuple[Cluster, RecordPlan, Clients]:
+    """What Route 53 has against what is declared."""
+    from haptk.apply import records
+    from haptk.aws.client import Access, Clients
+    from haptk.cli.tier import read_cluster
+
+    cluster = read_cluster()
+    region = cluster.regions[0].name
+    clients = Clients(Access(region=region))
+    return cluster, records.plan(cluster, records.observe(cluster, clients)), clients
+
+
+def show_records(plan: RecordPlan, done: str = "") -> None:
+    """The plan for the name on stdout, or JSON."""
+    lines = plan.lines()
+    summary = "nothing to do" if plan.empty else done or f"{len(lines)} changes, {plan.kept} records as declared"
+    body = {"name": plan.name, "changes": lines, "surprises": list(plan.surprises), "summary": summary}
+    emit(body, "\n".join([*lines, summary]))
+
+
+def _apply_records(*, dry_run: bool, yes: bool, force: bool) -> int:
+    from haptk.apply import records
+
+    cluster, plan, clients = planned_records()
+    if plan.empty or dry_run:
+        show_records(plan)
+        return 0 if plan.empty else 2
+    _refuse_surprises(plan.surprises, force)
+    _agree("\n".join(plan.lines()), len(plan.lines()), "records and health checks", yes)
+    records.carry_out(cluster, plan, clients)
+    show_records(plan, done=f"{len(plan.lines())} changes made")
+    return 0

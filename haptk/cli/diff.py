@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from haptk.cli.apply import ROOT, planned, show
+from haptk.cli.apply import AWS, ROOT, planned, planned_records, show, show_records
 from haptk.cli.base import Command
 from haptk.cli.tier import NODE
 
@@ -14,11 +14,17 @@ from haptk.cli.tier import NODE
 @click.command(cls=Command)
 @NODE
 @ROOT
-def diff(node: str | None, root: Path) -> int:
+@AWS
+def diff(node: str | None, root: Path, aws: bool) -> int:
     """Show what on this machine differs from cluster.toml.
 
-    Exit codes: 0 nothing, 2 there is a difference. Nothing is written, and no key is shown.
+    Exit codes: 0 nothing, 2 there is a difference. Nothing is written, and no key is shown. With --aws the name in Route 53
+    with its health checks is compared.
     """
+    if aws:
+        _, records, _ = planned_records()
+        show_records(records)
+        return 0 if records.empty else 2
     plan = planned(node, root)
     show(plan)
     return 2 if plan.changes else 0

@@ -309,7 +309,7 @@ class Dns(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
             _meta(
                 "Hosted zone of Route 53.",
                 'a hosted zone id such as "Z0123456789ABCDEFGHIJ"',
-                pattern=r"^Z[A-Z0-9]{1,31}$",
+                pattern=r"^[A-Z0-9]{1,32}$",
             ),
         ]
         | None
