@@ -208,40 +208,44 @@ class Health:
     def agent(self, answer: str, now: float) -> Change | None:
         """The line that an agent-check returned: any of `up down stopped fail drain ready maint NN%`, in one line.
 
-        Words that are not known are ignored, as HAProxy does; text after `#` is the reason.
+        Words that are not known are ignored, as HAProxy does; text after a word that begins with `#` is the reason
+        (`fail#x` is an unknown word). `drain`, `ready` and `maint` replace each other, whoever said the last one.
         """
-        words, _, comment = answer.strip().partition("#")
-        why = f"agent said {words.strip()!r}" + (f": {comment.strip()}" if comment else "")
-        for word in words.replace(",", " ").split():
-            self._agent_word(word.lower())
+        words = answer.replace(",", " ").split()
+        begin = next((at for at, word in enumerate(words) if word.startswith("#")), len(words))
+        comment = " ".join(words[begin:]).removeprefix("#").strip()
+        why = f"agent said {' '.join(words[:begin])!r}" + (f": {comment}" if comment else "")
+        for word in words[:begin]:
+            self._agent_word(word.lower(), now)
         return self._settle(why, now)
 
-    def _agent_word(self, word: str) -> None:
+    def _agent_word(self, word: str, now: float) -> None:
         if word.endswith("%") and word[:-1].isdecimal():
             self.agent_weight_percent = min(int(word[:-1]), 25600)
         elif word == "up":
             self.agent_down = False
         elif word in ("down", "stopped", "fail"):
             self.agent_down = True
-        elif word == "drain":
-            self.agent_drain = True
-        elif word == "ready":
-            self.agent_drain = self._maint = False
-        elif word == "maint":
-            self._maint = True
+        elif word in ("drain", "ready", "maint"):
+            self._set_admin(word, now)
+            self.agent_drain = word == "drain"
 
     def admin(self, wish: str, now: float, reason: str = "an administrator asked") -> Change | None:
         """`ready`, `drain` or `maint`, as `set server ... state` has them. Leaving maint starts at the initial state."""
         if wish not in ("ready", "drain", "maint"):
             raise ValueError("an administrative state is one of ready, drain, maint")
+        self._set_admin(wish, now)
+        return self._settle(reason, now)
+
+    def _set_admin(self, wish: str, now: float) -> None:
         was_maint = self._maint
         self._maint = wish == "maint"
         self._forced_drain = wish == "drain"
+        self.agent_drain = False
         if was_maint and not self._maint:
             self.health = self.rules.initial_health()
             self._draining = False
             self._due_at = now
-        return self._settle(reason, now)
 
     # -- inside --------------------------------------------------------------------------------------------------
 
