@@ -55,6 +55,13 @@ def _options(command: Any) -> Any:
             click.option("--resource", "resources", multiple=True, metavar="R", help="As in haresources; repeatable."),
             click.option("--preferred", metavar="NODE", help="The node it belongs to (the smaller name by default)."),
             click.option("--resource-dir", type=PATH, multiple=True, help="Where resource scripts are looked for."),
+            click.option(
+                "--on-stop-failure",
+                default="block",
+                show_default=True,
+                metavar="block|reboot|PROGRAM",
+                help="What to do when a resource cannot be stopped.",
+            ),
             click.option("--monitor", type=DURATION, default=10.0, show_default=True, help="Look at what is held."),
             click.option("--ping", "pings", multiple=True, metavar="HOST", help="A witness to ping; repeatable."),
             click.option("--check", metavar="URL", help="Our own service: http://HOST:PORT/PATH or tcp:HOST:PORT."),

@@ -13,6 +13,7 @@ import logging
 import os
 import secrets
 import signal
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -32,7 +33,7 @@ from haptk.core.heartbeat.model import (
 )
 from haptk.core.heartbeat.node import Node
 from haptk.errors import HaptkError
-from haptk.heartbeat import agents, report
+from haptk.heartbeat import agents, report, scripts
 from haptk.heartbeat.check import Checker
 from haptk.heartbeat.ping import Pinger
 from haptk.heartbeat.scripts import base_env
@@ -213,8 +214,17 @@ class Daemon:
 
     def _say(self, event: Say, now: float) -> None:
         self._log(event.level.value, event.text, event.event, dict(event.fields))
+        if event.event == "resource_stop_failed" and self.settings.on_stop_failure:
+            self._escalate(dict(event.fields))
         if event.event in report.STATUS_EVENTS:
             sdnotify.notify(STATUS=self._status_text())
+
+    def _escalate(self, fields: dict[str, object]) -> None:
+        """Run the operator's program; it is expected to switch this machine off or to free the resource."""
+        argv = self.settings.on_stop_failure
+        self._log(logging.CRITICAL, f"running {' '.join(argv)}, as configured", "escalated", fields)
+        env = base_env(self.settings.node, {"FAILED_RESOURCE": str(fields.get("resource", ""))})
+        threading.Thread(target=scripts.run, args=(argv, env, self.settings.op_limit_s), daemon=True).start()
 
     def _log(self, level: int, text: str, event: str, fields: dict[str, object]) -> None:
         extra: dict[str, object] = {"node": self.settings.node, "monotonic_s": round(clock.monotonic(), 6), **fields}

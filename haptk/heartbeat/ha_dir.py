@@ -72,6 +72,7 @@ def from_directory(options: dict[str, Any]) -> Settings:
         script_env={"auto_failback": found.auto_failback, "keepalive": f"{found.keepalive_s:g}"},
         allow_crc=options["allow_crc"],
         realtime=found.realtime or options["realtime"],
+        on_stop_failure=start.escalation_of(options["on_stop_failure"]),
         rt_priority=found.rtprio,
         hopfudge=found.hopfudge,
         inherit=HEARTBEAT_STATE,

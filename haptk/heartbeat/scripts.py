@@ -19,6 +19,7 @@ from typing import IO
 
 from haptk.core.heartbeat.model import Outcome, Seen
 from haptk.errors import ConfigError, HaptkError
+from haptk.io import clock
 from haptk.io.files import refuse_writable_by_others
 
 RESOURCE_DIRS = (Path("/etc/ha.d/resource.d"), Path("/etc/init.d"))
@@ -125,8 +126,6 @@ class ScriptResource:
         for _ in range(STOP_TRIES - 1):
             if outcome.seen is Seen.DONE or self.status(limit_s).seen is Seen.NOT_OURS:
                 return Outcome(Seen.DONE, outcome.why)
-            from haptk.io import clock
-
             clock.sleep(1.0)
             outcome = self._change("stop", limit_s)
         return outcome

@@ -54,6 +54,9 @@ class Settings:
     allow_crc: bool = False
     op_limit_s: float = OP_LIMIT_S
     clock_window_s: float = 600.0
+    on_stop_failure: tuple[str, ...] = ()
+    """The program to run when a resource cannot be stopped, so that the peer may take it; () keeps it here."""
+
     realtime: bool = False
     rt_priority: int = 1
     hopfudge: int = 1

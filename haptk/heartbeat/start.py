@@ -156,8 +156,20 @@ def from_flags(options: dict[str, Any]) -> Settings:
         control=control_path(options["control"]),
         allow_crc=options["allow_crc"],
         realtime=options["realtime"],
+        on_stop_failure=escalation_of(options["on_stop_failure"]),
         resource_dirs=tuple(options["resource_dir"]) or RESOURCE_DIRS,
     )
+
+
+def escalation_of(word: str) -> tuple[str, ...]:
+    """The command to run when a resource cannot be stopped; () blocks, which is what the core does by itself."""
+    if word == "block":
+        return ()
+    if word == "reboot":
+        return ("/sbin/reboot", "-f")
+    if not (word.startswith("/") and os.access(word, os.X_OK)):
+        raise OperatorError(what=f"--on-stop-failure {word!r}: block, reboot or the full path of a program is accepted")
+    return (word,)
 
 
 def refuse_crc(uses_crc: bool, allowed: bool, file: Path) -> None:
@@ -193,7 +205,10 @@ def _realtime(priority: int) -> None:
 def _give_back_memory() -> None:
     """Return what only the start needed to the system: about a megabyte (malloc_trim(3), glibc only)."""
     import ctypes
+    import gc
 
+    gc.collect()
+    gc.freeze()  # what is loaded stays; a full collection would only delay a heartbeat
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 

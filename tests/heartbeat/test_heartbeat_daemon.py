@@ -256,6 +256,23 @@ def test_another_daemon_in_the_same_place_is_refused(pair: Daemons) -> None:
     assert haptk("heartbeat", "stop", "--control", str(pair.dir / "a.sock")).returncode == 0
 
 
+def test_a_failed_stop_is_escalated_and_the_peer_starts_nothing(pair: Daemons) -> None:
+    web = pair.dir / "resource.d" / "web"
+    tries = "stop) echo x >> {dir}/tries; [ $(wc -l < {dir}/tries) -gt 12 ] || exit 1; rm"
+    web.write_text(SCRIPT.replace("stop) rm", tries).format(dir=pair.dir))
+    tool = pair.dir / "escalate"
+    tool.write_text(f"#!/bin/sh\necho $HA_FAILED_RESOURCE > {pair.dir}/escalated\n")
+    tool.chmod(0o755)
+    pair.up("--on-stop-failure", str(tool))
+    assert haptk("heartbeat", "stop", "--no-wait", "--control", str(pair.dir / "a.sock")).returncode == 0
+    wait_for((pair.dir / "escalated").exists, pair.logs(), 40)
+    assert pair.holders() == "a"
+    wait_for(lambda: pair.holders() == "b", pair.logs())  # the next round of tries succeeds
+    assert pair.running.pop("a").wait(timeout=20) == 0
+    assert (pair.dir / "escalated").read_text() == "web::x\n"
+    assert pair.said("a", "stop_blocked")
+
+
 def test_systemd_hears_ready_watchdog_and_stopping(pair: Daemons, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         path = pair.dir / "notify"

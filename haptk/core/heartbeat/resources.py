@@ -456,7 +456,9 @@ class Negotiation:
                 return
             self.stopping = False
             self._send({"t": "shutdone", "st": "dead"})
-            wait = LINGER_TAKER_S if self._gave and self.peer.haptk else LINGER_S
+            # Long enough for the status that shows the peer a lost good-bye, and for the resend.
+            linger = max(LINGER_S, self.config.timing.keepalive_s + 1.0)
+            wait = max(linger, LINGER_TAKER_S) if self._gave and self.peer.haptk else linger
             self.linger_until = now + (wait if self.peer.able else 0.0)
         if self.linger_until is not None and (now >= self.linger_until or self._taken_over()):
             self._end_stop(now)
