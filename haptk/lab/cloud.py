@@ -102,7 +102,7 @@ def _server(channel: socket.socket) -> Any:
     from moto.moto_server.werkzeug_app import MotoRequestHandler
     from werkzeug.serving import make_server
 
-    from haptk.lab import moto_fixes
+    from haptk.lab import moto_fixes, moto_more
 
     class Handler(MotoRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -112,6 +112,7 @@ def _server(channel: socket.socket) -> Any:
         def log(self, type: str, message: str, *args: Any) -> None:
             """Calls are recorded by the proxy in front (faults.py), which knows more about them."""
 
+    moto_more.apply()
     application = _application(moto_fixes.apply())
     host, port = channel.getsockname()
     return make_server(host, port, application, threaded=True, request_handler=Handler, fd=channel.fileno())

@@ -77,7 +77,7 @@ def test_never_both_ways_at_once(pair: Pair) -> None:
         thread.start()
     for thread in threads:
         thread.join(40)
-    assert sorted((pair.state(pair.a), pair.state(pair.b))) == ["running", "stopped"]
+    assert sorted((pair.state(pair.a), pair.state(pair.b))) == ["running", "stopped"], (ends, pair.said)
     assert len(pair.lab.calls(mark, "StopInstances")) == 1
     assert [ended.ok for ended in ends.values()].count(True) == 1
 
