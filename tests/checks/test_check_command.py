@@ -261,6 +261,8 @@ def test_all_of_a_node(tmp_path: Path, targets: dict[str, str], capsys: pytest.C
         ("tcp h", "is no target"),
         ("tcp --help", "check nothing"),
         ("tcp h:1 -w bogus=3", "no figure"),
+        ("tcp h:1 --contract script", "--contract is about all checks together"),
+        ("tcp h:1 --unknown-is ok", "--unknown-is is about all checks together"),
     ],
 )
 def test_a_wrong_entry_is_named_with_its_line(

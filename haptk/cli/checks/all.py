@@ -15,6 +15,10 @@ from haptk.cli.checks.common import CheckCommand, Wishes, conduct
 from haptk.errors import ConfigError
 
 
+# Options of a single check that would mean nothing inside a set.
+OF_THE_WHOLE = ("contract", "unknown_is", "watch")
+
+
 class AllCommand(CheckCommand):
     """Plans each entry of the file with its own kind's command, so that one grammar holds everywhere."""
 
@@ -62,6 +66,10 @@ def plan_entry(ctx: click.Context, path: Path, entry: setfile.Entry) -> list[Che
         inner = click.Command.make_context(command, kind, words, parent=ctx)
         if not isinstance(command, CheckCommand):
             raise click.UsageError(f"{kind} cannot be run here")
+        for name in OF_THE_WHOLE:
+            if inner.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+                option = "--" + name.replace("_", "-")
+                raise click.UsageError(f"{option} is about all checks together: give it to `haptk check all`")
         _, checks = command.plan(inner)
     except click.UsageError as error:
         raise ConfigError(file=path, line=entry.line, why=f"{entry.name}: {error.format_message()}") from None
