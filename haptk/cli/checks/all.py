@@ -14,7 +14,6 @@ from haptk.cli.base import emit
 from haptk.cli.checks.common import CheckCommand, Wishes, conduct
 from haptk.errors import ConfigError
 
-
 # Options of a single check that would mean nothing inside a set.
 OF_THE_WHOLE = ("contract", "unknown_is", "watch")
 
