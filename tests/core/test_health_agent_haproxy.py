@@ -56,6 +56,12 @@ class Agent:
             mine = f"{self.health.state.value} {self.health.agent_weight_percent}"
             self.wrong.append(f"{said}: haptk {mine}, haproxy {row['status']} {row['weight']}")
 
+    def administer(self, wish: str, path: Path) -> None:
+        assert ask(path, f"set server be/{self.name} state {wish}").strip() == ""
+        self.health.admin(wish, float(self.asked))
+        if self.asked < LENGTH:
+            self.script[self.asked] += f" #{wish}"  # a comment for HAProxy; for the reader of a failure it tells more
+
     def answer(self) -> bytes:
         word = self.script[self.asked] if self.asked < LENGTH else "up"
         if self.asked < LENGTH:
@@ -64,19 +70,30 @@ class Agent:
         return word.encode() + b"\n"
 
 
-def statistics(path: Path) -> dict[str, dict[str, str]]:
+def ask(path: Path, command: str) -> str:
     with socket.socket(socket.AF_UNIX) as channel:
         channel.settimeout(20)
         channel.connect(str(path))
-        channel.sendall(b"show stat\n")
+        channel.sendall(command.encode() + b"\n")
         text = b""
         while part := channel.recv(65536):
             text += part
-    return {row["svname"]: row for row in csv.DictReader(text.decode().removeprefix("# ").splitlines())}
+    return text.decode()
+
+
+def statistics(path: Path) -> dict[str, dict[str, str]]:
+    lines = ask(path, "show stat").removeprefix("# ").splitlines()
+    return {row["svname"]: row for row in csv.DictReader(lines)}
 
 
 def configuration(agents: list[Agent], folder: Path) -> str:
-    lines = ["global", f"  stats socket {folder}/admin.sock", "defaults", "  mode http", "  timeout connect 5s"]
+    lines = [
+        "global",
+        f"  stats socket {folder}/admin.sock level admin",
+        "defaults",
+        "  mode http",
+        "  timeout connect 5s",
+    ]
     lines += [
         "  timeout client 5s",
         "  timeout server 5s",
@@ -92,7 +109,8 @@ def configuration(agents: list[Agent], folder: Path) -> str:
 
 
 @pytest.mark.real("haproxy")
-def test_agents_mean_the_same_to_both(tmp_path: Path) -> None:
+@pytest.mark.parametrize("administered", [False, True], ids=["agents alone", "and an administrator"])
+def test_agents_mean_the_same_to_both(tmp_path: Path, administered: bool) -> None:
     rng = random.Random(7)
     agents = [Agent(number, rng) for number in range(12)]
     config = tmp_path / "haproxy.cfg"
@@ -111,6 +129,8 @@ def test_agents_mean_the_same_to_both(tmp_path: Path) -> None:
                     with channel:
                         if 0 < key.data.asked <= LENGTH:
                             key.data.compare(statistics(tmp_path / "admin.sock")[key.data.name])
+                        if administered and rng.random() < 0.3:
+                            key.data.administer(rng.choice(("ready", "drain", "maint")), tmp_path / "admin.sock")
                         channel.sendall(key.data.answer())
     finally:
         haproxy.terminate()
