@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 _BALANCER = re.compile(r"([^=]+)=([\d.]+)@([a-z0-9-]+)((?:,[^,]+)*)")
 _ADDRESS = re.compile(r"([^=]+)=([\d.]+):([^,:]+)((?:,[^,]+)*)")
 _SERVER = re.compile(r"([^=]+)=([\d.]+)(?::(\d+))?(?:@([a-z0-9-]+))?")
+_SUBNET = re.compile(r"([^=]+)=(subnet-[0-9a-f]+)")
 FORMS = {
     "--balancer": "NAME=PRIVATE_IP@ZONE[,i-...][,eni-...]",
     "--address": "NAME=ELASTIC_IP:ACTIVE[,STANDBY...]",
     "--server": "NAME=IP[:PORT][@ZONE]",
+    "--subnet": "ZONE=subnet-...",
 }
 COMMENT = """cluster.toml, written by haptk init. Every key is explained in cluster.toml(5).
 Next: haptk generate all --output-dir DIR, haptk diff, haptk apply"""
@@ -33,6 +35,8 @@ Next: haptk generate all --output-dir DIR, haptk diff, haptk apply"""
 @click.argument("path", type=click.Path(path_type=Path, dir_okay=False), required=False)
 @click.option("--from", "sources", metavar="FILE[,FILE...]", multiple=True,
               help="Read a haproxy.cfg, ha.cf, haresources or keepalived.conf (of each node); repeatable.")  # fmt: skip
+@click.option("--from-aws", metavar="NAME", help="Read the tier that has the tag haptk:cluster=NAME.")
+@click.option("--region", metavar="NAME", help="AWS region of --from-aws (default: environment, profile, metadata).")
 @click.option("--name", metavar="NAME", help="Name of the tier [default: web].")
 @click.option("--pattern", type=click.Choice(["round-robin", "standby", "elb"]), help="How it stays available.")
 @click.option("--contract", type=click.Choice(["heartbeat", "keepalived", "pacemaker", "pool"]), help="Who moves it.")
@@ -44,8 +48,13 @@ Next: haptk generate all --output-dir DIR, haptk diff, haptk apply"""
 @click.option("--check-path", metavar="PATH", help="What a check asks a server for.")
 @click.option("--dns-name", metavar="NAME", help="The name of the tier.")
 @click.option("--zone-id", metavar="ID", help="Its hosted zone in Route 53.")
+@click.option("--elb", type=click.Choice(["network", "application"]), help="AWS's own load balancer (pattern elb).")
+@click.option("--vpc", metavar="VPC", help="Its VPC.")
+@click.option("--subnet", "subnets", multiple=True, metavar=FORMS["--subnet"], help="Its subnet in a zone; repeatable.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
-def init(path: Path | None, sources: tuple[str, ...], force: bool, **flags: Any) -> None:
+def init(
+    path: Path | None, sources: tuple[str, ...], from_aws: str | None, region: str | None, force: bool, **flags: Any
+) -> None:
     """Write a cluster.toml by flags, questions or existing files.
 
     PATH is where it goes (default: --config, HAPTK_CONFIG or /etc/haptk/cluster.toml); - prints it. Without any flag on
@@ -65,7 +74,9 @@ def init(path: Path | None, sources: tuple[str, ...], force: bool, **flags: Any)
         say(f"{problem}")
     for note in found.notes:
         say(f"haptk: {note}")
-    if not sources and not any(flags.values()):
+    if from_aws is not None:
+        _read_aws(found.draft, from_aws, region, flags["pattern"])
+    elif not sources and not any(flags.values()):
         flags = _ask(flags)
     _apply_flags(found.draft, flags)
     text = found.draft.text(COMMENT)
@@ -88,6 +99,25 @@ def _read(sources: tuple[str, ...]) -> list[tuple[str, str]]:
         except OSError as error:
             raise MissingFile(path=name, why=error.strerror) from error
     return files
+
+
+def _read_aws(draft: Draft, name: str, region: str | None, pattern: str | None) -> None:
+    """What the tags of a tier say: haptk:cluster, haptk:role, haptk:active, haptk:standby."""
+    from haptk.aws import tier
+    from haptk.aws.client import Access, Clients
+
+    found = tier.read(name, Clients(Access(region=region)))
+    draft.set("cluster", name=name)
+    for node in found.balancers:
+        draft.put("balancers", node.name, zone=node.zone, private_ip=node.private_ip, instance=node.instance,
+                  interface=node.interface or None)  # fmt: skip
+    for server in found.servers:
+        draft.put("servers", server.name, address=server.private_ip, zone=server.zone, instance=server.instance)
+    single = pattern in ("round-robin", "elb")
+    for address in found.addresses:
+        standby = None if single else list(address.standby) or None
+        draft.put("addresses", address.name, public_ip=address.public_ip, allocation=address.allocation,
+                  active=address.active or None, standby=standby)  # fmt: skip
 
 
 def _parts(option: str, text: str, pattern: re.Pattern[str]) -> tuple[str, ...]:
@@ -113,7 +143,7 @@ def _apply_flags(draft: Draft, flags: dict[str, Any]) -> None:
         name, address, port, zone = _parts("--server", text, _SERVER)
         draft.put("servers", name, address=address, port=int(port) if port else None, zone=zone or None)
     said = draft.tables.get("cluster", {})
-    guess = "standby" if flags["contract"] else said.get("pattern")
+    guess = "elb" if flags["elb"] else "standby" if flags["contract"] else said.get("pattern")
     draft.set(
         "cluster",
         name=flags["name"] or said.get("name") or "web",
@@ -128,6 +158,8 @@ def _apply_flags(draft: Draft, flags: dict[str, Any]) -> None:
     if flags["dns_name"]:
         zone = flags["dns_name"].split(".", 1)[-1]
         draft.set("dns", name=flags["dns_name"], zone=zone, zone_id=flags["zone_id"])
+    subnets = dict(_parts("--subnet", text, _SUBNET) for text in flags["subnets"] or ())
+    draft.set("elb", type=flags["elb"], vpc=flags["vpc"], subnets=subnets or None)
     _regions(draft)
 
 
@@ -139,6 +171,9 @@ def _regions(draft: Draft) -> None:
             zone = element.get("zone", "")
             if zone and zone not in zones.setdefault(zone[:-1], []):
                 zones[zone[:-1]].append(zone)
+    for zone in draft.tables.get("elb", {}).get("subnets", {}):
+        if zone not in zones.setdefault(zone[:-1], []):
+            zones[zone[:-1]].append(zone)
     for region, names in zones.items():
         draft.put("regions", region, zones=sorted(names))
 

@@ -54,6 +54,19 @@ def test_flags_make_a_file_that_is_accepted(tmp_path: Path) -> None:
     ("pattern", "more"),
     [
         ("standby", []),
+        (
+            "elb",
+            [
+                "--elb",
+                "application",
+                "--vpc",
+                "vpc-0123456789abcdef0",
+                "--subnet",
+                "eu-west-1a=subnet-0123456789abcdef1",
+                "--subnet",
+                "eu-west-1b=subnet-0123456789abcdef2",
+            ],
+        ),
         ("round-robin", ["--dns-name", "www.example.com", "--zone-id", "Z0123456789ABCDEFGHIJ"]),
     ],
 )
@@ -69,11 +82,14 @@ def test_what_init_writes_every_generator_takes(pattern: str, more: list[str]) -
             "--server",
             "s=10.0.1.20",
         ]
+    if pattern == "elb":
+        flags = ["--server", "s=10.0.1.20@eu-west-1a", "--cookie", "JSESSIONID"]
     result = invoke("-", "--pattern", pattern, *flags, *more)
     assert result.exception is None, result.output
     cluster = load(result.stdout).cluster
-    for node in ("lb1", "lb2"):
-        assert catalogue.files_of_node(cluster, node, SITE)
+    for balancer in cluster.balancers:
+        assert catalogue.files_of_node(cluster, balancer.name, SITE)
+    assert catalogue.kinds_of_tier(cluster)
     for kind in catalogue.kinds_of_tier(cluster):
         assert catalogue.OF_TIER[kind](cluster)
 
@@ -204,6 +220,39 @@ def test_json_carries_the_text_and_the_faults() -> None:
     assert result.exception is None, result.output
     body = json.loads(result.stdout)
     assert load(body["cluster_toml"]) and any("[F122]" in fault for fault in body["faults"])
+
+
+def tag(client: object, *ids: str, **tags: str) -> None:
+    pairs = [{"Key": key.replace("__", ":"), "Value": value} for key, value in tags.items()]
+    client.create_tags(Resources=list(ids), Tags=pairs)  # type: ignore[attr-defined]
+
+
+def test_a_tier_is_read_from_its_tags(fresh_cloud: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from haptk.lab.plan import AddressPlan, InstancePlan, Plan, SubnetPlan
+    from haptk.lab.seed import ec2_client, seed
+
+    machines = [InstancePlan(name, "ab"[n % 2], f"127.91.{n % 2 + 1}.{10 + n}", f"AKIA{n}") for n, name in
+                enumerate(["lb1", "lb2", "app1", "app2", "other"])]  # fmt: skip
+    subnets = (SubnetPlan("a", "127.91.1.0/24", "a"), SubnetPlan("b", "127.91.2.0/24", "b"))
+    addresses = (AddressPlan("web-a", "127.91.200.10", "lb1"), AddressPlan("strange", "127.91.200.11"))
+    region = seed(fresh_cloud, Plan("eu-west-1", "127.91.0.0/16", subnets, tuple(machines), addresses))
+    client = ec2_client(fresh_cloud, "eu-west-1")
+    of = {one.name: one.instance_id for one in region.instances}
+    tag(client, of["lb1"], of["lb2"], haptk__cluster="shop", haptk__role="balancer")
+    tag(client, of["app1"], of["app2"], haptk__cluster="shop", haptk__role="server")
+    tag(client, region.addresses[0].allocation_id, haptk__cluster="shop")
+    for name, value in (("ENDPOINT_URL", fresh_cloud), ("ACCESS_KEY_ID", "test"), ("SECRET_ACCESS_KEY", "test")):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    result = invoke("-", "--from-aws", "shop", "--region", "eu-west-1", "--contract", "keepalived", "--cookie", "S")
+    assert result.exception is None, result.output
+    cluster = load(result.stdout).cluster
+    assert cluster.cluster.name == "shop"
+    assert [(node.name, node.instance) for node in cluster.balancers] == [("lb1", of["lb1"]), ("lb2", of["lb2"])]
+    assert [server.name for server in cluster.servers] == ["app1", "app2"]
+    (address,) = cluster.addresses
+    assert (address.active, address.standby, address.public_ip) == ("lb1", ("lb2",), "127.91.200.10")
+    nobody = invoke("-", "--from-aws", "nobody", "--region", "eu-west-1")
+    assert isinstance(nobody.exception, HaptkError) and "haptk:cluster=nobody" in str(nobody.exception)
 
 
 _WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\x7f", min_codepoint=32), max_size=20)
