@@ -130,6 +130,7 @@ class Silence(NamedTuple):
     why: str
     answered: bool = False
     trouble: str = ""
+    gone: bool = False  # the API did answer: no such address exists
 
 
 class Metadata(Enum):
@@ -241,6 +242,8 @@ def plan_stop(seen: Sighting | Silence, target: Target) -> Plan:
 
     A holding without a handle (a route) cannot be released conditionally: it is left for the next holder to replace.
     """
+    if isinstance(seen, Silence) and seen.gone:
+        return Plan(Call.NOTHING, f"nothing to release: {seen.why}")
     if isinstance(seen, Silence):
         return Plan(Call.REFUSE, f"not released: cannot see who holds it: {seen.why}")
     if seen.holder is None:

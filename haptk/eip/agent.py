@@ -157,7 +157,8 @@ class Agent:
             return self._kind.observe(deadline)
         except HaptkError as error:
             answered = isinstance(error, AwsThrottled | AwsDenied)
-            return Silence(why=str(error), answered=answered, trouble=type(error).__name__)
+            gone = isinstance(error, AwsNotFound)
+            return Silence(why=str(error), answered=answered, trouble=type(error).__name__, gone=gone)
 
     # What is remembered.
 
@@ -259,6 +260,8 @@ class Agent:
         for _attempt in range(2):
             seen = self._see(deadline)
             plan = plan_stop(seen, identity.target)
+            if isinstance(seen, Silence) and plan.call is Call.NOTHING:
+                return journal.done(NotOurs(holder=None, source="EC2"), plan.because)
             if isinstance(seen, Silence):
                 return journal.failed(Unknown(seen.why, self.last(), seen.trouble), plan.because)
             if plan.call is not Call.RELEASE or plan.handle is None:

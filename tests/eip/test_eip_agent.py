@@ -207,6 +207,8 @@ def test_an_address_that_does_not_exist_says_so(lab: Any, agent: Any) -> None:
     assert not outcome.ok and outcome.trouble == "AwsNotFound"
     outcome = agent(address="eipalloc-0123456789abcdef0").start()
     assert not outcome.ok and outcome.trouble == "AwsNotFound"
+    # Nobody can hold what does not exist: a failed stop would fence a node for an address that was given back.
+    assert agent(address="203.0.113.250").stop().ok
 
 
 def test_an_address_that_is_a_prefix_of_ours_is_not_ours(lab: Any, agent: Any) -> None:
