@@ -188,7 +188,7 @@ cdef ServerC *by_algorithm(Worker *w, Session *s, BackendC *be, int level, Serve
         return drawn(w, be, level, avoid)
     if be.balance == LB_SOURCE or be.balance == LB_URI:
         return mapped(be, level, avoid, s.hash)
-    if be.equal_weights:
+    if hk_load(&be.equal_weights):
         return plain_turn(w, be, level, avoid)
     return weighted_turn(w, be, level, avoid)
 

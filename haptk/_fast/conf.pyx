@@ -15,7 +15,7 @@ from haptk._fast.state cimport (AddHeaderC, BackendC, CK_INDIRECT, CK_INSERT, CK
                                 CK_PRESERVE, CK_REWRITE, CK_RULE, FrontendC, LB_FIRST, LB_HDR, LB_LEASTCONN,
                                 LB_RANDOM, LB_ROUNDROBIN, LB_SOURCE, LB_STATIC_RR, LB_URI, LB_URL_PARAM, LIVE_DOWN,
                                 LIVE_DRAIN, LIVE_MAINT, LIVE_UP, Limits, MODE_CLOSE, MODE_KEEP, MODE_SERVER_CLOSE,
-                                Net, REUSE_AGGRESSIVE, REUSE_ALWAYS, REUSE_NEVER, REUSE_SAFE, ServerC, Text)
+                                Net, REUSE_AGGRESSIVE, REUSE_ALWAYS, REUSE_NEVER, REUSE_SAFE, ServerC, Text, WEIGHT_SCALE)
 
 cdef extern from "<sys/un.h>" nogil:
     cdef struct sockaddr_un:
@@ -180,7 +180,7 @@ cdef class Image:
         out.backup = server.backup
         out.send_proxy = server.send_proxy
         out.live = &self.live[gid]
-        out.live.weight = server.weight
+        out.live.weight = server.weight * WEIGHT_SCALE
         out.live.state = LIVE_MAINT if server.disabled else LIVE_DOWN if not (server.host or server.unix_path) else LIVE_UP
         self.server_names.append(f"{be.name}/{server.name}")
         return 0
@@ -278,11 +278,24 @@ cdef class Image:
             raise IndexError(gid)
         hk_store(&self.live[gid].state, _STATES[name])
 
-    def set_weight(self, int gid, int weight):
-        """Set the effective weight (0: no new sessions)."""
+    def set_weight(self, int gid, double weight):
+        """Set the effective weight, which may be a fraction (0: no new sessions)."""
         if not 0 <= gid < self.conf.server_count:
             raise IndexError(gid)
-        hk_store(&self.live[gid].weight, weight)
+        cdef int scaled = round(weight * WEIGHT_SCALE)
+        cdef int i
+        cdef BackendC *be
+        for i in range(self.conf.backend_count):
+            be = &self.conf.backends[i]
+            if be.servers <= &self.conf.servers[gid] < be.servers + be.count:
+                hk_store(&be.equal_weights, 0)
+        hk_store(&self.live[gid].weight, 1 if scaled == 0 and weight > 0 else scaled)
+
+    def cut_sessions(self, int gid):
+        """Have all sessions of a server ended (on-marked-down shutdown-sessions); wake the workers afterwards."""
+        if not 0 <= gid < self.conf.server_count:
+            raise IndexError(gid)
+        hk_store(&self.live[gid].kills, hk_load(&self.live[gid].kills) + 1)
 
     def server(self, int gid):
         """Counters and state of one server as a dict."""
@@ -292,7 +305,7 @@ cdef class Image:
         return {
             "name": self.server_names[gid],
             "state": _STATE_NAMES[hk_load(&live.state)],
-            "weight": hk_load(&live.weight),
+            "weight": hk_load(&live.weight) / <double>WEIGHT_SCALE,
             "sessions": hk_load(&live.sessions),
             "total": hk_add64(&live.total, 0),
             "failed": hk_add64(&live.failed, 0),

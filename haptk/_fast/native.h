@@ -4,6 +4,9 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #if defined(__SSE2__)
 #include <emmintrin.h>
 #endif
@@ -30,6 +33,14 @@ static inline size_t hk_value_end(const char *p, size_t n)
 		if (p[i] == '\0' || p[i] == '\n' || p[i] == '\r')
 			break;
 	return i;
+}
+
+/* recv(2) and send(2) without glibc's wrappers, which are cancellation points and pay for that in every process that
+ * has threads. errno as usual. */
+static inline long hk_recv(int fd, void *p, size_t n) { return syscall(SYS_recvfrom, fd, p, n, 0, NULL, NULL); }
+static inline long hk_send(int fd, const void *p, size_t n)
+{
+	return syscall(SYS_sendto, fd, p, n, MSG_NOSIGNAL, NULL, 0);
 }
 
 static inline int hk_load(const int *p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }

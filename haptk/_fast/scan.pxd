@@ -19,7 +19,7 @@ cdef uint8_t TOKEN[256]
 # hexadecimal digit -> value; 255 otherwise
 cdef uint8_t HEX[256]
 
-# Value of n decimal digits, or -1 (empty, another byte, above 2**63-1).
+# Value of n decimal digits, or -1 (empty, another byte, more than 18 digits).
 cdef int64_t decimal(const char *p, size_t n) noexcept nogil
 # 1 when p[0..n) equals the lower-case literal `word` of the same length, ASCII case ignored.
 cdef bint same_word(const char *p, const char *word, size_t n) noexcept nogil

@@ -23,15 +23,13 @@ cdef int64_t decimal(const char *p, size_t n) noexcept nogil:
     cdef uint64_t v = 0
     cdef size_t i
     cdef uint8_t digit
-    if n == 0 or n > 19:
+    if n == 0 or n > 18:
         return -1
     for i in range(n):
         digit = <uint8_t>(<uint8_t>p[i] - 48)
         if digit > 9:
             return -1
         v = v * 10 + digit
-    if v > 0x7fffffffffffffffULL:
-        return -1
     return <int64_t>v
 
 

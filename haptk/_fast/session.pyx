@@ -24,7 +24,7 @@ cdef extern from "string.h" nogil:
     void *memmem(const void *a, size_t an, const void *b, size_t bn)
 
 cdef enum:
-    LINGER_MS = 1000        # how long input is discarded after an answer that ends the connection
+    LINGER_MS = 2000        # how long input is discarded after an answer that ends the connection
     RETRY_MS = 1000         # HAProxy's turn-around before the same server is tried again
 
 # Index of an answer in FrontendC.pages; conf.pyx fills the pages in this order.
@@ -95,9 +95,8 @@ cdef int linger_step(Worker *w, Session *s) noexcept nogil:
         s.readable = 0
         buf_drop(w, &s.rx)
         return 0
-    if not s.readable:
-        return 0
-    # end of stream, an error, or a client that will not stop sending
+    if got > 0:
+        return 0            # it goes on sending: arm() has us look again soon
     close_fd(s.fd)
     leave(w, s)
     return 0
@@ -559,6 +558,8 @@ cdef int relay_step(Worker *w, Session *s) noexcept nogil:
     if down == RELAY_DONE:
         if s.tunnel and not s.up.done:
             return 0
+        if up == RELAY_WAIT and s.server_keep and not l.hup:
+            return 0        # answered early, but the server goes on reading: so does everybody
         return finish(w, s)
     if down == RELAY_LINK:
         return link_failed(w, s)
@@ -625,7 +626,7 @@ cdef void arm(Worker *w, Session *s) noexcept nogil:
     elif s.phase == PH_REPLY:
         due = after(w.now, client.client if client.client else 10000)
     elif s.phase == PH_LINGER:
-        due = s.since_ms + LINGER_MS
+        due = w.now + 1 if s.readable else s.since_ms + LINGER_MS
     elif s.phase == PH_RETRY:
         if s.backend.limits.connect and s.backend.limits.connect < wait:
             wait = s.backend.limits.connect
@@ -674,6 +675,8 @@ cdef void session_expire(Worker *w, Timer *t) noexcept nogil:
     elif s.phase == PH_RETRY:
         s.phase = PH_RELAY
         more = dispatch(w, s)
+    elif s.phase == PH_LINGER and w.now < s.since_ms + LINGER_MS:
+        more = 1
     elif s.phase == PH_QUEUE:
         more = answer(w, s, PAGE_503, 503, c"s", c"Q")
     else:

@@ -19,9 +19,11 @@ cdef extern from "sys/socket.h" nogil:
     int shutdown(int fd, int how)
     int getsockopt(int fd, int level, int name, void *value, socklen_t *n)
     int setsockopt(int fd, int level, int name, const void *value, socklen_t n)
-    ssize_t recv(int fd, void *buf, size_t n, int flags)
-    ssize_t send(int fd, const void *buf, size_t n, int flags)
     ssize_t sendmsg(int fd, const msghdr *message, int flags)
+
+cdef extern from "native.h" nogil:
+    long hk_recv(int fd, void *p, size_t n)
+    long hk_send(int fd, const void *p, size_t n)
 
 cdef extern from "netinet/tcp.h" nogil:
     int TCP_NODELAY, IPPROTO_TCP
@@ -67,7 +69,7 @@ cdef void unwatch(int epfd, int fd) noexcept nogil:
 cdef int64_t fill(int fd, Buf *b) noexcept nogil:
     cdef ssize_t got
     while True:
-        got = recv(fd, b.d + b.n, b.size - b.n, 0)
+        got = hk_recv(fd, b.d + b.n, b.size - b.n)
         if got > 0:
             b.n += <uint32_t>got
             return got
@@ -94,9 +96,9 @@ cdef int64_t put2(int fd, const char *a, size_t an, const char *b, size_t bn) no
         if an and bn:
             put = sendmsg(fd, &m, MSG_NOSIGNAL)
         elif an:
-            put = send(fd, a, an, MSG_NOSIGNAL)
+            put = hk_send(fd, a, an)
         else:
-            put = send(fd, b, bn, MSG_NOSIGNAL)
+            put = hk_send(fd, b, bn)
         if put >= 0:
             return put
         if errno == EINTR:

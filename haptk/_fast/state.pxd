@@ -17,10 +17,14 @@ cdef extern from "<sys/socket.h>" nogil:
 cdef enum LiveState:
     LIVE_DOWN = 0, LIVE_UP = 1, LIVE_DRAIN = 2, LIVE_MAINT = 3
 
+cdef enum:
+    WEIGHT_SCALE = 16       # so that slowstart has steps to take even for a weight of 1
+
 # Shared by all workers and the control plane; one cache line each.
 ctypedef struct Live:
     int state               # LiveState, written by the control plane only
-    int weight              # effective weight, written by the control plane only
+    int weight              # effective weight times WEIGHT_SCALE, written by the control plane only
+    int kills               # counts how often all its sessions were to be cut, written by the control plane only
     int sessions            # atomic: established or connecting requests
     int queued              # atomic
     uint64_t total          # atomic: requests sent here
@@ -28,7 +32,7 @@ ctypedef struct Live:
     uint64_t errors         # atomic: bad or missing responses
     uint64_t redispatched   # atomic
     int observed            # atomic: live-traffic errors for `observe`
-    int pad[5]
+    int pad[4]
 
 ctypedef struct Text:
     char *p
@@ -280,6 +284,7 @@ ctypedef struct ServerW:    # a worker's own view of one server
     int used                # connections that serve a session now
     int peak                # most of them in the last second or two
     int64_t peak_at
+    int kills_seen
     int64_t npos            # weighted round robin
     int64_t rweight
     int started

@@ -223,6 +223,24 @@ cdef void link_event(Worker *w, Link *l, uint32_t events) noexcept nogil:
         session_run(w, l.session)
 
 
+cdef void cut_sessions(Worker *w) noexcept nogil:
+    # on-marked-down shutdown-sessions: the letters are HAProxy's.
+    cdef int i, asked
+    cdef Session *s
+    cdef Session *following
+    for i in range(w.conf.server_count):
+        asked = hk_load(&w.conf.servers[i].live.kills)
+        if asked == w.servers[i].kills_seen:
+            continue
+        w.servers[i].kills_seen = asked
+        s = w.all
+        while s != NULL:
+            following = s.all_next
+            if s.server == &w.conf.servers[i] and s.link != NULL:
+                session_kill(w, s, c"D", c"D" if s.head_done else c"H")
+            s = following
+
+
 cdef void handle(Worker *w, epoll_event *e) noexcept nogil:
     cdef int kind = (<int *>e.data.ptr)[0]
     cdef uint64_t drained
@@ -234,6 +252,7 @@ cdef void handle(Worker *w, epoll_event *e) noexcept nogil:
         accept_some(w, <Listener *>e.data.ptr)
     elif kind == KIND_WAKE:
         eventfd_read(w.wake_fd, &drained)
+        cut_sessions(w)
 
 
 # ---------------------------------------------------------------- descriptors of our own
@@ -419,6 +438,10 @@ cdef class DataWorker:
         """Ask run() to return: after the open connections, or at once. From any thread."""
         if now or hk_load(&self.w.stopping) == 0:
             hk_store(&self.w.stopping, 2 if now else 1)
+        eventfd_write(self.w.wake_fd, 1)
+
+    def wake(self):
+        """Have the worker look at what the control plane changed."""
         eventfd_write(self.w.wake_fd, 1)
 
     def notes(self):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from haptk.cli.base import Command, emit, say, settings
+
+if TYPE_CHECKING:
+    from haptk.proxy.tables import ProxyTables
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "ignore_unknown_options": False}
 
@@ -56,9 +60,16 @@ class ProxyCommand(Command):
 @click.option("-v", "version", is_flag=True, help="Version (-vv: with how it was built).")
 @click.option("--vv", "long_version", is_flag=True, hidden=True)
 @click.option("--dM", "--dr", "--dV", "--de", "--dS", "--dL", "_ignored", is_flag=True, hidden=True)
+@click.option("--listen", metavar="[HOST]:PORT", help="Run without a file: listen here and balance over SERVERS.")
+@click.option(
+    "--cookie", metavar="NAME[:MODE]", help="With --listen: the persistence cookie; MODE is prefix or insert."
+)
+@click.argument("servers", nargs=-1, metavar="[NAME=HOST:PORT]...")
 @click.option("--die-with-parent", is_flag=True, hidden=True)
 def proxy(**chosen: Any) -> int:
     """Run the sticky HTTP proxy on a haproxy.cfg.
+
+    Or without a file: `--listen :80 --cookie JSESSIONID:prefix A=10.0.0.11:8080 B=10.0.0.12:8080`.
 
     Takes HAProxy's own arguments. Runs in the foreground unless -D is given. SIGTERM and SIGUSR1 finish the open
     connections, a second SIGTERM stops at once, SIGHUP and SIGUSR2 read the files again.
@@ -68,23 +79,62 @@ def proxy(**chosen: Any) -> int:
     directory = chosen["directory"]
     if isinstance(directory, Path):
         os.chdir(directory)
-    files = chosen["files"]
-    if not isinstance(files, tuple) or not files:
-        raise click.UsageError("no configuration: give at least one with -f FILE")
-    if chosen["check"]:
-        return _check(files)
-    return _run(files, chosen)
+    if chosen["listen"] and not chosen["files"]:
+        text = _inline(chosen["listen"], chosen["cookie"], chosen["servers"])
+        return _check(None, text) if chosen["check"] else _run(None, text, chosen)
+    if chosen["servers"] or chosen["cookie"] or chosen["listen"]:
+        raise click.UsageError("--listen, --cookie and NAME=HOST:PORT stand for a file: use them without -f")
+    if not chosen["files"]:
+        raise click.UsageError("no configuration: give at least one with -f FILE, or --listen with servers")
+    return _check(chosen["files"]) if chosen["check"] else _run(chosen["files"], "", chosen)
 
 
-def _check(files: tuple[Path, ...]) -> int:
+def _inline(listen: str, cookie: str | None, servers: tuple[str, ...]) -> str:
+    """The haproxy.cfg that the arguments stand for; raises UsageError for what cannot be one."""
+    name, _, mode = (cookie or "").partition(":")
+    if mode not in ("", "prefix", "insert"):
+        raise click.UsageError(f"--cookie {cookie}: the mode is prefix or insert")
+    lines = [
+        "defaults",
+        "    mode http",
+        "    timeout connect 5s",
+        "    timeout client 1m",
+        "    timeout server 1m",
+        "    timeout http-request 10s",
+        "listen haptk",
+        f"    bind {listen}",
+        "    balance roundrobin",
+        "    option forwardfor",
+        "    option redispatch",
+    ]
+    if name:
+        lines.append(f"    cookie {name} {'prefix' if mode == 'prefix' else 'insert indirect nocache'}")
+    for server in servers:
+        label, equals, address = server.partition("=")
+        if not equals or not label or ":" not in address or re.search(r"[\s\"'\\#]", server):
+            raise click.UsageError(f"{server!r} is no server: NAME=HOST:PORT is expected")
+        lines.append(f"    server {label} {address} {f'cookie {label} ' if name else ''}check")
+    if not servers:
+        raise click.UsageError("--listen needs at least one server, as NAME=HOST:PORT")
+    if re.search(r"[\s\"'\\#]", listen + name):
+        raise click.UsageError("--listen and --cookie are single words")
+    return "\n".join(lines) + "\n"
+
+
+def _load(files: tuple[Path, ...] | None, text: str) -> ProxyTables:
+    from haptk.proxy.compile import load, load_text
+
+    return load_text(text, "command line") if files is None else load(files)
+
+
+def _check(files: tuple[Path, ...] | None, text: str = "") -> int:
     """Like `haproxy -c`: every problem on stderr, the verdict on stdout, 0 or 1."""
     from haptk.errors import ConfigError
-    from haptk.proxy.compile import load
 
     warnings: tuple[str, ...] = ()
     problems: list[str] = []
     try:
-        warnings = load(files).warnings
+        warnings = _load(files, text).warnings
     except ConfigError as error:
         problems = str(error).splitlines()
     for line in problems:
@@ -96,13 +146,11 @@ def _check(files: tuple[Path, ...]) -> int:
     return 1 if problems else 0
 
 
-def _run(files: tuple[Path, ...], chosen: dict[str, Any]) -> int:
+def _run(files: tuple[Path, ...] | None, text: str, chosen: dict[str, Any]) -> int:
     from dataclasses import replace
 
     from haptk.io import logs
-    from haptk.proxy.compile import load
     from haptk.proxy.daemon import Daemon, Options
-    from haptk.proxy.tables import ProxyTables
 
     def shaped(tables: ProxyTables) -> ProxyTables:
         process = tables.process
@@ -116,7 +164,7 @@ def _run(files: tuple[Path, ...], chosen: dict[str, Any]) -> int:
         from haptk.io.process import die_with_parent
 
         die_with_parent()
-    tables = shaped(load(files))
+    tables = shaped(_load(files, text))
     if not chosen["silent"]:
         for warning in tables.warnings:
             say(f"haptk: warning: {warning}")
@@ -131,7 +179,7 @@ def _run(files: tuple[Path, ...], chosen: dict[str, Any]) -> int:
         finish_pids=finish if isinstance(finish, tuple) else (),
         terminate_pids=terminate if isinstance(terminate, tuple) else (),
     )
-    return Daemon(tables, options, lambda: shaped(load(files))).run()
+    return Daemon(tables, options, lambda: shaped(_load(files, text))).run()
 
 
 def _print_version(*, long: bool) -> int:

@@ -68,8 +68,9 @@ class Daemon:
             detach()
         write_pidfile(self.options.pidfile or _path(self.engine.tables.process.pidfile))
         with _signals() as wake:
-            self.engine.start()
+            # all sockets are open; what runs from here on needs no rights
             drop_privileges(self.engine.tables)
+            self.engine.start()
             signal_old(self.options)
             where = ", ".join(self.listeners.addresses())
             sdnotify.ready(f"serving on {where}")

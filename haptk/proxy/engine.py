@@ -91,7 +91,13 @@ class Engine:
             worker_type(self.image, listeners.for_worker(tables.frontends, index), index, (seed + index) or 1)
             for index in range(count)
         ]
-        self.health: HealthRunner = HealthRunner(tables, self.image.set_state, inherit.health if inherit else None)
+        self.health: HealthRunner = HealthRunner(
+            tables,
+            self.image.set_state,
+            inherit.health if inherit else None,
+            weigh=self.image.set_weight,
+            cut=self._cut if hasattr(image_type, "cut_sessions") else None,
+        )
         # the compiled workers note what ended, the reference writes its own lines
         self.journal = Journal(tables, self.workers) if hasattr(worker_type, "notes") else None
         self._threads: list[threading.Thread] = []
@@ -105,6 +111,11 @@ class Engine:
             thread = threading.Thread(target=worker.run, name=f"worker-{index}", daemon=True)
             thread.start()
             self._threads.append(thread)
+
+    def _cut(self, gid: int) -> None:
+        self.image.cut_sessions(gid)
+        for worker in self.workers:
+            worker.wake()
 
     def stop(self, *, now: bool = False) -> None:
         """Stop listening; `now` also cuts the open connections. May be called a second time to cut."""

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from haptk.core.health import CheckRules, Health, State, Verdict, transplant
+from haptk.core.health import Change, CheckRules, Health, State, Verdict, transplant
 from haptk.io import clock
 from haptk.io.probe import ProbeResult, probe_http, probe_tcp
 from haptk.proxy.tables import Backend, CheckPlan, ProxyTables, Server
@@ -23,6 +23,8 @@ PROBES_AT_ONCE = 32
 log = logging.getLogger("haptk.proxy")
 
 Publish = Callable[[int, str], None]
+Weigh = Callable[[int, float], None]
+Cut = Callable[[int], None]
 
 
 @dataclass
@@ -33,7 +35,9 @@ class Checked:
     name: str
     plan: CheckPlan
     health: Health
+    server: Server
     last: ProbeResult | None = None
+    warming: bool = False
 
 
 def rules_of(server: Server, plan: CheckPlan) -> CheckRules:
@@ -89,11 +93,23 @@ def verdict_of(plan: CheckPlan, result: ProbeResult) -> Verdict:
 class HealthRunner:
     """Checks all servers of `tables` that ask for it and calls `publish(gid, "UP" | "DOWN" | "DRAIN" | "MAINT")`.
 
-    `publish` is called from the scheduling thread; `tracked` servers follow the one they name. Use `start`, `stop`.
+    `weigh(gid, weight)` follows slowstart; `cut(gid)` ends the sessions of a server that went down where its line has
+    `on-marked-down shutdown-sessions`. All are called from the scheduling thread; servers that `track` another follow
+    it. Use `start`, `stop`.
     """
 
-    def __init__(self, tables: ProxyTables, publish: Publish, inherit: HealthRunner | None = None) -> None:
+    def __init__(
+        self,
+        tables: ProxyTables,
+        publish: Publish,
+        inherit: HealthRunner | None = None,
+        *,
+        weigh: Weigh | None = None,
+        cut: Cut | None = None,
+    ) -> None:
         self.publish = publish
+        self.weigh = weigh
+        self.cut = cut
         self.checked: list[Checked] = []
         self.followers: dict[str, list[int]] = {}
         self._results: queue.SimpleQueue[tuple[Checked, ProbeResult] | None] = queue.SimpleQueue()
@@ -116,7 +132,7 @@ class HealthRunner:
         now = clock.monotonic()
         rules = rules_of(server, server.check)
         health = transplant(old[name], rules) if name in old else Health(f"server {name}", rules, started_at=now)
-        self.checked.append(Checked(gid, name, server.check, health))
+        self.checked.append(Checked(gid, name, server.check, health, server))
 
     def start(self) -> None:
         """Publish the initial states and begin; the first checks are spread over the shortest interval."""
@@ -150,6 +166,8 @@ class HealthRunner:
                     one = by_gid[heapq.heappop(due)[1]]
                     pool.submit(self._probe, one)
                 wait_s = max(due[0][0] - now, 0.0) if due else 1.0
+                if self._warm_up(now):
+                    wait_s = min(wait_s, 0.5)
                 try:
                     found = self._results.get(timeout=wait_s)
                 except queue.Empty:
@@ -157,6 +175,27 @@ class HealthRunner:
                 if found is not None:
                     heapq.heappush(due, (self._settle(*found), found[0].gid))
             pool.shutdown(wait=False, cancel_futures=True)
+
+    def _warm_up(self, now: float) -> bool:
+        """Adjust the weights of servers under slowstart; True while some are."""
+        for one in self.checked:
+            if not one.warming or self.weigh is None:
+                continue
+            percent = one.health.weight_percent(now)
+            one.warming = one.health.state is State.UP and percent < 100
+            # a server that went down again gets its weight back when it returns
+            self.weigh(one.gid, one.server.weight * (percent if one.warming else 100) / 100)
+        return any(one.warming for one in self.checked)
+
+    def _changed(self, one: Checked, change: Change) -> None:
+        """A transition: tell the log and the workers, start warming up, cut sessions."""
+        log.log(logging.WARNING if change.new is State.DOWN else logging.INFO, "%s", change.reason)
+        if change.new is State.UP and one.server.slowstart_s > 0:
+            one.warming = True
+            self._warm_up(change.at)
+        self._tell(one)
+        if change.new is State.DOWN and one.server.on_marked_down == "shutdown-sessions" and self.cut is not None:
+            self.cut(one.gid)
 
     def _probe(self, one: Checked) -> None:
         if not self._stopping.is_set():
@@ -168,7 +207,5 @@ class HealthRunner:
         one.last = result
         change = one.health.check(verdict_of(one.plan, result), result.reason, now)
         if change is not None:
-            level = logging.WARNING if change.new is State.DOWN else logging.INFO
-            log.log(level, "%s", change.reason)
-            self._tell(one)
+            self._changed(one, change)
         return one.health.due_at() or now + one.plan.inter_s
