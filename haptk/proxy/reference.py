@@ -17,7 +17,7 @@ from typing import Any
 from haptk.io import clock
 from haptk.proxy.logsink import LogSink
 from haptk.proxy.reference_route import Farm, Store
-from haptk.proxy.tables import Frontend, ProxyTables
+from haptk.proxy.tables import Frontend, ProxyTables, StickTable
 
 _STATES = ("UP", "DRAIN", "DOWN", "MAINT")
 _COUNTERS = (
@@ -39,6 +39,12 @@ class Image:
         for backend in tables.backends:
             if backend.stick is not None:
                 self.stores.setdefault(backend.stick.name, Store(backend.stick))
+        # appsession learns without a bound of its own in HAProxy 1.5; here the oldest of a million makes room.
+        self.appsessions = {
+            backend.name: Store(StickTable(size=1_000_000, expire_s=backend.appsession.timeout_s))
+            for backend in tables.backends
+            if backend.appsession is not None
+        }
         self.sinks = [LogSink(frontend.log) for frontend in tables.frontends]
 
     def set_state(self, gid: int, name: str) -> None:

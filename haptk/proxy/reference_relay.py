@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from haptk.core.acl import holds
+from haptk.core.appsession import request_id, response_id
 from haptk.core.cookie import Asked, Candidate, read_request, write_response
 from haptk.core.logline import Record
 from haptk.io import clock
@@ -18,6 +19,8 @@ from haptk.proxy.tables import Backend
 if TYPE_CHECKING:
     from haptk.proxy.reference_session import Session
 
+# What `retry-on all-retryable-errors` stands for.
+RETRYABLE = ("conn-failure", "empty-response", "junk-response", "response-timeout", "500", "502", "503", "504")
 RETRY_S = 1.0  # HAProxy's turn-around before the same server is tried again
 _HOP = ("connection", "keep-alive", "proxy-connection")
 
@@ -136,7 +139,7 @@ class Exchange:
         flag = self.asked.flag if rule is not None else "-"
         self.record.flags = f"--{flag}{'-' if flag == '-' else 'N'}"
         if self.seat is None and not self.ignore:
-            self.seat = self._stuck(force=force)
+            self.seat = self._stuck(force=force) or self._app_seat(force=force)
 
     def _stuck(self, *, force: bool) -> Seat | None:
         """The server that a stick table knows for this request."""
@@ -156,6 +159,18 @@ class Exchange:
                 return seat
         return None
 
+    def _app_seat(self, *, force: bool) -> Seat | None:
+        """The server that `appsession` knows for this request's session id."""
+        assert self.back is not None and self.farm is not None  # noqa: S101
+        rule = self.back.appsession
+        key = request_id(rule, self.head.headers, self.head.target) if rule else None
+        name = self.session.image.appsessions[self.back.name].find(key) if key else None
+        seat = next((seat for seat in self.farm.seats if seat.server.name == name), None)
+        if seat is None or not (seat.usable or force or self.back.persist):
+            return None
+        self.direct = True
+        return seat
+
     # -- servers -------------------------------------------------------------------------------------------------
 
     def _serve(self) -> bool:
@@ -164,37 +179,82 @@ class Exchange:
         left = self.back.retries
         avoid: Seat | None = None
         while True:
-            seat = self.seat or self.farm.choose(self.facts, avoid)
-            if seat is None:
-                raise End("SC", page(503))
-            self.seat = seat
-            if seat is avoid:
-                # Nobody else is there: the same server again deserves the same pause.
-                clock.sleep(min(RETRY_S, self.back.timeouts.connect or RETRY_S))
+            seat = self.seat = self._admitted(avoid)
+            if seat.server.redir and self.head.method in ("GET", "HEAD"):
+                self._release(seat)
+                location = seat.server.redir + self.head.target
+                headers = [("cache-control", "no-cache"), ("content-length", "0"), ("location", location)]
+                return self._reply(Reply(302, headers), "LR", close=True)
             try:
+                if seat is avoid:
+                    # Nobody else is there: the same server again deserves the same pause.
+                    self._pause()
                 wire = self._connect(seat)
-            except OSError as error:
-                timed_out = isinstance(error, TimeoutError)
-                self.shared.count("connect_failures")
-                if left <= 0:
-                    raise End("sC" if timed_out else "SC", page(503)) from None
-                left -= 1
-                self.record.retries += 1
-                self.shared.count("retries")
-                if self._redispatch_now(left):
-                    avoid, self.seat = seat, None
-                    self.record.redispatched = True
-                    self.shared.count("redispatches")
-                    if self.direct:
-                        self.direct = False
-                        if self.back.cookie is not None and self.asked.flag == "V":
-                            self.record.flags = "--D" + self.record.flags[3]
-                elif not timed_out:
-                    clock.sleep(min(RETRY_S, self.back.timeouts.connect or RETRY_S))
+                if self._try(seat, wire):
+                    return self.keep
                 continue
-            if self._try(seat, wire) is None:
-                continue
-            return self.keep
+            except (OSError, _Again) as error:
+                if isinstance(error, (Gone, _ClientSlow)):
+                    raise
+                failed = error
+            finally:
+                self._release(seat)
+            if left <= 0:
+                raise failed.end if isinstance(failed, _Again) else self._unreachable(failed)
+            left -= 1
+            avoid = self._after_failure(seat, failed, left)
+
+    def _after_failure(self, seat: Seat, failed: OSError | _Again, left: int) -> Seat | None:
+        """Count the retry and decide where the next attempt goes; returns the seat to avoid."""
+        self.record.retries += 1
+        self.shared.count("retries")
+        if isinstance(failed, OSError):
+            self.shared.count("connect_failures")
+        if not self._redispatch_now(left):
+            if isinstance(failed, OSError) and not isinstance(failed, TimeoutError):
+                self._pause()
+            return None
+        self.seat = None
+        self.record.redispatched = True
+        self.shared.count("redispatches")
+        if self.direct:
+            self.direct = False
+            if self.back is not None and self.back.cookie is not None and self.asked.flag == "V":
+                self.record.flags = "--D" + self.record.flags[3]
+        return seat
+
+    def _unreachable(self, error: OSError) -> End:
+        self.shared.count("connect_failures")
+        return End("sC" if isinstance(error, TimeoutError) else "SC", page(503))
+
+    def _pause(self) -> None:
+        """HAProxy's turn-around of a second, or of `timeout connect` when that is shorter."""
+        assert self.back is not None  # noqa: S101
+        clock.sleep(min(RETRY_S, self.back.timeouts.connect or RETRY_S))
+
+    def _admitted(self, avoid: Seat | None) -> Seat:
+        """A seat with room for one more, counted in; waits up to `timeout queue` for it. Raises End."""
+        assert self.back is not None and self.farm is not None  # noqa: S101
+        farm, limits = self.farm, self.back.timeouts
+        until = _until(limits.queue or limits.connect)
+        while True:
+            with farm.changed:
+                seat = self.seat or farm.choose(self.facts, avoid)
+                if seat is not None and seat.full and self.seat is None:
+                    seat = next((other for other in farm.tier(avoid) if not other.full), seat)
+                if seat is None:
+                    raise End("SC", page(503))
+                if not seat.full:
+                    seat.sessions += 1
+                    return seat
+                if not farm.changed.wait(None if until is None else max(until - clock.monotonic(), 0)):
+                    raise End("sQ", page(503))
+
+    def _release(self, seat: Seat) -> None:
+        assert self.farm is not None  # noqa: S101
+        with self.farm.changed:
+            seat.sessions -= 1
+            self.farm.changed.notify_all()
 
     def _redispatch_now(self, left: int) -> bool:
         assert self.back is not None  # noqa: S101
@@ -221,8 +281,6 @@ class Exchange:
         self.record.server = seat.server.name
         self.facts.server = seat.server.name
         self._learn("request", seat)
-        with self.farm.changed:
-            seat.sessions += 1
         seat.counters["total"] = seat.counters.get("total", 0) + 1
         session = self.session
         session.server_wire, session.server_of_wire = None, seat
@@ -232,9 +290,6 @@ class Exchange:
         except _DeadReuse:
             return None
         finally:
-            with self.farm.changed:
-                seat.sessions -= 1
-                self.farm.changed.notify_all()
             if reusable and not wire.data:
                 session.server_wire = wire
             else:
@@ -271,9 +326,27 @@ class Exchange:
         except (Gone, TimeoutError) as error:
             if isinstance(error, Gone) and wire.reused and not wire.received and self._repeatable():
                 raise _DeadReuse from None
-            raise self._no_answer(error) from None
+            end = self._no_answer(error)
+            self._retry_on("response-timeout" if isinstance(error, TimeoutError) else "empty-response", end)
+            raise end from None
+        except End as end:
+            self._retry_on("junk-response", end)
+            raise
+        self._retry_on(str(response.status), End("--", None), response)
         reusable = self._answer(wire, response)
         return reusable and not early and self.body_done
+
+    def _retry_on(self, event: str, end: End, response: Head | None = None) -> None:
+        """Raise _Again when `retry-on` names this event and the request can be sent a second time."""
+        assert self.back is not None  # noqa: S101
+        words = self.back.retry_on
+        if event not in words and not ("all-retryable-errors" in words and event in RETRYABLE):
+            return
+        if self.body_started or (isinstance(end.reply, Reply) and end.reply.status == 408):
+            return
+        if response is not None and self.record.retries >= self.back.retries:
+            return  # the last answer goes to the client, whatever it is
+        raise _Again(end)
 
     def _repeatable(self) -> bool:
         return self.head.method in IDEMPOTENT and not self.body_started
@@ -448,6 +521,7 @@ class Exchange:
     def _learn(self, side: str, seat: Seat) -> None:
         """Store in the stick table what its rules say about this side of the exchange."""
         assert self.back is not None  # noqa: S101
+        self._learn_appsession(side, seat)
         table = self.back.stick
         if table is None or self.ignore:
             return
@@ -458,9 +532,30 @@ class Exchange:
                 if key:
                     self.session.image.stores[table.name].learn(key, seat.server.name)
 
+    def _learn_appsession(self, side: str, seat: Seat) -> None:
+        assert self.back is not None  # noqa: S101
+        rule = self.back.appsession
+        if rule is None or self.ignore:
+            return
+        store = self.session.image.appsessions[self.back.name]
+        if side == "response":
+            key = response_id(rule, self.facts.res_headers)
+        else:
+            key = request_id(rule, self.head.headers, self.head.target) if rule.request_learn else None
+        if key:
+            store.learn(key, seat.server.name)
+
 
 class _DeadReuse(Exception):
     """A kept server connection turned out dead before it took anything."""
+
+
+class _Again(Exception):
+    """An answer that `retry-on` does not accept; `end` is what the client gets when no retry is left."""
+
+    def __init__(self, end: End) -> None:
+        super().__init__(end.flags)
+        self.end = end
 
 
 class _ClientGone(Gone):

@@ -64,8 +64,12 @@ class Session:
 
     def run(self) -> None:
         """Serve the client to the end. Nothing a peer does leaves this method as an exception."""
+        from haptk.proxy.reference_tcp import read_proxy_header
+
         self.shared.count("connections")
         try:
+            if self._announced():
+                read_proxy_header(self)
             if self.front.mode == "tcp":
                 from haptk.proxy.reference_tcp import relay_tcp
 
@@ -74,11 +78,15 @@ class Session:
             while self._once():
                 self.first = False
                 self.idle = True
-        except (Gone, TimeoutError, OSError):
+        except (Bad, Gone, TimeoutError, OSError):
             pass
         finally:
             self.drop_server()
             self._close_client()
+
+    def _announced(self) -> bool:
+        """Whether the bind line that this client came in by says `accept-proxy`."""
+        return any(bind.accept_proxy and bind.port in (0, self.dst_port) for bind in self.front.binds)
 
     def drop_server(self) -> None:
         """Close the server connection that this client keeps."""

@@ -59,7 +59,7 @@ SECTIONS: dict[str, tuple[str, str]] = {
     "st_hdr": ("stick-table type string len 64 size 10k\n stick on hdr(X-Sess)", ALL),
     "st_src": ("stick-table type ip size 10k\n stick on src", ALL),
     "st_login": (
-        "stick-table type string len 64 size 10k\n stick match hdr(X-Sess)\n stick store-request hdr(X-Sess) if { path_beg /case/login }",
+        "stick-table type string len 64 size 10k\n stick match hdr(X-Sess)\n stick store-request hdr(X-Sess) if { path_end /login }",
         ALL,
     ),
     "st_url": (
@@ -67,6 +67,11 @@ SECTIONS: dict[str, tuple[str, str]] = {
         ALL,
     ),
     "st_full": ("stick-table type string len 64 size 2 nopurge\n stick on hdr(X-Sess)", ALL),
+    "redir": ("", "s1:redir=http://other.example"),
+    "send_proxy": ("", "s1:send-proxy"),
+    "accept": ("option forwardfor\n option originalto", ALL),
+    "retry_on": ("retry-on conn-failure empty-response junk-response 503\n retries 2", "s1"),
+    "retry_all": ("retry-on all-retryable-errors\n retries 1", "s1"),
     "monitor": ("monitor-uri /alive", ALL),
     "rules": (
         """acl api path_beg /api
@@ -100,11 +105,8 @@ SECTIONS: dict[str, tuple[str, str]] = {
 
 
 # What the compiled path leaves to the reference; a file that has one of these is served by the reference as a whole.
-BEYOND = [
-    name
-    for name in SECTIONS
-    if name.startswith(("st_", "hdr", "url_", "originalto", "rules", "uri_")) and name != "uri_len"
-]
+LEFT_TO_THE_REFERENCE = ("st_", "hdr", "url_", "originalto", "rules", "uri_", "redir", "send_", "accept", "retry_")
+BEYOND = [name for name in SECTIONS if name.startswith(LEFT_TO_THE_REFERENCE) and name != "uri_len"]
 BEYOND.remove("uri_depth")
 COMPILED = [name for name in SECTIONS if name not in BEYOND]
 
@@ -124,11 +126,11 @@ defaults
 """
         for name, port in zip(names, ports, strict=True):
             lines, wanted = SECTIONS[name]
-            text += f"\nlisten {name}\n    bind {host}:{port}\n    {lines}\n"
+            text += f"\nlisten {name}\n    bind {host}:{port}{' accept-proxy' * (name == 'accept')}\n    {lines}\n"
             for word in wanted.split():
                 server, _, more = word.partition(":")
                 place = dead if server == "dead" else servers.ports[int(server[1]) - 1]
-                option = "backup" if more == "b" else f"weight {more}" if more else ""
+                option = "backup" if more == "b" else f"weight {more}" if more.isdecimal() else more.replace("=", " ")
                 text += f"    server {server} 127.0.0.1:{place} cookie {server} {option}\n"
         return text
 
@@ -312,6 +314,59 @@ def test_other_hashes_choose_the_same_server(full: Pair, name: str) -> None:
     same_hashes(full, name)
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+def test_redirecting_server(full: Pair, method: str) -> None:
+    same(full, "redir", get("/case/@CASE@?a=b", method=method, body=b"x" if method == "POST" else b""))
+
+
+def test_proxy_header_to_the_server(full: Pair) -> None:
+    heads = []
+    for result in full.run("send_proxy", get()):
+        first, *rest = result.seen[-1].lines()
+        heads.append((re.sub(r"127\.0\.0\.9", "127.0.0.1", re.sub(r" \d{4,5} \d{4,5}$", "", first)), rest[0][:9]))
+    assert heads[1] == heads[0]
+    assert heads[0] == ("PROXY TCP4 127.0.0.1 127.0.0.1", "GET /case")
+
+
+V2 = b"\r\n\r\n\0\r\nQUIT\n"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"PROXY TCP4 1.2.3.4 5.6.7.8 1111 2222\r\n",
+        b"PROXY TCP6 ::1 2001:db8::2 1111 2222\r\n",
+        V2 + b"\x21\x11\x00\x0c\x01\x02\x03\x04\x05\x06\x07\x08\x04\x57\x08\xae",
+        V2 + b"\x21\x11\x00\x0f\x01\x02\x03\x04\x05\x06\x07\x08\x04\x57\x08\xae\x04\x00\x00",
+    ],
+)
+def test_proxy_header_from_the_client(full: Pair, header: bytes) -> None:
+    same(full, "accept", header + get())
+
+
+@pytest.mark.parametrize("header", [b"", b"PROXY TCP4 1.2.3.4\r\n", V2 + b"\x31\x11\x00\x0c", b"PROXY " + b"x" * 120])
+def test_proxy_header_that_is_none(full: Pair, header: bytes) -> None:
+    for result in full.run("accept", header + get("/")):
+        assert (result.got.head, result.seen) == (b"", [])
+
+
+@pytest.mark.parametrize("name", ["retry_on", "retry_all"])
+@pytest.mark.parametrize(
+    "response",
+    [
+        PLAIN,
+        b"<close>",
+        b"garbage\r\n\r\n<close>",
+        b"HTTP/1.1 503 x\r\nContent-Length: 2\r\n\r\nno",
+        b"HTTP/1.1 500 x\r\nContent-Length: 0\r\n\r\n",
+    ],
+)
+def test_retry_on(full: Pair, name: str, response: bytes) -> None:
+    theirs, ours = full.run(name, get(), response)
+    assert len(ours.seen) == len(theirs.seen)
+    assert not differences(portrait(theirs), portrait(ours))
+
+
 def test_original_destination(full: Pair) -> None:
     same(full, "originalto", get())
 
@@ -362,7 +417,7 @@ def learn(value: str) -> bytes:
         ("st_on", [(get("/case/@CASE@", "Cookie: JS=A"), PLAIN), (get(), PLAIN)] + [(get("/case/@CASE@", "Cookie: JS=A"), PLAIN)] * 3),
         ("st_hdr", [(get("/case/@CASE@", "X-Sess: A"), PLAIN), (get(), PLAIN)] + [(get("/case/@CASE@", "X-Sess: A"), PLAIN)] * 3),
         ("st_src", [(get(), PLAIN)] * 5),
-        ("st_login", [(get("/case/login/@CASE@", "X-Sess: A"), PLAIN), (get(), PLAIN)] + [(get("/case/@CASE@", "X-Sess: A"), PLAIN)] * 3),
+        ("st_login", [(get("/case/@CASE@/login", "X-Sess: A"), PLAIN), (get(), PLAIN)] + [(get("/case/@CASE@", "X-Sess: A"), PLAIN)] * 3),
         ("st_url", [(get(), learn("JS=U")), (get(), PLAIN)] + [(get("/case/@CASE@;jsessionid=U?x=y"), PLAIN)] * 3),
         ("st_full", [(get("/case/@CASE@", f"X-Sess: {key}"), PLAIN) for key in "abcabcab"]),
     ],

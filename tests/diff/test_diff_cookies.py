@@ -36,7 +36,11 @@ MODES = {
     "rewrite_nc": "cookie SRV rewrite nocache",
     "passive": "cookie SRV",
     "dynamic": "cookie SRV insert indirect nocache dynamic\n    dynamic-cookie-key mysecret",
-    "persist": "cookie SRV insert indirect\n    option persist\n    force-persist if { path_end /force }\n    ignore-persist if { path_end /static }",
+    "persist": """cookie SRV insert indirect
+    retries 0
+    option persist
+    force-persist if { path_end /force }
+    ignore-persist if { path_end /static }""",
     "ignore": "cookie SRV prefix\n    ignore-persist if { path_end /static }",
 }
 
