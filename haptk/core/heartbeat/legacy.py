@@ -37,7 +37,7 @@ class LegacyNegotiation(Negotiation):
         return
 
     def on_ask(self, message: wire.Message, now: float) -> None:
-        self._tell(Level.WARN, f"{self.peer.name} speaks the newer protocol: is its auto_failback not legacy?")
+        self.tell(Level.WARN, f"{self.peer.name} speaks the newer protocol: is its auto_failback not legacy?")
 
     def give(self, bits: Hold, why: str, now: float, *, check: bool = False) -> str:
         return "auto_failback is legacy, which knows no standby"
@@ -79,7 +79,7 @@ class LegacyNegotiation(Negotiation):
 
     def _answer(self, group: Group) -> None:
         message: wire.Message = {"t": "ip-request-resp", "dest": self.peer.name, "ipaddr": group.config.key}
-        self._send({**message, "weown": "yes", "ok": "OK"})
+        self.send({**message, "weown": "yes", "ok": "OK"})
 
     def _decide(self, group: Group, now: float) -> None:
         mine = self.holdings.mine(group, self.peer.name)
@@ -89,10 +89,10 @@ class LegacyNegotiation(Negotiation):
             self._take_from_the_dead(group, now)
         elif mine and self.peer.able and now >= self._asked_at.get(group.index, float("-inf")) + ASK_EVERY_S:
             self._asked_at[group.index] = now
-            self._send({"t": "ip-request", "ipaddr": group.config.key})
+            self.send({"t": "ip-request", "ipaddr": group.config.key})
 
     def _announce(self, now: float, *, force: bool = False) -> None:
         return
 
-    def _send_resource(self, hold: Hold, *, stable: bool) -> None:
+    def send_resource(self, hold: Hold, *, stable: bool) -> None:
         return

@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from haptk.core.heartbeat import wire
+from haptk.core.heartbeat.farewell import Farewell
 from haptk.core.heartbeat.holdings import Group, Holdings
 from haptk.core.heartbeat.model import (
     HOLD_WORDS,
@@ -40,10 +41,6 @@ from haptk.core.heartbeat.peers import Peer
 from haptk.core.heartbeat.standby import Mover
 from haptk.core.heartbeat.tables import PHASE, GroupState, Machine, Move, Phase, PhaseSignal
 
-LINGER_S = 2.0
-"""After `shutdone` the real daemon goes on for about 2 s; the peer may still ask for a resend."""
-
-LINGER_TAKER_S = 5.0
 REAL_ORPHAN_S = 15.0
 """A real node may be 10 s into its own start-up before it takes what is its own."""
 
@@ -67,11 +64,11 @@ class Negotiation:
         self.config = config
         self.peer = peer
         self._say_to = say
-        self._send = send
-        self._finish = finish
+        self.send = send
         self.holdings = Holdings(config, say, run)
         self.mover = Mover(config, self.holdings, peer, say, send)
         self.machine: Machine[Phase, PhaseSignal] = Machine("the negotiation", PHASE, Phase.INIT)
+        self.farewell = Farewell(self, finish)
         self.health = config.health
         self._fingerprint = peer.fingerprint = config.fingerprint
         self.witness: bool | None = None
@@ -79,12 +76,7 @@ class Negotiation:
 
         self.witness_heard_at = float("-inf")
         self.settle_at: float | None = None
-        self.linger_until: float | None = None
-        self.stop_again_at: float | None = None
         self.needs_failback = False
-        self.stop_wanted = False
-        self.stopping = False
-        self._gave: set[int] = set()
         self._announced: tuple[Hold, bool, frozenset[int]] | None = None
         self._said: dict[str, str] = {}
 
@@ -93,6 +85,10 @@ class Negotiation:
     @property
     def phase(self) -> Phase:
         return self.machine.state
+
+    @property
+    def stop_wanted(self) -> bool:
+        return self.farewell.wanted
 
     @property
     def stable(self) -> bool:
@@ -129,14 +125,12 @@ class Negotiation:
             self._settle("the peer is not there")
             return
         self.settle_at = now + self.config.timing.settle_s
-        self._send({"t": "starting", **self.extras()})
+        self.send({"t": "starting", **self.extras()})
 
     def on_peer_status(self, now: float) -> None:
         """A status came; a haptk peer's tells its holdings."""
         if self.peer.differs:
-            self._once(
-                "differs", f"{self.peer.name} has other resources than we have: make them the same on both nodes"
-            )
+            self.once("differs", f"{self.peer.name} has other resources than we have: make them the same on both nodes")
         if self.peer.haptk and self.peer.able:
             self.peer.told = True
 
@@ -169,7 +163,7 @@ class Negotiation:
             peer.stable = wire.text(message, "isstable") == "1"
         peer.note_extras(message)
         if peer.stable and not was_stable:
-            self._tell(Level.INFO, "remote resource transition completed.")
+            self.tell(Level.INFO, "remote resource transition completed.")
             self._announce(now, force=True)
 
     def on_ask(self, message: wire.Message, now: float) -> None:
@@ -187,13 +181,13 @@ class Negotiation:
 
     def on_ip_request(self, message: wire.Message, now: float) -> None:
         """Only auto_failback legacy asks group by group."""
-        self._tell(Level.WARN, f"{self.peer.name} speaks the old protocol: is its auto_failback legacy?")
+        self.tell(Level.WARN, f"{self.peer.name} speaks the old protocol: is its auto_failback legacy?")
 
     def on_ip_response(self, message: wire.Message, now: float) -> None:
         """The answer to an ip-request; a real node also sends it to itself, for everybody to see."""
 
     def on_shutdone(self) -> None:
-        self._tell(Level.INFO, f"Received shutdown notice from '{self.peer.name}'.", "peer_left")
+        self.tell(Level.INFO, f"Received shutdown notice from '{self.peer.name}'.", "peer_left")
         self.peer.leave()
         self._peer_gone()
 
@@ -208,7 +202,7 @@ class Negotiation:
         """A node that was dead is heard again. Both may hold everything: say what we hold and ask the same."""
         self.holdings.see_again()
         if self.phase is Phase.STABLE:
-            self._send_resource(self.holdings.announced(self.peer.name, False, self.peer.hold), stable=False)
+            self.send_resource(self.holdings.announced(self.peer.name, False, self.peer.hold), stable=False)
             self._announce(now, force=True)
             self.holdings.look([group for group in self.holdings.groups if group.held], now)
 
@@ -248,7 +242,7 @@ class Negotiation:
         if self.peer.able and self.health in (Health.DOWN, Health.UNKNOWN):
             return f"our own check is {self.health.value}, so {self.peer.name} keeps them"
         if self.peer.able:
-            self._send({"t": "hb_takeover", "rsc_hold": bits.word})
+            self.send({"t": "hb_takeover", "rsc_hold": bits.word})
         self.holdings.see_again()
         for group in self.holdings.selected(bits, self.peer.name):
             group.retry_at, group.failures = float("-inf"), 0
@@ -256,7 +250,7 @@ class Negotiation:
 
     def stop(self) -> None:
         """Graceful stop: finish what is under way, release everything, say good-bye, leave."""
-        self.stop_wanted = True
+        self.farewell.wanted = True
 
     def force_settle(self) -> None:
         """The peer is missing at the end of initdead, or its answer at the end of the settling time."""
@@ -267,8 +261,8 @@ class Negotiation:
     def evaluate(self, now: float) -> None:
         """Act on the difference between what should be held here and what is."""
         self.mover.progress(now)
-        if self.stop_wanted or self.phase is Phase.SHUTDOWN:
-            self._advance_stop(now)
+        if self.farewell.wanted:
+            self.farewell.advance(now)
             return
         self._maybe_settle(now)
         if self.phase is not Phase.STABLE:
@@ -296,7 +290,7 @@ class Negotiation:
     def _settle(self, why: str) -> None:
         self.machine.go(PhaseSignal.SETTLED)
         self.settle_at = None
-        self._tell(Level.INFO, f"local resource transition completed. ({why})", "stable")
+        self.tell(Level.INFO, f"local resource transition completed. ({why})", "stable")
 
     def _decide(self, group: Group, now: float) -> None:
         mine = self.holdings.mine(group, self.peer.name)
@@ -326,12 +320,12 @@ class Negotiation:
         key, name = group.config.key, self.peer.name or self.config.peer_address or "the peer"
         if group.state is GroupState.CEDED and now < group.blind_until:
             text = f"{key} moved away while {name} was silent, so {name} may be alive: not fetched back for now"
-            self._once(f"blind{group.index} {group.blind_until}", text)
+            self.once(f"blind{group.index} {group.blind_until}", text)
             return
         if not self._witnessed(now):
             if self.witness is False:
                 text = f"no witness answers, so we are cut off ourselves: {key} is not taken"
-                self._once(f"witness{group.index}", text)
+                self.once(f"witness{group.index}", text)
             return
         if not self.holdings.mine(group, self.peer.name):
             self.needs_failback = True
@@ -378,7 +372,7 @@ class Negotiation:
         if group.conflict_since is None:
             group.conflict_since = now
             text = f"both {self.config.name} and {self.peer.name} hold {group.config.key}"
-            self._tell(Level.ERROR, text, "conflict", group=group.index)
+            self.tell(Level.ERROR, text, "conflict", group=group.index)
             group.verify_at = now + (self.config.timing.keepalive_s / 2 if self.peer.haptk else CONFLICT_REAL_S)
 
     def _settle_conflict(self, group: Group, outcome: Outcome) -> None:
@@ -417,7 +411,7 @@ class Negotiation:
         else:
             reason = self.give(held, "our own check is down", now, check=True)
         if reason:
-            self._once("sick", f"our own check is down, but we keep the resources: {reason}")
+            self.once("sick", f"our own check is down, but we keep the resources: {reason}")
 
     def _peer_unfit(self, bits: Hold) -> bool:
         wanted = {group.index for group in self.holdings.selected(bits, self.peer.name)}
@@ -443,73 +437,6 @@ class Negotiation:
             if watched and now >= group.verify_at and group.op is None:
                 self.holdings.look([group], now)
 
-    # ---- the graceful stop
-
-    def _advance_stop(self, now: float) -> None:
-        if self.phase is not Phase.SHUTDOWN:
-            if self.holdings.changing or not self.mover.quiet:
-                self._once("stop", "the stop waits until the current resource activity is finished")
-                return
-            self._begin_stop()
-        elif self.stopping and not self.holdings.changing:
-            if self._stuck(now):
-                return
-            self.stopping = False
-            self._send({"t": "shutdone", "st": "dead"})
-            # Long enough for the status that shows the peer a lost good-bye, and for the resend.
-            linger = max(LINGER_S, self.config.timing.keepalive_s + 1.0)
-            wait = max(linger, LINGER_TAKER_S) if self._gave and self.peer.haptk else linger
-            self.linger_until = now + (wait if self.peer.able else 0.0)
-        if self.linger_until is not None and (now >= self.linger_until or self._taken_over()):
-            self._end_stop(now)
-
-    def _stuck(self, now: float) -> bool:
-        """A resource that does not stop keeps us here: after a good-bye the peer would start it a second time."""
-        held = [group for group in self.holdings.groups if group.held]
-        if not held:
-            return False
-        if self.stop_again_at is None:
-            names = ", ".join(group.config.key for group in held)
-            self._tell(Level.CRIT, f"not leaving: {names} could not be stopped; trying again", "stop_blocked")
-            self.stop_again_at = now + self.config.timing.retry_s
-        elif now >= self.stop_again_at:
-            self.stop_again_at = None
-            for group in held:
-                self.holdings.stop(group, Op.STOP, "trying again to stop it")
-        return True
-
-    def _begin_stop(self) -> None:
-        self.machine.go(PhaseSignal.STOP)
-        self._tell(Level.INFO, "Heartbeat shutdown in progress.", "stopping")
-        self.mover.peer_gone() if self.mover.state is not Move.IDLE else None
-        message: wire.Message = {"t": "resource", "rsc_hold": "none", "rtype": "full", "isstable": "0"}
-        self._send({**message, "info": "shutdown"})
-        op = Op.RELEASE if self.peer.able else Op.STOP
-        for group in self.holdings.groups:
-            if group.held:
-                if op is Op.RELEASE:
-                    self._gave.add(group.index)
-                self.holdings.stop(group, op, "this node stops")
-        self.stopping = True
-
-    def _taken_over(self) -> bool:
-        """A haptk peer says that it holds everything we gave."""
-        return bool(self._gave) and self.peer.claims is not None and self._gave <= self.peer.claims
-
-    def _end_stop(self, now: float) -> None:
-        """Leave; but first really stop what was left for a taker that did not take."""
-        left = [group for group in self.holdings.groups if group.index in self._gave]
-        if self.peer.haptk and not self._taken_over() and left:
-            self._gave.clear()
-            for group in left:
-                if group.state is GroupState.RELEASED:
-                    self.holdings.stop(group, Op.STOP, f"{self.peer.name} did not take it")
-            self.linger_until = None
-            self.stopping = True
-            return
-        self.linger_until = None
-        self._finish(Finished("Heartbeat shutdown complete."))
-
     # ---- talking
 
     def _announce(self, now: float, *, force: bool = False) -> None:
@@ -524,15 +451,15 @@ class Negotiation:
         )
         if force or current != self._announced:
             self._announced = current
-            self._send_resource(current[0], stable=stable)
+            self.send_resource(current[0], stable=stable)
 
-    def _send_resource(self, hold: Hold, *, stable: bool) -> None:
+    def send_resource(self, hold: Hold, *, stable: bool) -> None:
         message: wire.Message = {"t": "resource", "rsc_hold": hold.word, "rtype": "full"}
-        self._send({**message, "isstable": "1" if stable else "0", **self.extras()})
+        self.send({**message, "isstable": "1" if stable else "0", **self.extras()})
 
     def next_at(self, now: float) -> float | None:
         """When `evaluate` has to run again at the latest; what is due already was decided in the last one."""
-        times = [self.settle_at, self.linger_until, self.stop_again_at, self.mover.deadline]
+        times = [self.settle_at, self.mover.deadline, *self.farewell.times()]
         for group in self.holdings.groups:
             if group.changing:
                 continue
@@ -545,11 +472,11 @@ class Negotiation:
         known = [at for at in times if at is not None and at > now]
         return min(known) if known else None
 
-    def _once(self, key: str, text: str) -> None:
+    def once(self, key: str, text: str) -> None:
         """Say a lasting condition once, until its text changes."""
         if self._said.get(key) != text:
             self._said[key] = text
-            self._tell(Level.WARN, text)
+            self.tell(Level.WARN, text)
 
-    def _tell(self, level: Level, text: str, event: str = "", **fields: object) -> None:
+    def tell(self, level: Level, text: str, event: str = "", **fields: object) -> None:
         self._say_to(Say(level, text, event, tuple(fields.items())))
