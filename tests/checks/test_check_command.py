@@ -420,3 +420,22 @@ def test_the_real_redis_master_replica_and_password(tmp_path: Path, capsys: pyte
         for server in (first, second):
             server.kill()
             server.wait(20)
+
+
+def test_the_set_of_the_howto_is_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    howto = Path(__file__).resolve().parents[2] / "docs" / "howto" / "health-checks.md"
+    block = howto.read_text().partition("```toml\n")[2].partition("```")[0]
+    path = tmp_path / "checks.toml"
+    path.write_text(block)
+    monkeypatch.setattr("haptk.checks.config.present", lambda: [("haproxy", "/etc/haproxy/haproxy.cfg")])
+    assert check("all", "-f", str(path), "--list") == 0
+    listed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert listed == [
+        ["HTTP", "site"],
+        ["HAPROXY", "haproxy"],
+        ["HEARTBEAT", "peer"],
+        ["REDIS", "sessions"],
+        ["CONFIG", "files"],
+    ]
