@@ -4,7 +4,8 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 from haptk._fast.scan cimport hk_load
 from haptk._fast.state cimport BackendW
-from haptk._fast.state cimport (LB_FIRST, LB_LEASTCONN, LB_RANDOM, LB_SOURCE, LB_STATIC_RR, LB_URI, LIVE_UP)
+from haptk._fast.state cimport (LB_FIRST, LB_LEASTCONN, LB_RANDOM, LB_SOURCE, LB_STATIC_RR, LB_URI, LIVE_UP,
+                                WEIGHT_SCALE)
 
 
 cdef bint eligible(ServerC *srv) noexcept nogil:
@@ -139,19 +140,24 @@ cdef ServerC *first(BackendC *be, int level, ServerC *avoid) noexcept nogil:
     return NULL
 
 
+cdef inline int places(ServerC *srv) noexcept nogil:
+    # How often a server stands in the map: its weight as written; a started fraction is a whole place.
+    return (hk_load(&srv.live.weight) + WEIGHT_SCALE - 1) // WEIGHT_SCALE
+
+
 cdef ServerC *mapped(BackendC *be, int level, ServerC *avoid, uint32_t hash) noexcept nogil:
     # The hash counts positions in the servers that are up, each standing there as often as it weighs.
     cdef int64_t total = 0, at
     cdef int i
     for i in range(be.count):
         if candidate(be, i, level, avoid):
-            total += hk_load(&be.servers[i].live.weight)
+            total += places(&be.servers[i])
     if total <= 0:
         return NULL
     at = hash % total
     for i in range(be.count):
         if candidate(be, i, level, avoid):
-            at -= hk_load(&be.servers[i].live.weight)
+            at -= places(&be.servers[i])
             if at < 0:
                 return &be.servers[i]
     return NULL
