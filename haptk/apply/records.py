@@ -49,7 +49,6 @@ class RecordPlan:
     wanted: tuple[Record, ...]
     known_checks: dict[str, str]
     surprises: tuple[str, ...]
-    kept: int
 
     @property
     def empty(self) -> bool:
@@ -153,7 +152,6 @@ def plan(cluster: Cluster, observed: Observed) -> RecordPlan:
         wanted=tuple(changed),
         known_checks=ids,
         surprises=tuple(_surprises(observed.records, wanted)),
-        kept=len(wanted) - len(changed),
     )
 
 

@@ -14,9 +14,8 @@ from haptk.errors import OperatorError
 
 if TYPE_CHECKING:
     from haptk.apply.plan import Plan
-    from haptk.apply.records import RecordPlan
+    from haptk.apply.remote import RemotePlan
     from haptk.aws.client import Clients
-    from haptk.cluster.schema import Cluster
 
 STATE = Path("var/lib/haptk/apply")
 ROOT = click.option(
@@ -33,7 +32,11 @@ KEY_FILE = click.option(
 )
 
 
-AWS = click.option("--aws", is_flag=True, help="The name in Route 53 with its health checks, not the files of a node.")
+AWS = click.option(
+    "--aws",
+    is_flag=True,
+    help="What the tier has in AWS (name, health checks, load balancer), not the files of a node.",
+)
 
 
 def planned(node: str | None, root: Path, key_file: Path | None = None) -> Plan:
@@ -99,7 +102,7 @@ def apply(
     With --aws the same for what the tier has in AWS, once and from anywhere.
     """
     if aws:
-        return _apply_records(dry_run=dry_run, yes=yes, force=force)
+        return _apply_remote(dry_run=dry_run, yes=yes, force=force)
     from haptk.apply.change import Changer
     from haptk.apply.prove import prove
 
@@ -150,35 +153,37 @@ def _agree(shown: str, count: int, what: str, yes: bool) -> None:
     click.confirm(f"change these {count} {what}?", abort=True, err=True)
 
 
-def planned_records() -> tuple[Cluster, RecordPlan, Clients]:
-    """What Route 53 has against what is declared."""
-    from haptk.apply import records
+def planned_remote() -> tuple[RemotePlan, Clients]:
+    """What AWS has against what is declared."""
+    from haptk.apply import remote
     from haptk.aws.client import Access, Clients
     from haptk.cli.tier import read_cluster
 
     cluster = read_cluster()
-    region = cluster.regions[0].name
-    clients = Clients(Access(region=region))
-    return cluster, records.plan(cluster, records.observe(cluster, clients)), clients
+    clients = Clients(Access(region=cluster.regions[0].name))
+    return remote.make(cluster, clients), clients
 
 
-def show_records(plan: RecordPlan, done: str = "") -> None:
-    """The plan for the name on stdout, or JSON."""
+def show_remote(plan: RemotePlan, done: str = "") -> None:
+    """The plan for AWS on stdout, or JSON."""
     lines = plan.lines()
-    summary = "nothing to do" if plan.empty else done or f"{len(lines)} changes, {plan.kept} records as declared"
-    body = {"name": plan.name, "changes": lines, "surprises": list(plan.surprises), "summary": summary}
-    emit(body, "\n".join([*lines, summary]))
+    summary = (done or f"{len(lines)} changes") if lines else "nothing to do"
+    emit(
+        {"changes": lines, "surprises": list(plan.surprises), "summary": summary},
+        "\n".join([*lines, summary]),
+    )
 
 
-def _apply_records(*, dry_run: bool, yes: bool, force: bool) -> int:
-    from haptk.apply import records
+def _apply_remote(*, dry_run: bool, yes: bool, force: bool) -> int:
+    from haptk.apply import remote
 
-    cluster, plan, clients = planned_records()
-    if plan.empty or dry_run:
-        show_records(plan)
-        return 0 if plan.empty else 2
+    plan, clients = planned_remote()
+    lines = plan.lines()
+    if dry_run or not lines:
+        show_remote(plan)
+        return 2 if lines else 0
     _refuse_surprises(plan.surprises, force)
-    _agree("\n".join(plan.lines()), len(plan.lines()), "records and health checks", yes)
-    records.carry_out(cluster, plan, clients)
-    show_records(plan, done=f"{len(plan.lines())} changes made")
+    _agree("\n".join(lines), len(lines), "things in AWS", yes)
+    remote.carry_out(plan, clients)
+    show_remote(plan, done=f"{len(lines)} changes made")
     return 0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from haptk.cli.apply import AWS, ROOT, planned, planned_records, show, show_records
+from haptk.cli.apply import AWS, ROOT, planned, planned_remote, show, show_remote
 from haptk.cli.base import Command
 from haptk.cli.tier import NODE
 
@@ -18,13 +18,13 @@ from haptk.cli.tier import NODE
 def diff(node: str | None, root: Path, aws: bool) -> int:
     """Show what on this machine differs from cluster.toml.
 
-    Exit codes: 0 nothing, 2 there is a difference. Nothing is written, and no key is shown. With --aws the name in Route 53
-    with its health checks is compared.
+    Exit codes: 0 nothing, 2 there is a difference. Nothing is written, and no key is shown. With --aws the name in Route 53,
+    its health checks and the load balancer are compared.
     """
     if aws:
-        _, records, _ = planned_records()
-        show_records(records)
-        return 0 if records.empty else 2
+        remote, _ = planned_remote()
+        show_remote(remote)
+        return 2 if remote.lines() else 0
     plan = planned(node, root)
     show(plan)
     return 2 if plan.changes else 0

@@ -158,7 +158,10 @@ def _apply_flags(draft: Draft, flags: dict[str, Any]) -> None:
     if flags["dns_name"]:
         zone = flags["dns_name"].split(".", 1)[-1]
         draft.set("dns", name=flags["dns_name"], zone=zone, zone_id=flags["zone_id"])
-    subnets = dict(_parts("--subnet", text, _SUBNET) for text in flags["subnets"] or ())
+    subnets = {}
+    for text in flags["subnets"] or ():
+        zone, subnet = _parts("--subnet", text, _SUBNET)
+        subnets[zone] = subnet
     draft.set("elb", type=flags["elb"], vpc=flags["vpc"], subnets=subnets or None)
     _regions(draft)
 
