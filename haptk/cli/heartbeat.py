@@ -73,6 +73,13 @@ def _options(command: Any) -> Any:
             click.option("--control", type=PATH, help=CONTROL_HELP),
             click.option("--log-format", type=click.Choice(["plain", "json"]), default="plain", show_default=True),
             click.option("--syslog", metavar="FACILITY", help="Log to syslog instead of stderr."),
+            click.option(
+                "--clock-window",
+                type=DURATION,
+                default=600.0,
+                show_default=True,
+                help="A haptk peer whose clock is further off must prove that it is no recording.",
+            ),
             click.option("--realtime", is_flag=True, help="Realtime priority and locked memory."),
             click.option(
                 "--check-config", is_flag=True, help="Read everything, say what would be wrong, start nothing."

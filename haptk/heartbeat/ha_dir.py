@@ -71,6 +71,7 @@ def from_directory(options: dict[str, Any]) -> Settings:
         resource_dirs=tuple(dict.fromkeys(dirs)),
         script_env={"auto_failback": found.auto_failback, "keepalive": f"{found.keepalive_s:g}"},
         allow_crc=options["allow_crc"],
+        clock_window_s=options["clock_window"],
         realtime=found.realtime or options["realtime"],
         on_stop_failure=start.escalation_of(options["on_stop_failure"]),
         rt_priority=found.rtprio,

@@ -155,6 +155,7 @@ def from_flags(options: dict[str, Any]) -> Settings:
         state_dir=options["state_dir"] or STATE_DIR,
         control=control_path(options["control"]),
         allow_crc=options["allow_crc"],
+        clock_window_s=options["clock_window"],
         realtime=options["realtime"],
         on_stop_failure=escalation_of(options["on_stop_failure"]),
         resource_dirs=tuple(options["resource_dir"]) or RESOURCE_DIRS,

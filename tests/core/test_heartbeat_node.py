@@ -363,3 +363,15 @@ def test_a_sick_node_does_not_ask_for_resources() -> None:
     bench = Bench(health=Health.UP).pair()
     bench.node.set_health(Health.DOWN, "it answers 503", bench.now)
     assert "our own check is down" in bench.node.want(Hold.ALL, bench.now)
+
+
+def test_forged_senders_do_not_flood_the_log() -> None:
+    bench = Bench()
+    for number in range(500):
+        bench.node.receive(b"rubbish", Source("eth0", f"10.9.{number // 250}.{number % 250}"), bench.now)
+    bench.drain()
+    assert len([say for say in bench.said if say.event == "refused"]) == 32
+    bench.now += 61
+    bench.node.receive(b"rubbish", Source("eth0", "10.9.0.1"), bench.now)
+    bench.drain()
+    assert len([say for say in bench.said if say.event == "refused"]) == 33

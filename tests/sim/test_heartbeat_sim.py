@@ -294,3 +294,16 @@ def test_the_simulation_finds_a_broken_rule(rule: str, monkeypatch: pytest.Monke
     owner, name, instead, seeds = BROKEN_RULES[rule]
     monkeypatch.setattr(owner, name, instead)
     assert any(run_seed(seed).violation for seed in seeds)
+
+
+def test_an_api_that_is_down_at_the_take_over_is_asked_again_soon() -> None:
+    world = pair()
+    world.run(20)
+    world.cloud.mode = "down"
+    world.crash("a")
+    world.run(30)
+    assert world.serving() == "a"
+    world.cloud.mode = "up"
+    world.run(36)
+    assert world.serving() == "b"
+    check_end(world)

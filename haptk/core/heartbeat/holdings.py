@@ -14,7 +14,7 @@ from haptk.core.heartbeat.model import GroupConfig, Hold, Level, NodeConfig, Op,
 from haptk.core.heartbeat.tables import GROUP, GroupSignal, GroupState, Machine
 
 QUICK_RETRY_S = 1.0
-"""A start that failed is tried again after this, until the attempts are used up."""
+"""A start that failed is tried again after this, then after twice that, and so on up to `retry_s`."""
 
 BLIND_LIMIT_S = 3600.0
 
@@ -169,8 +169,7 @@ class Holdings:
             return
         group.machine.go(GroupSignal.START_FAILED)
         group.failures += 1
-        last = group.failures >= self.config.start_attempts
-        group.retry_at = now + (self.config.timing.retry_s if last else QUICK_RETRY_S)
+        group.retry_at = now + min(self.config.timing.retry_s, QUICK_RETRY_S * 2 ** min(group.failures - 1, 10))
         wait = group.retry_at - now
         text = f"{key} did not start: {outcome.why}; not held, next try in {wait:.0f} s unless the peer takes it"
         self._tell(group, Level.ERROR, text, "resource_start_failed", reason=outcome.why)

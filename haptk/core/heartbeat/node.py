@@ -40,6 +40,9 @@ ASK_NODES_EVERY_S = 1.0
 COMPLAIN_EVERY_S = 60.0
 """A lasting fault (a wrong key) is reported at most once in this time."""
 
+COMPLAINTS_AT_MOST = 32
+"""Different faults that are reported within that time."""
+
 LOOK_LIMIT_S = 5.0
 """How long the start waits for the first look at our own resources."""
 
@@ -498,11 +501,15 @@ class Node:
 
     def _complain(self, now: float, key: str, text: str) -> None:
         """Report a lasting fault at most once a minute; never with the packet or the right digest in it."""
-        if now - self._complained.get(key, float("-inf")) >= COMPLAIN_EVERY_S:
-            if len(self._complained) > 256:
-                self._complained.clear()
-            self._complained[key] = now
-            self._tell(Level.ERROR, text, "refused")
+        if now - self._complained.get(key, float("-inf")) < COMPLAIN_EVERY_S:
+            return
+        if len(self._complained) >= COMPLAINTS_AT_MOST:
+            # Senders can be forged; the log must not be flooded by as many addresses as somebody likes.
+            self._complained = {old: at for old, at in self._complained.items() if now - at < COMPLAIN_EVERY_S}
+            if len(self._complained) >= COMPLAINTS_AT_MOST:
+                return
+        self._complained[key] = now
+        self._tell(Level.ERROR, text, "refused")
 
     def _tell(self, level: Level, text: str, event: str = "", **fields: object) -> None:
         self._events.append(Say(level, text, event, tuple(fields.items())))
