@@ -21,6 +21,7 @@ from haptk.render.artefact import Artefact
 
 CREATE, REPLACE, MODE, SAME = "create", "replace", "mode", "same"
 MARK = "Written by haptk"
+UNITS = "/etc/systemd/system"
 # Files of `haptk eip install` say who wrote them in their own words.
 MARKS = (MARK, "haptk eip install")
 # What a file lists, by the pattern of its lines: losing more than a third of it is a surprise.
@@ -89,9 +90,16 @@ class Plan:
         return tuple(f"{one.path}: {why}" for one in self.changes for why in one.surprises)
 
     def reloads(self) -> tuple[tuple[str, ...], ...]:
-        """The commands that make the changes live, each once: systemd first, then in the order of the files."""
-        found = dict.fromkeys(one.artefact.reload for one in self.changes if one.artefact.reload)
-        return tuple(sorted(found, key=lambda argv: argv[-1] != "daemon-reload"))
+        """The commands that make the changes live, each once: systemd reads its units and enables new ones, then the
+        daemons are told in the order of the files."""
+        units = [one.artefact.path for one in self.changes if one.artefact.path.startswith(f"{UNITS}/")]
+        found: list[tuple[str, ...]] = [("systemctl", "daemon-reload")] if units else []
+        for path in units:
+            name = path.removeprefix(f"{UNITS}/")
+            if "/" not in name:  # a unit of ours; a drop-in belongs to a unit that its package has enabled
+                found.append(("systemctl", "enable", name))
+        found += [one.artefact.reload for one in self.changes if one.artefact.reload]
+        return tuple(dict.fromkeys(found))
 
 
 def make(artefacts: Iterable[Artefact], root: Path = Path("/")) -> Plan:

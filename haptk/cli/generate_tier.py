@@ -29,6 +29,7 @@ WORDS = {
     "keepalived": "keepalived.conf with its check and notify scripts.",
     "octodns": "A zone file and configuration of octoDNS.",
     "pacemaker": "Commands of pcs and crm, and the OCF agent.",
+    "pool": "The unit and the check of a member of a pool.",
     "route53": "Change batch, health checks and CloudFormation of Route 53.",
     "security-group": "The security group with every port that the tier needs.",
     "systemd": "Units and drop-ins.",

@@ -19,6 +19,7 @@ from haptk.render import (
     network,
     octodns,
     pacemaker,
+    pool,
     route53,
     systemd,
 )
@@ -32,6 +33,7 @@ OF_NODE: dict[str, OfNode] = {
     "keepalived": keepalived.keepalived,
     "heartbeat": heartbeat.heartbeat,
     "pacemaker": pacemaker.pacemaker,
+    "pool": lambda cluster, node, _: pool.pool(cluster, node),
     "systemd": lambda cluster, node, _: systemd.systemd(cluster, node),
     "cloud-init": lambda cluster, node, site: cloud_init.cloud_init(cluster, node, files_of_node(cluster, node, site)),
 }
@@ -42,7 +44,7 @@ OF_TIER: dict[str, OfTier] = {
     "octodns": octodns.octodns,
     "elb": elb.elb,
 }
-CONTRACTS = ("keepalived", "heartbeat", "pacemaker")
+CONTRACTS = ("keepalived", "heartbeat", "pacemaker", "pool")
 
 
 def kinds_of_node(cluster: Cluster) -> list[str]:

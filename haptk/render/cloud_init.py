@@ -38,6 +38,8 @@ def units(cluster: Cluster) -> list[str]:
         found.append("haptk-heartbeat" if tier.heartbeat == "haptk" else "heartbeat")
     if tier.contract in ("keepalived", "pacemaker"):
         found.append(tier.contract)
+    if tier.contract == "pool":
+        found.append("haptk-pool")
     return found
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from haptk.cluster.schema import Cluster
 from haptk.render.artefact import Artefact
 from haptk.render.documents import document
+from haptk.render.pool import TABLE
 
 READ = ("ec2:DescribeAddresses", "ec2:DescribeInstances", "ec2:DescribeNetworkInterfaces")
 MOVE = ("ec2:AssociateAddress", "ec2:DisassociateAddress")
@@ -27,8 +28,8 @@ def iam_policy(cluster: Cluster) -> tuple[Artefact, ...]:
             statements.append(_narrow("MovePrivate", own, _arns(cluster, "network-interface"), cluster))
     if cluster.cluster.contract == "pool":
         # UpdateItem and never DeleteItem: a lease that is deleted begins its epoch again.
-        table = f"arn:aws:dynamodb:*:*:table/haptk-{cluster.cluster.name}"
-        statements.append(_statement("Lease", ("dynamodb:GetItem", "dynamodb:UpdateItem"), [table]))
+        tables = [f"arn:aws:dynamodb:{region.name}:*:table/{TABLE}" for region in cluster.regions]
+        statements.append(_statement("Lease", ("dynamodb:GetItem", "dynamodb:UpdateItem"), tables))
     if cluster.dns is not None and cluster.dns.provider == "route53":
         zone = f"arn:aws:route53:::hostedzone/{cluster.dns.zone_id}"
         actions = ("route53:ChangeResourceRecordSets", "route53:ListResourceRecordSets", "route53:GetHostedZone")

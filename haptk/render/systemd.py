@@ -9,7 +9,6 @@ from haptk.render.balancer import PIDFILE
 from haptk.render.template import fill
 
 DIRECTORY = "/etc/systemd/system"
-RELOAD = ("systemctl", "daemon-reload")
 
 
 def systemd(cluster: Cluster, node: str) -> tuple[Artefact, ...]:
@@ -36,10 +35,19 @@ def systemd(cluster: Cluster, node: str) -> tuple[Artefact, ...]:
 
 def _unit(name: str, node: str, cluster: Cluster, **values: object) -> Artefact:
     text = fill(f"{name}.j2", haptk=cluster.cluster.haptk, tier=cluster.cluster.name, **values)
+    reload = ("systemctl", "reload-or-restart", name.removesuffix(".service"))
     validate = ("systemd-analyze", "verify", "--man=no", "{}")
-    return Artefact(path=f"{DIRECTORY}/{name}", text=text, node=node, what="systemd", validate=validate, reload=RELOAD)
+    return Artefact(
+        path=f"{DIRECTORY}/{name}",
+        text=text,
+        node=node,
+        what="systemd",
+        validate=validate,
+        judged_here=True,
+        reload=reload,
+    )
 
 
 def _drop_in(unit: str, node: str, proxy: str) -> Artefact:
     text = fill("drop-in.conf.j2", proxy=proxy, unit=unit)
-    return Artefact(path=f"{DIRECTORY}/{unit}.d/haptk.conf", text=text, node=node, what="systemd", reload=RELOAD)
+    return Artefact(path=f"{DIRECTORY}/{unit}.d/haptk.conf", text=text, node=node, what="systemd")

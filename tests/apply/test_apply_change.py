@@ -316,3 +316,14 @@ def test_what_only_the_machine_can_judge_is_not_judged_for_an_image(tmp_path: Pa
     assert "only on the machine itself" in verdict.skipped
     with pytest.raises(ConfigError, match="false refuses it"):
         prove(plan, tmp_path / "scratch", strict=True)
+
+
+def test_systemd_reads_its_units_before_a_daemon_is_told(tmp_path: Path) -> None:
+    unit = Artefact(path="/etc/systemd/system/x.service", text=OWN, reload=("systemctl", "restart", "x"))
+    drop_in = Artefact(path="/etc/systemd/system/y.service.d/haptk.conf", text=OWN)
+    config = Artefact(path="/etc/x", text=OWN, reload=("systemctl", "restart", "x"))
+    assert make([config, unit, drop_in], tmp_path).reloads() == (
+        ("systemctl", "daemon-reload"),
+        ("systemctl", "enable", "x.service"),
+        ("systemctl", "restart", "x"),
+    )

@@ -51,6 +51,14 @@ def with_pacemaker(cluster: Cluster) -> Cluster:
 
 TIERS = {path.stem: load(path.read_text()).cluster for path in GOOD}
 TIERS["standby-pacemaker"] = with_pacemaker(TIERS["standby-keepalived"])
+pair = TIERS["standby-keepalived"]
+spare = msgspec.structs.replace(pair.balancers[1], name="lb3", private_ip="10.0.2.11", interface=None)
+TIERS["standby-pool"] = msgspec.structs.replace(
+    pair,
+    cluster=msgspec.structs.replace(pair.cluster, contract="pool"),
+    balancers=(*pair.balancers, spare),
+    addresses=(msgspec.structs.replace(pair.addresses[0], standby=()),),
+)
 haptk_tier = TIERS["standby-heartbeat"]
 TIERS["standby-haptk"] = msgspec.structs.replace(
     haptk_tier, cluster=msgspec.structs.replace(haptk_tier.cluster, proxy="haptk", heartbeat="haptk")
@@ -191,6 +199,9 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     cluster = msgspec.structs.replace(cluster, cluster=msgspec.structs.replace(cluster.cluster, haptk=haptk))
     units = catalogue.OF_NODE["systemd"](cluster, "lb1", SITE)
     assert [Path(one.path).name for one in units] == ["haptk-proxy.service", "haptk-heartbeat.service"]
+    pool = TIERS["standby-pool"]
+    pool = msgspec.structs.replace(pool, cluster=msgspec.structs.replace(pool.cluster, haptk=haptk))
+    units += catalogue.OF_NODE["pool"](pool, "lb3", SITE)[1:]
     for one in units:
         (tmp_path / Path(one.path).name).write_text(one.text)
     for one in units:
@@ -286,6 +297,19 @@ def test_the_policy_narrows_what_it_can() -> None:
     assert tagged["Resource"] == ["arn:aws:ec2:eu-west-1:*:elastic-ip/*"]
     assert tagged["Condition"] == {"StringEquals": {"aws:ResourceTag/haptk:cluster": "web"}}
     assert [sid for sid, one in statements.items() if one["Resource"] == ["*"]] == ["See"]
+
+
+def test_a_member_of_a_pool_is_started_with_arguments_that_haptk_takes() -> None:
+    """The words of the unit through the command's own parser."""
+    from haptk.cli.lease import pool as command
+
+    unit = catalogue.OF_NODE["pool"](TIERS["standby-pool"], "lb1", SITE)[1].text
+    (line,) = re.findall(r"^ExecStart=(.*)$", unit, re.M)
+    words = line.split()
+    assert words[:3] == ["/usr/bin/haptk", "lease", "pool"]
+    words[words.index("--check") + 1] = sys.executable  # the command wants a program that exists
+    parsed = command.make_context("pool", words[3:]).params
+    assert parsed["addresses"] == ("203.0.113.10",) and parsed["node"] == "lb1"
 
 
 def test_a_standby_waits_at_its_start_and_an_active_node_does_not() -> None:
