@@ -6,6 +6,8 @@ from haptk._fast.state cimport BackendC, ServerC, ServerW, Session, Worker
 cdef bint eligible(ServerC *srv) noexcept nogil
 # Whether some server may take new requests, full or not.
 cdef bint any_eligible(BackendC *be) noexcept nogil
+# Whether choosing again at once makes sense after a failure; HAProxy pauses first where this does not hold.
+cdef bint takes_turns(BackendC *be) noexcept nogil
 # A server, or NULL when none is up (or all that are have reached their maxconn); `avoid` (may be NULL) is taken only when there is no other.
 cdef ServerC *choose(Worker *w, Session *s, BackendC *be, ServerC *avoid) noexcept nogil
 # Hash of the bytes that source and uri balancing look at; stored in s.hash while the head is at hand.

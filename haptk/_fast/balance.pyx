@@ -2,6 +2,7 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 
+from haptk._fast.hashing cimport avalanche, hash_bytes
 from haptk._fast.scan cimport hk_load
 from haptk._fast.state cimport BackendW
 from haptk._fast.state cimport (LB_FIRST, LB_LEASTCONN, LB_RANDOM, LB_SOURCE, LB_STATIC_RR, LB_URI, LIVE_UP,
@@ -199,6 +200,16 @@ cdef ServerC *by_algorithm(Worker *w, Session *s, BackendC *be, int level, Serve
     return weighted_turn(w, be, level, avoid)
 
 
+cdef bint takes_turns(BackendC *be) noexcept nogil:
+    # Whether the next choice is likely to be another server: turns are taken, and there is another one.
+    cdef int i, active = 0
+    if be.balance == LB_LEASTCONN or be.balance == LB_FIRST or be.balance == LB_SOURCE or be.balance == LB_URI:
+        return 0
+    for i in range(be.count):
+        active += not be.servers[i].backup and eligible(&be.servers[i])
+    return active > 1
+
+
 cdef ServerC *choose(Worker *w, Session *s, BackendC *be, ServerC *avoid) noexcept nogil:
     cdef int level = tier(be)
     cdef ServerC *got
@@ -208,13 +219,6 @@ cdef ServerC *choose(Worker *w, Session *s, BackendC *be, ServerC *avoid) noexce
     if got == NULL and avoid != NULL:
         got = by_algorithm(w, s, be, level, NULL)
     return got
-
-
-cdef uint32_t sdbm(const uint8_t *p, uint32_t n) noexcept nogil:
-    cdef uint32_t h = 0, i
-    for i in range(n):
-        h = p[i] + (h << 6) + (h << 16) - h
-    return h
 
 
 cdef uint32_t source_hash(Session *s) noexcept nogil:
@@ -227,20 +231,37 @@ cdef uint32_t source_hash(Session *s) noexcept nogil:
     return h
 
 
+cdef uint32_t uri_hash(BackendC *be, const char *target, uint32_t n) noexcept nogil:
+    # The part of the target that counts: from the path on, without the query, cut by `len` and `depth`.
+    cdef uint32_t i = 0, depth = 0
+    if be.uri_path_only and n and target[0] != 47:
+        while i + 3 < n and not (target[i] == 58 and target[i + 1] == 47 and target[i + 2] == 47):
+            i += 1
+        i += 3
+        while i < n and target[i] != 47:
+            i += 1
+        if i >= n:
+            return 0
+        target += i
+        n -= i
+    if be.uri_length and n > <uint32_t>be.uri_length:
+        n = be.uri_length
+    for i in range(n):
+        if target[i] == 63 and not be.uri_whole:
+            n = i
+            break
+        if target[i] == 47 and be.uri_depth:
+            depth += 1
+            if depth == <uint32_t>be.uri_depth + 1:
+                n = i
+                break
+    return hash_bytes(be.hash_function, target, n)
+
+
 cdef void hash_request(Session *s, BackendC *be, const char *target, unsigned int n) noexcept nogil:
-    cdef uint32_t i, depth = 0
     if be.balance == LB_SOURCE:
         s.hash = source_hash(s)
     elif be.balance == LB_URI:
-        if be.uri_length and n > <uint32_t>be.uri_length:
-            n = be.uri_length
-        for i in range(n):
-            if target[i] == 63 and not be.uri_whole:
-                n = i
-                break
-            if target[i] == 47 and be.uri_depth:
-                depth += 1
-                if depth == <uint32_t>be.uri_depth + 1:
-                    n = i
-                    break
-        s.hash = sdbm(<const uint8_t *>target, n)
+        s.hash = uri_hash(be, target, n)
+    if be.hash_avalanche:
+        s.hash = avalanche(s.hash)

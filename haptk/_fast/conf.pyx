@@ -10,6 +10,7 @@ from libc.stdint cimport uint8_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
+from haptk._fast.hashing cimport HASH_CRC32, HASH_DJB2, HASH_SDBM, HASH_WT6
 from haptk._fast.scan cimport hk_add64, hk_load, hk_store
 from haptk._fast.state cimport (AddHeaderC, BackendC, CK_INDIRECT, CK_INSERT, CK_NOCACHE, CK_POSTONLY, CK_PREFIX,
                                 CK_PRESERVE, CK_REWRITE, CK_RULE, FrontendC, LB_FIRST, LB_HDR, LB_LEASTCONN,
@@ -43,6 +44,7 @@ _BALANCE = {
 }
 _CONNECTION = {"http-keep-alive": MODE_KEEP, "http-server-close": MODE_SERVER_CLOSE, "httpclose": MODE_CLOSE}
 _REUSE = {"never": REUSE_NEVER, "safe": REUSE_SAFE, "aggressive": REUSE_AGGRESSIVE, "always": REUSE_ALWAYS}
+_HASHES = {"sdbm": HASH_SDBM, "djb2": HASH_DJB2, "wt6": HASH_WT6, "crc32": HASH_CRC32}
 _STATES = {"DOWN": LIVE_DOWN, "UP": LIVE_UP, "DRAIN": LIVE_DRAIN, "MAINT": LIVE_MAINT}
 _STATE_NAMES = {value: name for name, value in _STATES.items()}
 _PAGES = (200, 400, 408, 500, 502, 503, 504)    # the order of session.pyx's ErrorPage
@@ -225,7 +227,9 @@ cdef class Image:
         out.equal_weights = len({server.weight for server in be.servers}) <= 1
         out.limited = any(server.maxconn for server in be.servers)
         out.balance = _BALANCE[be.balance.algorithm]
-        out.hash_consistent = be.balance.hash_consistent
+        out.hash_function = _HASHES[be.balance.hash_function or "sdbm"]
+        out.hash_avalanche = be.balance.hash_avalanche
+        out.uri_path_only = be.balance.uri_path_only
         out.draws = be.balance.draws
         out.uri_whole = be.balance.uri_whole
         out.uri_length = be.balance.uri_length

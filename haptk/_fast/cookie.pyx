@@ -1,6 +1,6 @@
 # The walk copies what it keeps: `kept` is the length of the output, and whatever an edit drops is simply not copied.
 
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.string cimport memchr, memcmp, memcpy
 
 from haptk._fast.scan cimport hk_load
@@ -72,25 +72,29 @@ cdef int64_t wall(Worker *w) noexcept nogil:
 
 
 cdef void read_stamps(Session *s, const char *p, uint32_t n) noexcept nogil:
-    # After the id: "|last" or "|last|first".
+    # After the id: "|last" or "|last|first". What is no date changes nothing.
     cdef const char *bar
-    if n >= 5:
-        s.last_date = <uint32_t>read_date(p)
+    cdef int64_t date = read_date(p) if n >= 5 else 0
+    if date:
+        s.last_date = <uint32_t>date
     bar = <const char *>memchr(p, BAR, n) if n else NULL
     if bar != NULL and n - (bar - p) > 5:
-        s.first_date = <uint32_t>read_date(bar + 1)
+        date = read_date(bar + 1)
+        if date:
+            s.first_date = <uint32_t>date
+
+
+cdef inline bint outside(uint32_t date, int64_t now, int limit_s) noexcept nogil:
+    # Too long ago, or so far ahead of our clock that it is none.
+    return limit_s and date and (now - <int64_t>date > limit_s or <int64_t>date - now > FUTURE_MAX_S)
 
 
 cdef bint expired(Worker *w, Session *s, BackendC *be) noexcept nogil:
-    # Too old is looked at before idle for too long. Dates too far ahead are no dates.
+    # Too old is looked at before idle for too long.
     cdef int64_t now = wall(w)
-    if s.last_date and <int64_t>s.last_date - now > FUTURE_MAX_S:
-        s.last_date = 0
-    if s.first_date and <int64_t>s.first_date - now > FUTURE_MAX_S:
-        s.first_date = 0
-    if be.maxlife_s and s.first_date and now - <int64_t>s.first_date > be.maxlife_s:
+    if outside(s.first_date, now, be.maxlife_s):
         s.ck_request = c"O"
-    elif be.maxidle_s and s.last_date and now - <int64_t>s.last_date > be.maxidle_s:
+    elif outside(s.last_date, now, be.maxidle_s):
         s.ck_request = c"E"
     else:
         return 0
@@ -102,12 +106,10 @@ cdef bint expired(Worker *w, Session *s, BackendC *be) noexcept nogil:
 cdef void find_server(Session *s, BackendC *be, const char *id, uint32_t n) noexcept nogil:
     cdef int i, state
     cdef ServerC *srv
-    cdef bint known = 0
     for i in range(be.count):
         srv = &be.servers[i]
         if srv.cookie.p == NULL or srv.cookie.n != n or memcmp(srv.cookie.p, id, n) != 0:
             continue
-        known = 1
         state = hk_load(&srv.live.state)
         if state == LIVE_DOWN or state == LIVE_MAINT:
             s.ck_request = c"D"
@@ -118,27 +120,22 @@ cdef void find_server(Session *s, BackendC *be, const char *id, uint32_t n) noex
         s.server = srv
         s.direct = 1
         return
-    if not known and s.ck_request != c"D" and s.ck_request != c"E" and s.ck_request != c"O":
-        s.ck_request = c"I"
 
 
-cdef void use_value(Worker *w, Session *s, BackendC *be, const char *id, uint32_t n, uint32_t whole) noexcept nogil:
-    # One value of our cookie; the first usable one wins, so later ones are not looked at.
+cdef void use_value(Worker *w, Session *s, BackendC *be, const char *id, uint32_t n) noexcept nogil:
+    # One value of our cookie. The first usable server wins, but the dates of every occurrence are read.
     cdef const char *bar
-    if s.direct:
-        return
     if not be.cookie & CK_PREFIX:
         bar = <const char *>memchr(id, BAR, n) if n else NULL
         if bar != NULL:
             read_stamps(s, bar + 1, n - <uint32_t>(bar - id) - 1)
             n = <uint32_t>(bar - id)
-    if n == 0:
-        if s.ck_request == c"N":
-            s.ck_request = c"I"
-        return
-    if (be.maxidle_s or be.maxlife_s) and expired(w, s, be):
-        return
-    find_server(s, be, id, n)
+        if (be.maxidle_s or be.maxlife_s) and expired(w, s, be):
+            n = 0
+    if n and not s.direct:
+        find_server(s, be, id, n)
+    if s.ck_request == c"N":
+        s.ck_request = c"I"
 
 
 cdef inline uint32_t copy(char *out, uint32_t at, const char *v, uint32_t start, uint32_t end) noexcept nogil:
@@ -147,114 +144,127 @@ cdef inline uint32_t copy(char *out, uint32_t at, const char *v, uint32_t start,
 
 
 cdef uint32_t cookie_request(Worker *w, Session *s, BackendC *be, const char *v, uint32_t n, char *out) noexcept nogil:
-    cdef uint32_t i = 0, start, name_end, equal, val, end, stop, kept = 0, done = 0, cut, prev
-    cdef uint32_t name_n = be.cookie_name.n
+    # One turn of the loop is one piece: the delimiter before it (0 for the first) and its text. A removed cookie takes
+    # the $attributes behind it along; the blanks around `=` of every pair are dropped. 0: nothing is left.
+    cdef uint32_t i = 0, begin, start, name_end, val, stop, end, kept = 0
     cdef bint remove = (be.cookie & (CK_INSERT | CK_INDIRECT)) == (CK_INSERT | CK_INDIRECT)
-    cdef bint removed = 0
+    cdef bint removing = 0, removed = 0, left = 0, pair
+    cdef char delimiter = 0
     cdef const char *mark
-    # v[done:] is what has not been copied yet; a removed cookie takes its delimiter and its $attributes along
-    while i < n:
-        prev = i                            # the delimiter before this cookie
-        if stops(v[i]):
-            i += 1
+    while i < n or delimiter:
+        begin = i
         while i < n and blank(v[i]):
             i += 1
         start = i
-        if start == n:
-            break
         while i < n and v[i] != EQUAL and not stops(v[i]):
             i += 1
-        equal = i
         name_end = i
         while name_end > start and blank(v[name_end - 1]):
             name_end -= 1
-        if i < n and v[i] == EQUAL:
+        pair = i < n and v[i] == EQUAL
+        val = stop = i
+        if pair:
             val = i + 1
             while val < n and blank(v[val]):
                 val += 1
             stop = value_end(v, val, n)
-        else:
-            val = stop = i
-        end = stop
-        while end > val and blank(v[end - 1]):
-            end -= 1
-        i = stop
         if name_end > start and v[start] == DOLLAR:
-            if removed:
-                done = stop
-            continue
-        if val == equal or name_end - start != name_n or memcmp(v + start, be.cookie_name.p, name_n) != 0:
-            if removed:
-                # the delimiter before this one is written anew after a removal
-                kept = join(out, kept)
-                done = start
-                removed = 0
-            continue
-        mark = NULL
-        if be.cookie & CK_PREFIX and end > val:
-            mark = <const char *>memchr(v + val, TILDE, end - val)
-        cut = <uint32_t>(mark - v) if mark != NULL else end
-        use_value(w, s, be, v + val, cut - val, end - val)
-        if remove:
-            if not removed:
-                kept = trim_tail(out, copy(out, kept, v, done, prev))
-            removed = 1
-            done = stop
+            if not removing:
+                kept = copy(out, set_delimiter(out, kept, delimiter), v, begin, stop)
+        elif pair and remove and is_ours(be, v, start, name_end):
+            use_value(w, s, be, v + val, value_tail(v, val, stop) - val)
+            removing = removed = 1
         else:
-            kept = copy(out, kept, v, done, name_end)
-            kept = copy(out, kept, v, equal, equal + 1)
-            done = cut + 1 if mark != NULL else val
-    return kept if removed else copy(out, kept, v, done, n)
+            left = 1
+            mark = NULL
+            if pair and is_ours(be, v, start, name_end):
+                end = value_tail(v, val, stop)
+                if be.cookie & CK_PREFIX and end > val:
+                    mark = <const char *>memchr(v + val, TILDE, end - val)
+                use_value(w, s, be, v + val, (<uint32_t>(mark - v) if mark != NULL else end) - val)
+            if removing:
+                kept = join(out, kept, delimiter)
+                begin = start
+                removing = 0
+            else:
+                kept = set_delimiter(out, kept, delimiter)
+            if pair:
+                kept = copy(out, kept, v, begin, name_end if name_end > start else start)
+                out[kept] = EQUAL
+                kept = copy(out, kept + 1, v, <uint32_t>(mark - v) + 1 if mark != NULL else val, stop)
+            else:
+                kept = copy(out, kept, v, begin, stop)
+        i = stop
+        delimiter = 0
+        if i < n:
+            delimiter = v[i]
+            i += 1
+    return kept if left or not removed else 0
 
 
-cdef inline uint32_t trim_tail(char *out, uint32_t kept) noexcept nogil:
-    # Drop the blanks that stood before the delimiter of a removed cookie.
-    while kept and blank(out[kept - 1]):
-        kept -= 1
+cdef inline bint is_ours(BackendC *be, const char *v, uint32_t start, uint32_t end) noexcept nogil:
+    return end - start == be.cookie_name.n and memcmp(v + start, be.cookie_name.p, be.cookie_name.n) == 0
+
+
+cdef inline uint32_t value_tail(const char *v, uint32_t start, uint32_t end) noexcept nogil:
+    # The end of a value without the blanks behind it.
+    while end > start and blank(v[end - 1]):
+        end -= 1
+    return end
+
+
+cdef inline uint32_t set_delimiter(char *out, uint32_t kept, char delimiter) noexcept nogil:
+    if delimiter:
+        out[kept] = delimiter
+        kept += 1
     return kept
 
 
-cdef inline uint32_t join(char *out, uint32_t kept) noexcept nogil:
+cdef inline uint32_t join(char *out, uint32_t kept, char delimiter) noexcept nogil:
+    # Go on behind a removed cookie: its blanks go, the next delimiter is followed by one space.
     if kept:
-        out[kept] = SEMI
+        while kept and blank(out[kept - 1]):
+            kept -= 1
+        out[kept] = delimiter
         out[kept + 1] = SP
         kept += 2
     return kept
 
 
 cdef uint32_t cookie_response(Session *s, BackendC *be, const char *v, uint32_t n, char *out) noexcept nogil:
-    cdef uint32_t i = 0, start, name_end, val, stop, kept
+    # Only the first pair of a header counts; the blanks around its `=` are dropped whoever it belongs to.
+    cdef uint32_t i = 0, start, name_end, val, kept
     cdef ServerC *srv = s.server
     while i < n and blank(v[i]):
         i += 1
     start = i
     while i < n and v[i] != EQUAL and not stops(v[i]):
         i += 1
-    name_end = i
-    while name_end > start and blank(v[name_end - 1]):
-        name_end -= 1
-    if i == n or v[i] != EQUAL or name_end - start != be.cookie_name.n or \
-            memcmp(v + start, be.cookie_name.p, be.cookie_name.n) != 0:
+    if i == n or v[i] != EQUAL:
         return copy(out, 0, v, 0, n)
+    name_end = value_tail(v, start, i)
     val = i + 1
     while val < n and blank(v[val]):
         val += 1
-    stop = value_end(v, val, n)
+    kept = copy(out, 0, v, 0, name_end if name_end > start else start)
+    out[kept] = EQUAL
+    kept += 1
+    if not is_ours(be, v, start, name_end):
+        return copy(out, kept, v, val, n)
     s.ck_response = c"P"
-    if (srv != NULL and be.cookie & CK_INSERT) or (be.cookie & CK_INDIRECT and s.direct):
-        if be.cookie & CK_PRESERVE:
-            return copy(out, 0, v, 0, n)
-        s.ck_response = c"D"
-        return 0
-    if srv == NULL or srv.cookie.p == NULL or not be.cookie & (CK_REWRITE | CK_PREFIX):
-        return copy(out, 0, v, 0, n)
-    s.ck_response = c"R"
-    kept = copy(out, 0, v, 0, val)
-    kept = copy(out, kept, srv.cookie.p, 0, srv.cookie.n)
-    if be.cookie & CK_REWRITE:
-        return copy(out, kept, v, stop, n)
-    out[kept] = TILDE
-    return copy(out, kept + 1, v, val, n)
+    if not be.cookie & CK_PRESERVE:
+        if (srv != NULL and be.cookie & CK_INSERT) or (be.cookie & CK_INDIRECT and s.direct):
+            s.ck_response = c"D"
+            return 0
+        if srv != NULL and srv.cookie.p != NULL and be.cookie & (CK_REWRITE | CK_PREFIX):
+            s.ck_response = c"R"
+            kept = copy(out, kept, srv.cookie.p, 0, srv.cookie.n)
+            if be.cookie & CK_REWRITE:
+                val = value_tail(v, val, value_end(v, val, n))
+            else:
+                out[kept] = TILDE
+                kept += 1
+    return copy(out, kept, v, val, n)
 
 
 cdef bint cookie_wanted(Worker *w, Session *s, BackendC *be) noexcept nogil:
@@ -266,7 +276,7 @@ cdef bint cookie_wanted(Worker *w, Session *s, BackendC *be) noexcept nogil:
         return 0
     if not s.direct:
         return 1
-    if (be.maxidle_s or s.last_date) and (s.last_date == 0 or <int64_t>s.last_date < wall(w)):
+    if (be.maxidle_s or s.last_date) and (s.last_date == 0 or <int64_t><int32_t>s.last_date < wall(w)):
         return 1
     return (be.maxlife_s != 0) != (s.first_date != 0)
 

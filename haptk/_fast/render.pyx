@@ -6,7 +6,7 @@ from libc.string cimport memcmp, memcpy, strlen
 from haptk._fast.cookie cimport cookie_line, cookie_request, cookie_response, cookie_wanted
 from haptk._fast.http1 cimport (Buf, Header, H_CACHE_CONTROL, H_CODING, H_CONNECTION, H_COOKIE, H_ETAG, H_EXPIRES,
                                 H_KEEP_ALIVE, H_LAST_MODIFIED, H_LENGTH, H_PRAGMA, H_PROXY_CONNECTION, H_SET_COOKIE,
-                                H_SET_COOKIE2)
+                                H_SET_COOKIE2, M_GET, M_HEAD, M_OPTIONS, M_TRACE)
 from haptk._fast.pool cimport buf_take
 from haptk._fast.scan cimport TOKEN, decimal, list_has, same_word
 from haptk._fast.state cimport (AddHeaderC, BackendC, CK_INDIRECT, CK_INSERT, CK_NOCACHE, CK_PREFIX, CK_REWRITE,
@@ -96,12 +96,22 @@ cdef void address_line(Buf *o, Session *s, Head *h, AddHeaderC *a, Peer *peer) n
 
 # ---------------------------------------------------------------- requests
 
+cdef bint loose(const char *v, uint32_t n) noexcept nogil:
+    # Whether a blank stands beside some `=`, which is not passed on.
+    cdef uint32_t i
+    for i in range(n):
+        if v[i] == 61 and ((i and (v[i - 1] == 32 or v[i - 1] == 9)) or
+                           (i + 1 < n and (v[i + 1] == 32 or v[i + 1] == 9))):
+            return 1
+    return 0
+
+
 cdef int edit_cookie(Worker *w, Session *s, Buf *o, Header *x) noexcept nogil:
     # Written straight into the output; most values do not name our cookie and are copied.
     cdef BackendC *be = s.backend
     cdef const char *v = s.rx.d + x.value
     cdef uint32_t n = x.value_len, kept
-    if memmem(v, n, be.cookie_name.p, be.cookie_name.n) == NULL:
+    if n == 0 or (memmem(v, n, be.cookie_name.p, be.cookie_name.n) == NULL and not loose(v, n)):
         return plain_line(o, s.rx.d, x)
     if o.n + n + 10 > o.size:
         o.n = o.size + 1
@@ -179,48 +189,62 @@ cdef int render_request(Worker *w, Session *s, Head *h) noexcept nogil:
 
 # ---------------------------------------------------------------- responses
 
-cdef bint positive_age(const char *v, uint32_t n, const char *name, uint32_t name_n) noexcept nogil:
-    cdef uint32_t i = 0, end
-    while i + name_n <= n:
-        if same_word(v + i, name, name_n) and i + name_n < n and v[i + name_n] == 61:
-            i += name_n + 1
-            end = i
-            while end < n and v[end] >= 48 and v[end] <= 57:
-                end += 1
-            return end > i and decimal(v + i, end - i if end - i < 18 else 18) > 0
-        i += 1
-    return 0
+cdef bint status_caches(int status) noexcept nogil:
+    return status == 200 or status == 203 or status == 204 or status == 206 or status == 300 or status == 301 or \
+        status == 404 or status == 405 or status == 410 or status == 414 or status == 501
 
 
-cdef bint cacheable(const char *d, Head *h) noexcept nogil:
-    # Whether a cache might store the answer with our cookie in it: it has freshness or a validator and no word
-    # against storing. (HAProxy looks at exactly these.)
-    cdef bint fresh = 0
+cdef void cache_words(const char *v, uint32_t n, bint *allowed, bint *useful) noexcept nogil:
+    # The words of one Cache-Control line in order: of `public` and the words against storing the last one counts.
+    cdef uint32_t i = 0, start, end
+    cdef bint quoted
+    while i < n:
+        while i < n and (v[i] == 32 or v[i] == 9 or v[i] == 44):
+            i += 1
+        start = i
+        quoted = 0
+        while i < n and (quoted or v[i] != 44):
+            if v[i] == 34:
+                quoted = not quoted
+            elif quoted and v[i] == 92:
+                i += 1
+            i += 1
+        end = i if i < n else n
+        while end > start and (v[end - 1] == 32 or v[end - 1] == 9):
+            end -= 1
+        if end - start == 6 and same_word(v + start, b"public", 6):
+            allowed[0] = 1
+        elif against(v + start, end - start):
+            allowed[0] = 0
+        elif (end - start >= 7 and same_word(v + start, b"max-age", 7)) or \
+                (end - start >= 8 and same_word(v + start, b"s-maxage", 8)):
+            useful[0] = 1
+
+
+cdef bint against(const char *p, uint32_t n) noexcept nogil:
+    return (n == 8 and same_word(p, b"no-cache", 8)) or (n == 8 and same_word(p, b"no-store", 8)) or \
+        (n == 7 and same_word(p, b"private", 7)) or \
+        (n == 9 and same_word(p, b"max-age", 7) and memcmp(p + 7, b"=0", 2) == 0) or \
+        (n == 10 and same_word(p, b"s-maxage", 8) and memcmp(p + 8, b"=0", 2) == 0)
+
+
+cdef bint cacheable(Session *s, const char *d, Head *h) noexcept nogil:
+    # Whether a cache might store the answer with our cookie in it, by the rule of core/cookie.py: is_cacheable.
+    cdef bint useful = 0
+    cdef bint allowed = status_caches(h.status) and \
+        (s.method == M_GET or s.method == M_HEAD or s.method == M_OPTIONS or s.method == M_TRACE)
     cdef int i
     cdef Header *x
-    cdef const char *v
     for i in range(h.count):
         x = &h.headers[i]
-        v = d + x.value
         if x.id == H_EXPIRES or x.id == H_ETAG or x.id == H_LAST_MODIFIED:
-            fresh = 1
+            useful = 1
         elif x.id == H_PRAGMA:
-            if x.value_len >= 8 and same_word(v, b"no-cache", 8):
+            if x.value_len == 8 and same_word(d + x.value, b"no-cache", 8):
                 return 0
         elif x.id == H_CACHE_CONTROL:
-            if forbids_cache(v, x.value_len):
-                return 0
-            if positive_age(v, x.value_len, b"max-age", 7) or positive_age(v, x.value_len, b"s-maxage", 8):
-                fresh = 1
-    return fresh
-
-
-cdef bint forbids_cache(const char *v, uint32_t n) noexcept nogil:
-    if list_has(v, n, b"private", 7) or list_has(v, n, b"no-cache", 8) or list_has(v, n, b"no-store", 8):
-        return 1
-    if list_has(v, n, b"max-age=0", 9) or list_has(v, n, b"s-maxage=0", 10):
-        return 1
-    return memmem(v, n, b"no-cache=\"set-cookie", 20) != NULL or memmem(v, n, b"no-cache=\"Set-Cookie", 20) != NULL
+            cache_words(d + x.value, x.value_len, &allowed, &useful)
+    return allowed and useful
 
 
 cdef int edit_set_cookie(Session *s, Buf *o, Header *x) noexcept nogil:
@@ -262,7 +286,7 @@ cdef void our_lines(Worker *w, Session *s, Buf *o, Head *h) noexcept nogil:
         return
     n = cookie_line(w, s, s.backend, o.d + o.n, o.size - o.n) if o.n < o.size else 0
     o.n = o.n + n if n else o.size + 1
-    if s.backend.cookie & CK_NOCACHE and cacheable(s.sx.d, h):
+    if s.backend.cookie & CK_NOCACHE and cacheable(s, s.sx.d, h):
         word(o, b"cache-control: private\r\n")
 
 

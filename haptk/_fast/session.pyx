@@ -4,7 +4,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.string cimport memcmp, memcpy
 
-from haptk._fast.balance cimport any_eligible, choose, hash_request
+from haptk._fast.balance cimport any_eligible, choose, hash_request, takes_turns
 from haptk._fast.http1 cimport (BODY_BAD, BODY_CHUNKED, BODY_LENGTH, BODY_NONE, BODY_TUNNEL, Head, M_CONNECT,
                                 M_DELETE, M_GET, M_HEAD, M_OPTIONS, M_PUT, M_TRACE, body_advance, parse_request)
 from haptk._fast.journal cimport note_end, note_request
@@ -364,7 +364,7 @@ cdef int dispatch(Worker *w, Session *s) noexcept nogil:
     cdef bint bound = s.server != NULL
     if bound and s.server.maxqueue and hk_load(&s.server.live.queued) >= s.server.maxqueue and \
             hk_load(&s.server.live.sessions) >= s.server.maxconn and s.backend.redispatch:
-        return redispatch(w, s)
+        return redispatch(w, s, 0)
     if not bound:
         s.server = choose(w, s, s.backend, s.avoid)
         if s.server == NULL and not any_eligible(s.backend):
@@ -438,7 +438,7 @@ cdef bint redispatch_now(Session *s) noexcept nogil:
     cdef int used
     if be.redispatch == 0 or be.strict:
         return 0
-    if not s.direct:
+    if not s.direct and takes_turns(be):
         return 1
     if be.redispatch < 0:
         return s.retries_left == 0
@@ -458,7 +458,7 @@ cdef int connect_failed(Worker *w, Session *s, bint timed_out) noexcept nogil:
     s.retries_left -= 1
     w.counters.retries += 1
     if redispatch_now(s):
-        return redispatch(w, s)
+        return redispatch(w, s, not timed_out)
     if timed_out:
         return dispatch(w, s)
     s.phase = PH_RETRY
@@ -466,7 +466,7 @@ cdef int connect_failed(Worker *w, Session *s, bint timed_out) noexcept nogil:
     return 0
 
 
-cdef int redispatch(Worker *w, Session *s) noexcept nogil:
+cdef int redispatch(Worker *w, Session *s, bint pause) noexcept nogil:
     w.counters.redispatches += 1
     hk_add64(&s.server.live.redispatched, 1)
     s.avoid = s.server
@@ -475,6 +475,10 @@ cdef int redispatch(Worker *w, Session *s) noexcept nogil:
     if s.direct:
         s.direct = 0
         s.ck_request = c"D"
+    if pause and not takes_turns(s.backend):
+        s.phase = PH_RETRY
+        s.since_ms = w.now
+        return 0
     s.phase = PH_RELAY
     return dispatch(w, s)
 

@@ -98,7 +98,9 @@ ctypedef struct BackendC:
     int map_len
     int equal_weights
     int balance
-    int hash_consistent
+    int hash_function       # HashId
+    int hash_avalanche
+    int uri_path_only
     int draws
     int uri_whole
     int uri_length
