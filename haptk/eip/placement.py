@@ -24,6 +24,15 @@ from haptk.errors import AwsConflict
 from haptk.io import clock
 
 Places = dict[str, str]
+LOCK_S = 1.0
+
+
+def _try_lock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 class Placement:
@@ -95,7 +104,10 @@ class Placement:
             yield  # without a place to write, what metadata says has to do
             return
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            # A process that hangs with the lock must not hang this one: after a second the race is the lesser evil.
+            until = clock.monotonic() + LOCK_S
+            while not _try_lock(handle) and clock.monotonic() < until:
+                clock.sleep(0.005)
             yield
         finally:
             os.close(handle)

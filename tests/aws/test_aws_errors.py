@@ -30,8 +30,8 @@ def answer(code: str, message: str = "said", status: int = 400, ahead_s: float |
         (answer("ThrottlingException"), errors.AwsThrottled, "throttled"),
         (answer("RequestExpired"), errors.AwsClock, "clock"),
         (answer("SignatureDoesNotMatch", "Signature expired: x is now earlier than y"), errors.AwsClock, "clock"),
-        (answer("AuthFailure", ahead_s=4000), errors.AwsClock, " s ahead of AWS"),
-        (answer("AuthFailure", ahead_s=0), errors.AwsNoCredentials, "clock"),
+        (lambda: answer("AuthFailure", ahead_s=4000), errors.AwsClock, " s ahead of AWS"),
+        (lambda: answer("AuthFailure", ahead_s=0), errors.AwsNoCredentials, "clock"),
         (answer("ExpiredToken"), errors.AwsNoCredentials, "expired"),
         (answer("UnauthorizedOperation", "You are not authorized. Encoded authorization failure message: AAAA"),
          errors.AwsDenied, "allow ec2:AssociateAddress"),
@@ -50,7 +50,9 @@ def answer(code: str, message: str = "said", status: int = 400, ahead_s: float |
         (boto.ProfileNotFound(profile="x"), errors.OperatorError, "profile (x)"),
     ],
 )  # fmt: skip
-def test_every_error_says_who_must_act(error: Exception, expected: type[errors.HaptkError], words: str) -> None:
+def test_every_error_says_who_must_act(error: Any, expected: type[errors.HaptkError], words: str) -> None:
+    if not isinstance(error, Exception):
+        error = error()  # one with a Date: made now, not when the tests were collected
     found = translate(error, "ec2:AssociateAddress", "eipalloc-1 to eni-1")
     assert type(found) is expected
     assert words in str(found)

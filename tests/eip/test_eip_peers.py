@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from haptk.eip.install import PLACES, Installer
+from haptk.io import clock
 
 AWSEIP = "/usr/lib/ocf/resource.d/heartbeat/awseip"
 pytestmark = [pytest.mark.real("awseip", "aws", "curl")]
@@ -126,7 +127,7 @@ def test_a_stop_that_races_with_a_takeover(lab: Any, both: Any) -> None:
         lab.free()
         lab.give("lb1")
         pair = both("lb1")
-        lab.fault("slow", action="DescribeAddresses", slow_ms=1500, count=1)
+        lab.fault("slow", action="DescribeAddresses", slow_ms=3000, count=1)
         mark = lab.mark()
         process = subprocess.Popen(
             [AWSEIP if who == "peer" else str(pair.path), "stop"],
@@ -135,18 +136,19 @@ def test_a_stop_that_races_with_a_takeover(lab: Any, both: Any) -> None:
             stderr=subprocess.DEVNULL,
         )
         # The peer has decided to stop once it has asked for the instance; ours once its question is under way.
-        _wait_for_connection(lab, mark, "DescribeInstances" if who == "peer" else None)
+        _wait_for_look(lab, mark, "DescribeInstances" if who == "peer" else None)
         lab.give("lb2")
         assert process.wait(30) == 0
         assert lab.holder() == expected, who
 
 
-def _wait_for_connection(lab: Any, mark: int, action: str | None) -> None:
-    for _ in range(60):
+def _wait_for_look(lab: Any, mark: int, action: str | None) -> None:
+    """Until the process has asked this (None: until its first question is certainly under way)."""
+    for _ in range(1000 if action else 40):
         if action is not None and lab.calls(mark, action):
             break
-        subprocess.run(["sleep", "0.02"])
-    subprocess.run(["sleep", "0.3"])
+        clock.sleep(0.02)
+    clock.sleep(0.3)
 
 
 def test_an_action_that_the_dtd_does_not_know(both: Any) -> None:
