@@ -5,7 +5,7 @@ from libc.string cimport memcpy
 
 from haptk._fast.pool cimport buf_take
 from haptk._fast.scan cimport hk_acquire, hk_load, hk_release
-from haptk._fast.state cimport BackendC
+from haptk._fast.state cimport CK_INSERT, CK_PREFIX, CK_REWRITE, BackendC
 
 
 cdef void note_request(Worker *w, Session *s, Head *h) noexcept nogil:
@@ -71,7 +71,8 @@ cdef void note_end(Worker *w, Session *s) noexcept nogil:
     x.peer_family, x.peer_port = <uint8_t>s.peer.family, s.peer.port
     memcpy(x.peer, s.peer.text, 46)
     x.flags[0], x.flags[1] = s.cause or 45, s.at or 45
-    if s.backend != NULL and s.backend.cookie and s.request_ms:
+    # a cookie without a mode is only read, and HAProxy logs nothing about it
+    if s.backend != NULL and s.backend.cookie & (CK_INSERT | CK_PREFIX | CK_REWRITE) and s.request_ms:
         x.flags[2], x.flags[3] = s.ck_request, s.ck_response
     else:
         x.flags[2] = x.flags[3] = 45
