@@ -30,6 +30,7 @@ while :; do sleep 1000 & wait $! || :; done
 """
 
 
+@pytest.mark.slow
 @pytest.mark.root
 @pytest.mark.real("heartbeat", "haproxy", "curl", "ip", "nsenter", "unshare")
 def test_the_address_leaves_a_dead_proxy_and_a_dead_node() -> None:

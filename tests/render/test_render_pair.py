@@ -70,6 +70,7 @@ def test_the_address_leaves_a_dead_proxy_and_a_dead_node_and_does_not_fail_back(
     assert one.is_master()
 
 
+@pytest.mark.slow
 @pytest.mark.root
 @pytest.mark.real("keepalived", "haproxy", "curl", "ip", "nsenter", "unshare")
 def test_nopreempt_would_ignore_a_failed_check(world: World) -> None:

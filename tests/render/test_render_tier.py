@@ -375,6 +375,21 @@ def test_octodns_reads_its_zone(name: str, tmp_path: Path) -> None:
         assert [value["weight"] for value in pool] == [10, 10, 5]
 
 
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [(None, 1), ("", 1), (f"{os.getpid()}\n", 0), (f"{os.getpid()}", 0), ("999999999\n", 1), ("x\n", 1)],
+)
+def test_the_check_of_the_process_reads_any_pid_file(content: str | None, code: int, tmp_path: Path) -> None:
+    """With or without a line end; a missing, empty or stale one means that nothing runs."""
+    script = catalogue.OF_NODE["keepalived"](TIERS["standby-keepalived"], "lb1", SITE)[0].text
+    pidfile = tmp_path / "haproxy.pid"
+    if content is not None:
+        pidfile.write_text(content)
+    text = script.replace("/run/haproxy.pid", str(pidfile))
+    done = subprocess.run(["sh", "-c", text, "check", "process"], capture_output=True, timeout=20)
+    assert bool(done.returncode) == bool(code)
+
+
 def test_why_not_says_why() -> None:
     assert catalogue.why_not(TIERS["standby-heartbeat"], "keepalived") == '[cluster] contract is "heartbeat"'
     assert catalogue.why_not(TIERS["elb-network"], "haproxy").startswith("the tier has no balancers")
