@@ -156,6 +156,16 @@ class Health:
             share *= max(elapsed / self.rules.slowstart_s, 1 / 16)
         return share
 
+    @property
+    def wish(self) -> str:
+        """What an administrator asked for last: `ready`, `drain` or `maint`."""
+        return "maint" if self._maint else "drain" if self._forced_drain or self.agent_drain else "ready"
+
+    @property
+    def stopping(self) -> bool:
+        """True while a conditional pass (404) lets the sessions finish."""
+        return self._draining
+
     def progress(self) -> str:
         """`2/3 UP` as HAProxy's logs and stats page count it: consecutive checks out of rise or fall."""
         rules = self.rules
@@ -235,6 +245,14 @@ class Health:
         if wish not in ("ready", "drain", "maint"):
             raise ValueError("an administrative state is one of ready, drain, maint")
         self._set_admin(wish, now)
+        return self._settle(reason, now)
+
+    def force(self, wish: str, now: float, reason: str = "an administrator set its health") -> Change | None:
+        """`up`, `stopping` or `down`, as `set server ... health` has them; the next check counts from there."""
+        if wish not in ("up", "stopping", "down"):
+            raise ValueError("a health is one of up, stopping, down")
+        self.health = 0 if wish == "down" else self.rules.full
+        self._draining = wish == "stopping"
         return self._settle(reason, now)
 
     def _set_admin(self, wish: str, now: float) -> None:

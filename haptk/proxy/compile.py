@@ -341,7 +341,7 @@ class _Compiler:
         top = self.top
         keys = names(
             "nbthread maxconn chroot user group uid gid pidfile node bufsize maxrewrite spread_checks hard_stop_after_s "
-            "server_state_file"
+            "server_state_file stats_timeout_s stats_maxconn"
         )
         values: dict[str, Any] = {key: top.get(key) for key in keys if top.get(key) is not None}
         for key, directory in (("server_state_file", top.get("server_state_base", "")),):
@@ -377,7 +377,9 @@ def _is_literal(host: str) -> bool:
 
 
 def _bind(record: dict[str, Any]) -> Bind:
-    keys = names("host port unix_path fd name accept_proxy maxconn backlog v6only transparent mode uid gid text line")
+    keys = names(
+        "host port unix_path fd name accept_proxy maxconn backlog v6only transparent mode uid gid level text line"
+    )
     values = {key: record[key] for key in keys if key in record}
     if "host" in values and not values["host"]:
         values["host"] = "::" if record.get("family") == 6 or record.get("v4v6") or record.get("v6only") else "0.0.0.0"

@@ -27,21 +27,32 @@ Weigh = Callable[[int, float], None]
 Cut = Callable[[int], None]
 
 
-@dataclass
+@dataclass(eq=False)
 class Checked:
-    """One checked server: its index over all backends, its plan and its state."""
+    """One server: its index over all backends, its plan (None: not checked), its state and what was counted of it.
+
+    `weight` is the one that an administrator or the file gave it; `failed` counts bad checks while it was up, `downs`
+    how often it went down, `down_s` the seconds that it was down before `since`, its last change.
+    """
 
     gid: int
     name: str
-    plan: CheckPlan
+    plan: CheckPlan | None
     health: Health
     server: Server
     last: ProbeResult | None = None
     warming: bool = False
+    weight: int = 1
+    failed: int = 0
+    downs: int = 0
+    down_s: float = 0.0
+    since: float = 0.0
 
 
-def rules_of(server: Server, plan: CheckPlan) -> CheckRules:
+def rules_of(server: Server, plan: CheckPlan | None) -> CheckRules:
     """The numbers of a server line as the core wants them."""
+    if plan is None:
+        return CheckRules(slowstart_s=server.slowstart_s)
     return CheckRules(
         rise=plan.rise,
         fall=plan.fall,
@@ -91,11 +102,12 @@ def verdict_of(plan: CheckPlan, result: ProbeResult) -> Verdict:
 
 
 class HealthRunner:
-    """Checks all servers of `tables` that ask for it and calls `publish(gid, "UP" | "DOWN" | "DRAIN" | "MAINT")`.
+    """The states of all servers of `tables`: checks those that ask for it, obeys the administrator, tells the workers.
 
-    `weigh(gid, weight)` follows slowstart; `cut(gid)` ends the sessions of a server that went down where its line has
-    `on-marked-down shutdown-sessions`. All are called from the scheduling thread; servers that `track` another follow
-    it. Use `start`, `stop`.
+    Calls `publish(gid, "UP" | "DOWN" | "DRAIN" | "MAINT")`; `weigh(gid, weight)` follows slowstart and the
+    administrator; `cut(gid)` ends the sessions of a server that went down where its line has `on-marked-down
+    shutdown-sessions`. Servers that `track` another follow it. Use `start`, `stop`; `admin`, `force` and `set_weight`
+    may be called from any thread.
     """
 
     def __init__(
@@ -110,37 +122,103 @@ class HealthRunner:
         self.publish = publish
         self.weigh = weigh
         self.cut = cut
-        self.checked: list[Checked] = []
-        self.followers: dict[str, list[int]] = {}
+        self.servers: list[Checked] = []
+        self.leaders: dict[int, str] = {}
         self._results: queue.SimpleQueue[tuple[Checked, ProbeResult] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
-        old = {one.name: one.health for one in inherit.checked} if inherit else {}
-        gid = 0
+        self._lock = threading.RLock()
+        old = {one.name: one for one in inherit.servers} if inherit else {}
         for backend in tables.backends:
             for server in backend.servers:
-                self._add(backend, server, gid, old)
-                gid += 1
+                self._add(backend, server, old.get(f"{backend.name}/{server.name}"))
+        self.checked = [one for one in self.servers if one.plan is not None]
+        self._named = {one.name: one for one in self.servers}
 
-    def _add(self, backend: Backend, server: Server, gid: int, old: dict[str, Health]) -> None:
+    def _add(self, backend: Backend, server: Server, old: Checked | None) -> None:
         name = f"{backend.name}/{server.name}"
+        gid = len(self.servers)
         if server.track:
-            target = server.track if "/" in server.track else f"{backend.name}/{server.track}"
-            self.followers.setdefault(target, []).append(gid)
-        if server.check is None or server.disabled:
-            return
+            self.leaders[gid] = server.track if "/" in server.track else f"{backend.name}/{server.track}"
         now = clock.monotonic()
         rules = rules_of(server, server.check)
-        health = transplant(old[name], rules) if name in old else Health(f"server {name}", rules, started_at=now)
-        self.checked.append(Checked(gid, name, server.check, health, server))
+        if old is not None and old.plan is not None and server.check is not None:
+            health = transplant(old.health, rules)
+        else:
+            health = Health(f"server {name}", rules, started_at=now)
+            if old is not None and old.health.wish != "ready":
+                health.admin(old.health.wish, now)
+        one = Checked(gid, name, server.check, health, server, weight=server.weight, since=now)
+        if old is None or old.server.disabled != server.disabled:
+            # what the file says counts when it is new; otherwise a reload keeps what the administrator said
+            health.admin("maint" if server.disabled else "ready", now)
+        if old is not None:
+            one.since, one.failed, one.downs, one.down_s = old.since, old.failed, old.downs, old.down_s
+            one.last = old.last
+            if old.server.weight == server.weight:
+                one.weight = old.weight
+        self.servers.append(one)
 
     def start(self) -> None:
         """Publish the initial states and begin; the first checks are spread over the shortest interval."""
-        for one in self.checked:
+        for one in self.servers:
             self._tell(one)
+            if one.weight != one.server.weight and self.weigh is not None:
+                self.weigh(one.gid, one.weight)
         if self.checked:
             self._thread = threading.Thread(target=self._run, name="health", daemon=True)
             self._thread.start()
+
+    # -- the administrator
+
+    def admin(self, gid: int, wish: str) -> None:
+        """`ready`, `drain` or `maint` for one server."""
+        with self._lock:
+            one = self.servers[gid]
+            change = one.health.admin(wish, clock.monotonic())
+            if change is not None:
+                self._changed(one, change)
+
+    def force(self, gid: int, wish: str) -> None:
+        """Health `up`, `stopping` or `down` for one server, until a check says otherwise."""
+        with self._lock:
+            one = self.servers[gid]
+            change = one.health.force(wish, clock.monotonic())
+            if change is not None:
+                self._changed(one, change)
+
+    def set_weight(self, gid: int, weight: int) -> None:
+        """The weight that counts from now on, instead of the file's."""
+        with self._lock:
+            one = self.servers[gid]
+            one.weight = weight
+            if self.weigh is not None and not one.warming:
+                self.weigh(gid, weight)
+
+    def chain(self, one: Checked) -> list[Checked]:
+        """The servers that `one` tracks, next one first; its state follows the last."""
+        found: list[Checked] = []
+        gid = one.gid
+        while gid in self.leaders:
+            following = self._named.get(self.leaders[gid])
+            if following is None or following is one or following in found:
+                break
+            found.append(following)
+            gid = following.gid
+        return found
+
+    def state(self, one: Checked) -> State:
+        """What it may be used for: its own state, those it tracks, and whether it has an address at all."""
+        own = one.health.state
+        chain = self.chain(one)
+        if any(each.health.state is State.MAINT for each in (one, *chain)):
+            return State.MAINT
+        if not one.server.host and not one.server.unix_path:
+            return State.DOWN
+        if not chain:
+            return own
+        last = chain[-1].health.state
+        return State.DRAIN if own is State.DRAIN and last is State.UP else last
 
     def stop(self) -> None:
         """Stop scheduling; probes under way end by their own time-outs and are ignored."""
@@ -150,11 +228,13 @@ class HealthRunner:
             self._thread.join(timeout=2.0)
 
     def _tell(self, one: Checked) -> None:
-        for gid in (one.gid, *self.followers.get(one.name, ())):
-            self.publish(gid, one.health.state.value)
+        self.publish(one.gid, self.state(one).value)
+        for gid in self.leaders:
+            if one in self.chain(self.servers[gid]):
+                self.publish(gid, self.state(self.servers[gid]).value)
 
     def _run(self) -> None:
-        shortest = min(one.plan.inter_s for one in self.checked)
+        shortest = min(one.plan.inter_s for one in self.checked if one.plan is not None)
         now = clock.monotonic()
         due = [(now + shortest * index / len(self.checked), one.gid) for index, one in enumerate(self.checked)]
         by_gid = {one.gid: one for one in self.checked}
@@ -164,7 +244,10 @@ class HealthRunner:
                 now = clock.monotonic()
                 while due and due[0][0] <= now:
                     one = by_gid[heapq.heappop(due)[1]]
-                    pool.submit(self._probe, one)
+                    if one.health.due_at() is None:
+                        heapq.heappush(due, (now + min(one.health.rules.inter_s, 1.0), one.gid))  # in maintenance
+                    else:
+                        pool.submit(self._probe, one)
                 wait_s = max(due[0][0] - now, 0.0) if due else 1.0
                 if self._warm_up(now):
                     wait_s = min(wait_s, 0.5)
@@ -178,34 +261,45 @@ class HealthRunner:
 
     def _warm_up(self, now: float) -> bool:
         """Adjust the weights of servers under slowstart; True while some are."""
-        for one in self.checked:
-            if not one.warming or self.weigh is None:
-                continue
-            percent = one.health.weight_percent(now)
-            one.warming = one.health.state is State.UP and percent < 100
-            # a server that went down again gets its weight back when it returns
-            self.weigh(one.gid, one.server.weight * (percent if one.warming else 100) / 100)
-        return any(one.warming for one in self.checked)
+        with self._lock:
+            for one in self.checked:
+                if not one.warming or self.weigh is None:
+                    continue
+                percent = one.health.weight_percent(now)
+                one.warming = one.health.state is State.UP and percent < 100
+                # a server that went down again gets its weight back when it returns
+                self.weigh(one.gid, one.weight * (percent if one.warming else 100) / 100)
+            return any(one.warming for one in self.checked)
 
     def _changed(self, one: Checked, change: Change) -> None:
         """A transition: tell the log and the workers, start warming up, cut sessions."""
         log.log(logging.WARNING if change.new is State.DOWN else logging.INFO, "%s", change.reason)
+        if not change.old.usable:
+            one.down_s += change.at - one.since
+        elif not change.new.usable:
+            one.downs += 1
+        one.since = change.at
         if change.new is State.UP and one.server.slowstart_s > 0:
             one.warming = True
             self._warm_up(change.at)
         self._tell(one)
-        if change.new is State.DOWN and one.server.on_marked_down == "shutdown-sessions" and self.cut is not None:
+        if not change.new.usable and one.server.on_marked_down == "shutdown-sessions" and self.cut is not None:
             self.cut(one.gid)
 
     def _probe(self, one: Checked) -> None:
-        if not self._stopping.is_set():
+        if not self._stopping.is_set() and one.plan is not None:
             self._results.put((one, probe(one.plan)))
 
     def _settle(self, one: Checked, result: ProbeResult) -> float:
         """Feed one result to the core, publish a change, and return when the next check is due."""
-        now = clock.monotonic()
-        one.last = result
-        change = one.health.check(verdict_of(one.plan, result), result.reason, now)
-        if change is not None:
-            self._changed(one, change)
-        return one.health.due_at() or now + one.plan.inter_s
+        with self._lock:
+            now = clock.monotonic()
+            health = one.health
+            if one.plan is not None and health.due_at() is not None:
+                verdict = verdict_of(one.plan, result)
+                one.last = result
+                one.failed += verdict is Verdict.FAIL and health.health >= health.rules.rise
+                change = health.check(verdict, result.reason, now)
+                if change is not None:
+                    self._changed(one, change)
+            return health.due_at() or now + health.rules.inter_s

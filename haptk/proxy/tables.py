@@ -280,6 +280,7 @@ class Bind:
     mode: int | None = None
     uid: int | None = None
     gid: int | None = None
+    level: str = "operator"  # of a `stats socket`: user, operator or admin
     text: str = ""  # as written in the file, for messages and %b/%bi in logs
     line: str = ""  # FILE:LINE for messages
 
@@ -399,6 +400,8 @@ class Process:
     hard_stop_after_s: float | None = None
     server_state_file: str = ""
     stats_sockets: tuple[Bind, ...] = ()
+    stats_timeout_s: float = 10.0
+    stats_maxconn: int = 10
     log_targets: tuple[LogTarget, ...] = ()
 
 
