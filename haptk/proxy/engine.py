@@ -55,6 +55,13 @@ def _beyond_in_backend(backend: Backend) -> set[str]:
     return found
 
 
+def without_effect(tables: ProxyTables) -> list[str]:
+    """Words of server lines that are read but that no path follows yet."""
+    servers = [server for backend in tables.backends for server in backend.servers]
+    found = ["observe"] if any(server.observe for server in servers) else []
+    return found + (["minconn"] if any(server.minconn for server in servers) else [])
+
+
 def data_plane(tables: ProxyTables) -> tuple[type[Any], type[Any]]:
     """The classes (Image, DataWorker) to run on: the compiled ones, or the reference under HAPTK_NO_FAST=1.
 
@@ -83,6 +90,8 @@ class Engine:
 
     def __init__(self, tables: ProxyTables, listeners: Listeners, inherit: Engine | None = None) -> None:
         image_type, worker_type = data_plane(tables)
+        if words := without_effect(tables):
+            log.warning("read, but without effect yet: %s", ", ".join(words))
         self.tables = tables
         self.image = image_type(tables)
         count = max(1, tables.process.nbthread)

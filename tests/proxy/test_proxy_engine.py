@@ -1,0 +1,70 @@
+"""Which path serves a file: the compiled one, or the reference where a file needs what the other does not have."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from haptk.proxy import reference
+from haptk.proxy.compile import load_text
+from haptk.proxy.engine import beyond_compiled, data_plane, without_effect
+
+FILE = """listen web
+    bind 127.0.0.1:1
+    mode http
+    timeout client 1s
+    timeout server 1s
+    timeout connect 1s
+    {line}
+    server s1 127.0.0.1:2 {words}
+"""
+
+
+def _tables(line="balance roundrobin", words=""):
+    return load_text(FILE.format(line=line, words=words))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "cookie A insert indirect nocache maxidle 1h", "balance leastconn", "balance uri depth 2", "option originalto",
+        "option httpchk GET /", "option http-server-close", "balance uri\n    hash-type map-based wt6",
+    ],
+)  # fmt: skip
+def test_compiled_path_serves(line):
+    assert beyond_compiled(_tables(line)) == []
+    image, worker = data_plane(_tables(line))
+    assert image.__module__ == "haptk._fast.conf"
+    assert worker.__module__ == "haptk._fast.worker"
+
+
+@pytest.mark.parametrize(
+    ("line", "words", "names"),
+    [
+        ("http-request deny if { path /x }", "", ["http-request"]),
+        ("stick-table type ip size 1k\n    stick on src", "", ["stick-table"]),
+        ("balance hdr(X)", "", ["balance hdr as configured"]),
+        ("balance source\n    hash-type consistent", "", ["balance source as configured"]),
+        ("retry-on all-retryable-errors", "", ["retry-on"]),
+        ("balance roundrobin", "send-proxy", ["send-proxy"]),
+    ],
+)
+def test_reference_serves_with_a_warning_that_names_the_word(line, words, names, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("haptk"), "propagate", True)
+    tables = _tables(line, words)
+    assert beyond_compiled(tables) == names
+    with caplog.at_level(logging.WARNING):
+        image, _ = data_plane(tables)
+    assert image is reference.Image
+    assert names[0] in caplog.text
+
+
+def test_environment_forces_the_reference(monkeypatch):
+    monkeypatch.setenv("HAPTK_NO_FAST", "1")
+    assert data_plane(_tables())[0] is reference.Image
+
+
+def test_words_without_effect_are_named():
+    assert without_effect(_tables(words="check observe layer4 minconn 2 maxconn 5")) == ["observe", "minconn"]
+    assert without_effect(_tables(words="check maxconn 5")) == []
