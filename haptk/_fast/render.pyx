@@ -250,6 +250,8 @@ cdef bint cacheable(Session *s, const char *d, Head *h) noexcept nogil:
 cdef int edit_set_cookie(Session *s, Buf *o, Header *x) noexcept nogil:
     cdef BackendC *be = s.backend
     cdef uint32_t kept, id_n = s.server.cookie.n if s.server != NULL else 0
+    if x.value_len == 0:
+        return plain_line(o, s.sx.d, x)
     if o.n + x.name_len + x.value_len + id_n + 8 > o.size:
         o.n = o.size + 1
         return -1

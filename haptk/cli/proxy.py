@@ -128,13 +128,16 @@ def _load(files: tuple[Path, ...] | None, text: str) -> ProxyTables:
 
 
 def _check(files: tuple[Path, ...] | None, text: str = "") -> int:
-    """Like `haproxy -c`: every problem on stderr, the verdict on stdout, 0 or 1."""
+    """Like `haproxy -c`: every problem on stderr, the verdict on stdout; 0, 1, or 2 when nothing would listen."""
     from haptk.errors import ConfigError
 
     warnings: tuple[str, ...] = ()
     problems: list[str] = []
+    listens = False
     try:
-        warnings = _load(files, text).warnings
+        tables = _load(files, text)
+        warnings = tables.warnings
+        listens = any(frontend.binds and not frontend.disabled for frontend in tables.frontends)
     except ConfigError as error:
         problems = str(error).splitlines()
     for line in problems:
@@ -142,8 +145,10 @@ def _check(files: tuple[Path, ...] | None, text: str = "") -> int:
     for line in warnings:
         say(f"haptk: warning: {line}")
     verdict = "Configuration file is not valid" if problems else "Configuration file is valid"
+    if not problems and not listens:
+        verdict = "Configuration file has no error but will not start (no listener)"
     emit({"valid": not problems, "errors": problems, "warnings": list(warnings)}, verdict)
-    return 1 if problems else 0
+    return 1 if problems else 0 if listens else 2
 
 
 def _run(files: tuple[Path, ...] | None, text: str, chosen: dict[str, Any]) -> int:

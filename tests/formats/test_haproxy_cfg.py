@@ -398,3 +398,25 @@ def test_any_lines_give_tables_or_a_config_error(lines: list[list[str]]) -> None
         assert str(error)
     else:
         assert tables.frontends or tables.backends
+
+
+@pytest.mark.real("haproxy")
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        (WEBFARM, 0),
+        ("listen a\n foo\n", 1),
+        ("listen a\n mode http\n server s 127.0.0.1:2\n", 2),
+        ("listen a\n mode http\n bind 127.0.0.1:4\n disabled\nlisten b\n bind 127.0.0.1:3\n", 0),
+    ],
+)
+def test_check_exits_like_haproxy(tmp_path: Path, text: str, code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    from haptk.cli.app import haptk
+    from haptk.cli.base import run
+
+    file = tmp_path / "haproxy.cfg"
+    file.write_text(text)
+    done = subprocess.run(["haproxy", "-c", "-f", str(file)], capture_output=True, text=True, timeout=30)
+    assert done.returncode == code
+    assert run(haptk, ["proxy", "-c", "-f", str(file)]) == code
+    assert ("valid" in capsys.readouterr().out) or code == 2

@@ -147,6 +147,7 @@ def by_coverage(seed: int, seconds: float, corpus: Path) -> int:
         f"-max_total_time={int(seconds)}",
         f"-seed={seed & 0x7FFFFFFF or 1}",
         "-max_len=4096",
+        f"-artifact_prefix={corpus.parent}/",
         str(corpus),
     ]
     atheris.Setup(options, one)

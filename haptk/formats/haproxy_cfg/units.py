@@ -90,7 +90,7 @@ def address(text: str, what: str, *, port_range: bool = False, offset: bool = Fa
         raise Refused(f"{what}: {prefix} is known to HAProxy but not to haptk, which takes TCP and unix stream sockets")
     if prefix in ("unix@", "abns@") or text.startswith("/"):
         path = rest
-        if not path or len(path.encode()) > 97:
+        if not path or len(path.encode("utf-8", "surrogateescape")) > 97:
             raise Refused(f"{what}: a socket path has 1 to 97 bytes, {path!r} has not")
         return Address(unix_path="\0" + path if prefix == "abns@" else path)
     if prefix:
