@@ -85,6 +85,9 @@ cdef int close_client(Worker *w, Session *s) noexcept nogil:
 cdef int linger_step(Worker *w, Session *s) noexcept nogil:
     cdef int64_t got = 1
     cdef int rounds = 0
+    if not s.readable:
+        buf_drop(w, &s.rx)
+        return 0
     if buf_take(w, &s.rx) < 0:
         got = IO_EOF
     while got > 0 and s.readable and rounds < 64:

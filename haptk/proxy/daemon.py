@@ -57,7 +57,7 @@ class Daemon:
         self.reload = reload
         self.listeners = Listeners()
         self.engine = Engine(tables, self.listeners)
-        self.leaving: list[Engine] = []
+        self.leaving: list[tuple[Engine, float | None]] = []  # with the moment at which its connections are cut
         self.stops = 0
         self._hard_stop_at: float | None = None
 
@@ -90,7 +90,7 @@ class Daemon:
                     self._on_signal(number)
             if watchdog_s is not None:
                 sdnotify.watchdog()
-            self.leaving = [engine for engine in self.leaving if not engine.wait(0)]
+            self._see_off()
             if self.stops and self._ended():
                 return
 
@@ -118,8 +118,22 @@ class Daemon:
 
     def _cut(self) -> None:
         log.info("stopping now")
-        for engine in [self.engine, *self.leaving]:
+        for engine in [self.engine, *(engine for engine, _ in self.leaving)]:
             engine.stop(now=True)
+
+    def _see_off(self) -> None:
+        """Forget the engines of old configurations that have ended; cut those that are over hard-stop-after."""
+        now = clock.monotonic()
+        kept: list[tuple[Engine, float | None]] = []
+        for engine, cut_at in self.leaving:
+            if engine.wait(0):
+                continue
+            if cut_at is not None and now >= cut_at:
+                log.info("cutting the last connections of an old configuration (hard-stop-after)")
+                engine.stop(now=True)
+                cut_at = None
+            kept.append((engine, cut_at))
+        self.leaving = kept
 
     def _ended(self) -> bool:
         if self._hard_stop_at is not None and clock.monotonic() >= self._hard_stop_at:
@@ -141,7 +155,8 @@ class Daemon:
         old, self.engine = self.engine, fresh
         fresh.start()
         old.stop()
-        self.leaving.append(old)
+        limit_s = tables.process.hard_stop_after_s
+        self.leaving.append((old, None if limit_s is None else clock.monotonic() + limit_s))
         self.listeners.retain(tables.frontends, max(1, tables.process.nbthread))
         log.info("reloaded; serving on %s", ", ".join(self.listeners.addresses()))
         sdnotify.ready(f"serving on {', '.join(self.listeners.addresses())}")

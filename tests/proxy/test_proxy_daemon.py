@@ -131,6 +131,23 @@ def test_reload_changes_the_configuration_without_losing_a_request(daemon):
     assert _exit_code(child) == 0
 
 
+def test_hard_stop_after_bounds_the_connections_of_an_old_configuration(daemon):
+    text = daemon.config.read_text().replace("timeout client 5s", "timeout client 60s")
+    daemon.config.write_text("global\n    hard-stop-after 1s\n" + text.replace("mode http", "mode tcp", 1).replace(
+        "    cookie SRV insert indirect\n", "").replace(" cookie one", ""))  # fmt: skip
+    child = daemon.start()
+    with socket.create_connection(("127.0.0.1", daemon.port), 5) as sock:
+        sock.sendall(GET)
+        assert b"ok" in sock.recv(1000)
+        child.send_signal(signal.SIGUSR2)
+        sock.settimeout(10)
+        began = time.monotonic()
+        with contextlib.suppress(ConnectionResetError):
+            assert sock.recv(1000) == b""
+        assert time.monotonic() - began > 0.5
+    assert b"ok" in _get(daemon.port)
+
+
 def test_bad_file_at_reload_keeps_the_old_one(daemon):
     child = daemon.start()
     daemon.write(cookie="two", more="    nonsense here\n")
