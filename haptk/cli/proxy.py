@@ -127,6 +127,11 @@ def _load(files: tuple[Path, ...] | None, text: str) -> ProxyTables:
     return load_text(text, "command line") if files is None else load(files)
 
 
+def _listens(tables: ProxyTables) -> bool:
+    """Whether anybody could connect."""
+    return any(frontend.binds and not frontend.disabled for frontend in tables.frontends)
+
+
 def _check(files: tuple[Path, ...] | None, text: str = "") -> int:
     """Like `haproxy -c`: every problem on stderr, the verdict on stdout; 0, 1, or 2 when nothing would listen."""
     from haptk.errors import ConfigError
@@ -137,7 +142,8 @@ def _check(files: tuple[Path, ...] | None, text: str = "") -> int:
     try:
         tables = _load(files, text)
         warnings = tables.warnings
-        listens = any(frontend.binds and not frontend.disabled for frontend in tables.frontends)
+        # a stats socket is enough of a listener for haproxy -c
+        listens = _listens(tables) or bool(tables.process.stats_sockets)
     except ConfigError as error:
         problems = str(error).splitlines()
     for line in problems:
@@ -154,6 +160,7 @@ def _check(files: tuple[Path, ...] | None, text: str = "") -> int:
 def _run(files: tuple[Path, ...] | None, text: str, chosen: dict[str, Any]) -> int:
     from dataclasses import replace
 
+    from haptk.errors import ConfigError
     from haptk.io import logs
     from haptk.proxy.daemon import Daemon, Options
 
@@ -170,6 +177,10 @@ def _run(files: tuple[Path, ...] | None, text: str, chosen: dict[str, Any]) -> i
 
         die_with_parent()
     tables = shaped(_load(files, text))
+    if not _listens(tables):
+        where = tables.frontends[0].where if tables.frontends else f"{files[0] if files else 'command line'}:1"
+        file, _, line = where.rpartition(":")
+        raise ConfigError(file=file, line=line, why="no enabled listener found: add a 'bind' line")
     if not chosen["silent"]:
         for warning in tables.warnings:
             say(f"haptk: warning: {warning}")

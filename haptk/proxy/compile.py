@@ -98,6 +98,22 @@ def _read_file(path: str) -> bytes:
     return Path(path).read_bytes()
 
 
+# Settings that are read and kept, but that nothing carries out yet: each use of one draws a warning.
+_NOT_YET = {
+    "unique_id_format": "unique-id-format", "unique_id_header": "unique-id-header", "backlog": "backlog",
+    "max_keep_alive_queue": "max-keep-alive-queue", "load_server_state": "load-server-state-from-file",
+    "option_dontlog_normal": "option dontlog-normal", "option_http_ignore_probes": "option http-ignore-probes",
+    "option_http_pretend_keepalive": "option http-pretend-keepalive", "option_nolinger": "option nolinger",
+    "option_independent_streams": "option independent-streams", "option_srvtcpka": "option srvtcpka",
+    "option_log_health_checks": "option log-health-checks", "http_connects": "http-check connect",
+    "localpeer": "localpeer", "ulimit_n": "ulimit-n", "maxhdr": "tune.http.maxhdr", "log_hostname": "log-send-hostname",
+    "max_spread_checks_s": "max-spread-checks", "stats_sockets": "stats socket", "peers": "peer", "users": "user",
+}  # fmt: skip
+_NOT_YET_SERVER = {
+    "agent_check": "agent-check", "max_reuse": "max-reuse", "non_stick": "non-stick", "pool_low_conn": "pool-low-conn",
+}  # fmt: skip
+
+
 class _Compiler:
     def __init__(self, config: Config, resolve: Resolver, read_file: ReadFile) -> None:
         self.config = config
@@ -113,10 +129,21 @@ class _Compiler:
     def run(self) -> ProxyTables:
         backends = tuple(self.backend(section) for section in self.back_sections)
         frontends = tuple(self.frontend(section) for section in self.front_sections)
-        if not frontends and not backends:
-            self.error(self.top, "there is no frontend, backend or listen section: nothing to do")
         compile_servers.check_tracks(self, backends)
+        self._say_what_is_not_carried_out()
         return ProxyTables(frontends, backends, self.process(), peers=self.peers())
+
+    def _say_what_is_not_carried_out(self) -> None:
+        for section in self.config.sections:
+            for key in sorted(section.own & _NOT_YET.keys()):
+                if section.get(key):
+                    self.warn(section, f"{section.title}: {_NOT_YET[key]}: read, but not carried out by haptk yet")
+            for record in section.get("servers", ()):
+                for key in sorted(_NOT_YET_SERVER.keys() & record.keys()):
+                    if record[key]:
+                        self.warn(
+                            record["where"], f"server {record['name']}: {_NOT_YET_SERVER[key]}: not carried out yet"
+                        )
 
     # -- telling -------------------------------------------------------------------------------------------------
 

@@ -406,6 +406,8 @@ def test_any_lines_give_tables_or_a_config_error(lines: list[list[str]]) -> None
     [
         (WEBFARM, 0),
         ("listen a\n foo\n", 1),
+        ("global\n maxconn 5\ndefaults\n mode http\n", 2),
+        ("global\n stats socket /tmp/haptk-check.sock\ndefaults\n mode http\n", 0),
         ("listen a\n mode http\n server s 127.0.0.1:2\n", 2),
         ("listen a\n mode http\n bind 127.0.0.1:4\n disabled\nlisten b\n bind 127.0.0.1:3\n", 0),
     ],
@@ -420,3 +422,22 @@ def test_check_exits_like_haproxy(tmp_path: Path, text: str, code: int, capsys: 
     assert done.returncode == code
     assert run(haptk, ["proxy", "-c", "-f", str(file)]) == code
     assert ("valid" in capsys.readouterr().out) or code == 2
+
+
+def test_what_is_read_but_not_carried_out_is_said() -> None:
+    text = """global
+    stats socket /tmp/x
+    ulimit-n 100
+listen a
+    mode http
+    bind 127.0.0.1:1
+    timeout connect 1s
+    timeout server 1s
+    option nolinger
+    unique-id-header X
+    server s 127.0.0.1:2 agent-check
+"""
+    told = "\n".join(load_text(text, "x.cfg").warnings)
+    for word in ("stats socket", "ulimit-n", "option nolinger", "unique-id-header", "agent-check"):
+        assert word in told
+    assert len(told.splitlines()) == 5

@@ -100,9 +100,7 @@ def finding(text: str) -> str | None:
     """What is wrong with how `text` is read; None when nothing is."""
     began = time.monotonic()
     try:
-        tables = compile_config(parse([Source("fuzz.cfg", text)], {"HOME": "/root"}), resolve=lambda _: "127.0.0.1")
-        if not tables.frontends and not tables.backends:
-            return "tables without anything in them"
+        compile_config(parse([Source("fuzz.cfg", text)], {"HOME": "/root"}), resolve=lambda _: "127.0.0.1")
     except ConfigError as error:
         if not str(error).startswith(("fuzz.cfg:", "configuration:")):
             return f"an error without a place: {error}"
