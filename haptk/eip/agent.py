@@ -254,7 +254,8 @@ class Agent:
         journal = Journal(self._on_step)
         try:
             with self._lock:
-                identity = self._who.find(self._imds(deadline))
+                # An old identity would make "it is another's" of what is ours, and leave it here for ever.
+                identity = self._who.find(self._imds(deadline), fresh=not self._who.recent())
         except HaptkError as error:
             return journal.failed(Unknown(str(error), self.last(), type(error).__name__), str(error))
         for _attempt in range(2):

@@ -296,3 +296,18 @@ def test_a_full_interface_by_old_metadata_only_is_no_reason_to_refuse(lab: Any, 
     assert agent("lb1", "web").start().ok
     assert lab.calls(mark, "DescribeNetworkInterfaces")  # it looked again before refusing
     assert (lab.holder("web"), lab.holder("longer"), lab.holder("third")) == ("lb1", "lb1", "lb2")
+
+
+def test_an_identity_that_is_old_is_asked_anew(lab: Any, agent: Any) -> None:
+    """The run directory outlives the interface: it was replaced, or the machine is another one at the same address."""
+    from haptk.eip.memory import Memory
+
+    env = lab.env("lb1")
+    lab.give("lb1")
+    memory = Memory(env["HAPTK_RUN_DIR"], env["AWS_EC2_METADATA_SERVICE_ENDPOINT"], None, None)
+    memory.remember_node("02:00:00:00:00:99", "eni-0000000000000099", "i-00000000000000099")
+    assert isinstance(agent("lb1").status(), Ours)
+    memory.remember_node("02:00:00:00:00:99", "eni-0000000000000099", "i-00000000000000099")
+    assert agent("lb1").stop().acted and lab.holder() is None
+    memory.remember_node("02:00:00:00:00:99", "eni-0000000000000099", "i-00000000000000099")
+    assert agent("lb1").start().ok and lab.holder() == "lb1"
