@@ -222,7 +222,7 @@ def _assume(session: Session, source: Session, access: Access) -> None:
         extra_args={"RoleSessionName": f"haptk-{os.uname().nodename[:40]}"},
     )
 
-    class Assumed(CredentialProvider):
+    class Assumed(CredentialProvider):  # type: ignore[misc, unused-ignore]  # with and without botocore-stubs
         METHOD = "haptk-assume-role"
 
         def load(self) -> Any:
