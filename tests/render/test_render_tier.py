@@ -378,6 +378,7 @@ def test_octodns_reads_its_zone(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "code"),
     [(None, 1), ("", 1), (f"{os.getpid()}\n", 0), (f"{os.getpid()}", 0), ("999999999\n", 1), ("x\n", 1)],
+    ids=["none", "empty", "line", "no line end", "stale", "junk"],
 )
 def test_the_check_of_the_process_reads_any_pid_file(content: str | None, code: int, tmp_path: Path) -> None:
     """With or without a line end; a missing, empty or stale one means that nothing runs."""
