@@ -107,7 +107,7 @@ _NOT_YET = {
     "option_independent_streams": "option independent-streams", "option_srvtcpka": "option srvtcpka",
     "option_log_health_checks": "option log-health-checks", "http_connects": "http-check connect",
     "localpeer": "localpeer", "ulimit_n": "ulimit-n", "maxhdr": "tune.http.maxhdr", "log_hostname": "log-send-hostname",
-    "max_spread_checks_s": "max-spread-checks", "stats_sockets": "stats socket", "peers": "peer", "users": "user",
+    "max_spread_checks_s": "max-spread-checks", "peers": "peer", "users": "user",
 }  # fmt: skip
 _NOT_YET_SERVER = {
     "agent_check": "agent-check", "max_reuse": "max-reuse", "non_stick": "non-stick", "pool_low_conn": "pool-low-conn",

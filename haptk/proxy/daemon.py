@@ -26,6 +26,8 @@ from haptk.errors import CannotWrite, HaptkError, NotPermitted
 from haptk.io import clock, sdnotify
 from haptk.proxy.engine import Engine
 from haptk.proxy.listeners import Listeners
+from haptk.proxy.runtime.shell import Runtime
+from haptk.proxy.runtime.world import Began, World
 from haptk.proxy.tables import ProxyTables
 
 log = logging.getLogger("haptk.proxy")
@@ -59,7 +61,17 @@ class Daemon:
         self.engine = Engine(tables, self.listeners)
         self.leaving: list[tuple[Engine, float | None]] = []  # with the moment at which its connections are cut
         self.stops = 0
+        self.began = Began.now()
+        self.runtime = Runtime(self.world)
+        self.runtime.open(tables.process)
         self._hard_stop_at: float | None = None
+
+    def world(self) -> World:
+        """What the runtime API sees now."""
+        addresses = len(self.listeners.addresses()) + len(self.runtime.binds)
+        return World(
+            self.engine, self.began, stopping=bool(self.stops), sockets=self.runtime.binds, listeners=addresses
+        )
 
     def run(self) -> int:
         """Serve; returns the exit code (0 after a stop that was asked for)."""
@@ -71,12 +83,14 @@ class Daemon:
             # all sockets are open; what runs from here on needs no rights
             drop_privileges(self.engine.tables)
             self.engine.start()
+            self.runtime.start()
             signal_old(self.options)
             where = ", ".join(self.listeners.addresses())
             sdnotify.ready(f"serving on {where}")
             log.info("serving on %s", where)
             self._serve(wake)
         sdnotify.stopping("stopped")
+        self.runtime.stop()
         self.listeners.close()
         return 0
 
@@ -111,6 +125,7 @@ class Daemon:
             log.info("stopping: finishing the open connections")
             limit_s = self.engine.tables.process.hard_stop_after_s
             self._hard_stop_at = None if limit_s is None else clock.monotonic() + limit_s
+            self.runtime.stop_listening()
             self.engine.stop()
             self.listeners.close()
         else:
@@ -148,6 +163,7 @@ class Daemon:
         try:
             tables = self.reload()
             fresh = Engine(tables, self.listeners, self.engine)
+            self.runtime.open(tables.process)
         except HaptkError as error:
             log.error("the new configuration was refused, the old one stays: %s", error)
             sdnotify.ready("serving with the old configuration: the new one was refused")
@@ -157,6 +173,7 @@ class Daemon:
         old.stop()
         limit_s = tables.process.hard_stop_after_s
         self.leaving.append((old, None if limit_s is None else clock.monotonic() + limit_s))
+        self.runtime.retain(tables.process)
         self.listeners.retain(tables.frontends, max(1, tables.process.nbthread))
         log.info("reloaded; serving on %s", ", ".join(self.listeners.addresses()))
         sdnotify.ready(f"serving on {', '.join(self.listeners.addresses())}")

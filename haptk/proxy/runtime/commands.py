@@ -1,0 +1,282 @@
+"""The table of commands: words, the line that `help` shows, the level that is needed, and the function that obeys.
+
+The sentences are HAProxy 2.6's, word for word, because scripts compare them. A command that HAProxy has and haptk has
+not is answered as an unknown one, with the closest ones that are known: nothing is accepted and then not done.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import haptk
+from haptk.formats.haproxy_cfg import units
+from haptk.formats.haproxy_cfg.model import Refused
+from haptk.proxy.listeners import describe
+from haptk.proxy.runtime import states, stats
+from haptk.proxy.runtime.world import Unknown, World
+
+LEVELS = ("user", "operator", "admin")
+STATES = {"ready": "ready", "drain": "drain", "maint": "maint"}
+HEALTHS = ("up", "stopping", "down")
+DENIED = "Permission denied\n"
+
+
+@dataclass
+class Caller:
+    """One connection: what it may do, whether it wants a prompt, how long it may be silent, whether it is to end."""
+
+    level: str = "operator"
+    prompt: bool = False
+    timeout_s: float = 10.0
+    over: bool = False
+
+    def may(self, level: str) -> bool:
+        """True when its level is at least `level`."""
+        return LEVELS.index(self.level) >= LEVELS.index(level)
+
+
+Obey = Callable[[World, Caller, list[str]], str]
+
+
+class Command(NamedTuple):
+    """`words` are what the line begins with; `usage` and `text` are what help shows."""
+
+    words: tuple[str, ...]
+    usage: str
+    text: str
+    level: str
+    obey: Obey
+
+
+def run(world: World, caller: Caller, words: list[str]) -> str:
+    """Obey one command; the answer is without the empty line behind it."""
+    if words and words[0] == "help":
+        return listing("The following commands are valid at this level:\n", matching(words[1:]))
+    for command in COMMANDS:
+        if tuple(words[: len(command.words)]) == command.words:
+            if not caller.may(command.level):
+                return DENIED
+            try:
+                return command.obey(world, caller, words[len(command.words) :])
+            except Unknown as unknown:
+                return str(unknown)
+    if not words:
+        return listing("Unknown command. Please enter one of the following commands only:\n", list(COMMANDS))
+    return listing("Unknown command, but maybe one of the following ones is a better match:\n", near(words))
+
+
+# -- help --------------------------------------------------------------------------------------------------------------
+
+
+def matching(words: list[str]) -> list[Command]:
+    """The commands that begin with `words` (all of them without a word)."""
+    return [command for command in COMMANDS if list(command.words[: len(words)]) == words[: len(command.words)]]
+
+
+def near(words: list[str]) -> list[Command]:
+    """The commands that somebody may have meant: the same first words, else a similar spelling."""
+    for length in range(len(words), 0, -1):
+        found = [command for command in COMMANDS if list(command.words[:length]) == words[:length]]
+        if found:
+            return found
+    names = {" ".join(command.words): command for command in COMMANDS}
+    close = difflib.get_close_matches(" ".join(words[:3]).lower(), names, n=5, cutoff=0.5)
+    return [command for command in COMMANDS if " ".join(command.words) in close]
+
+
+def listing(head: str, found: list[Command]) -> str:
+    """`head`, a line for each command, and the three that always work."""
+    lines = [f"  {command.usage:<40}: {command.text}\n" for command in found if command.usage not in ALWAYS]
+    lines += [f"  {usage:<40}: {text}\n" for usage, text in ALWAYS.items()]
+    return head + "".join(lines)
+
+
+ALWAYS = {
+    "help [<command>]": "list matching or all commands",
+    "prompt": "toggle interactive mode with prompt",
+    "quit": "disconnect",
+}
+
+
+# -- show --------------------------------------------------------------------------------------------------------------
+
+
+def show_info(world: World, _caller: Caller, args: list[str]) -> str:
+    form = next((word for word in args if word in ("json", "typed")), "")
+    return stats.info_text(stats.info(world), form)
+
+
+def show_stat(world: World, caller: Caller, args: list[str]) -> str:
+    scope = ("-1", -1, -1)
+    flags = frozenset(args)
+    if len(args) >= 3 and not flags & {"json", "typed", "up", "no-maint", "desc"} & set(args[:3]):
+        name, kinds, sid = args[0], _number(args[1]), _number(args[2])
+        if name != "-1" and not name.isdecimal() and name not in [proxy.name for proxy in world.proxies]:
+            return "No such proxy.\n"
+        scope, flags = (name, kinds, sid), frozenset(args[3:])
+    found = stats.rows(world, scope, flags, secret=not caller.may("operator"))
+    if "json" in flags:
+        return stats.json_rows(found)
+    if "typed" in flags:
+        return "".join(stats.typed_row(row) for row in found)
+    return stats.csv_header() + "".join(stats.csv_row(row) for row in found)
+
+
+def _number(text: str) -> int:
+    return int(text) if text.removeprefix("-").isdecimal() else 0
+
+
+def show_servers_state(world: World, _caller: Caller, args: list[str]) -> str:
+    chosen = [world.backend(args[0])] if args else [proxy for proxy in world.proxies if proxy.backend is not None]
+    return states.table(world, chosen)
+
+
+def show_backend(world: World, _caller: Caller, _args: list[str]) -> str:
+    return "# name\n" + "".join(f"{proxy.name}\n" for proxy in world.proxies if proxy.backend is not None)
+
+
+def show_version(_world: World, _caller: Caller, _args: list[str]) -> str:
+    return f"{haptk.__version__}\n"
+
+
+def show_cli_level(_world: World, caller: Caller, _args: list[str]) -> str:
+    return f"{caller.level}\n"
+
+
+def show_cli_sockets(world: World, _caller: Caller, _args: list[str]) -> str:
+    lines = (f"{'unix@' if bind.unix_path else ''}{describe(bind)} {bind.level} all\n" for bind in world.sockets)
+    return "# socket lvl processes\n" + "".join(lines)
+
+
+# -- servers -----------------------------------------------------------------------------------------------------------
+
+
+def disable_server(world: World, _caller: Caller, args: list[str]) -> str:
+    _, one = world.server(args[0] if args else "")
+    world.health.admin(one.gid, "maint")
+    return ""
+
+
+def enable_server(world: World, _caller: Caller, args: list[str]) -> str:
+    _, one = world.server(args[0] if args else "")
+    world.health.admin(one.gid, "ready")
+    return ""
+
+
+def get_weight(world: World, _caller: Caller, args: list[str]) -> str:
+    _, one = world.server(args[0] if args else "")
+    return f"{one.weight} (initial {one.server.weight})\n"
+
+
+def set_weight(world: World, _caller: Caller, args: list[str]) -> str:
+    proxy, one = world.server(args[0] if args else "")
+    if len(args) < 2:
+        return "Require <weight> or <weight%>.\n"
+    return world.set_weight(proxy, one, args[1])
+
+
+def set_server(world: World, caller: Caller, args: list[str]) -> str:
+    _, one = world.server(args[0] if args else "")
+    what = args[1] if len(args) > 1 else ""
+    value = args[2] if len(args) > 2 else ""
+    if what == "weight":
+        return set_weight(world, caller, [args[0], *args[2:]])
+    if what == "state":
+        if value not in STATES:
+            return "'set server <srv> state' expects 'ready', 'drain' and 'maint'.\n"
+        world.health.admin(one.gid, value)
+        return ""
+    if what == "health":
+        if one.server.track:
+            return "cannot change health on a tracking server.\n"
+        if value not in HEALTHS:
+            return "'set server <srv> health' expects 'up', 'stopping', or 'down'.\n"
+        world.health.force(one.gid, value)
+        return ""
+    if what == "agent":
+        return "agent checks are not enabled on this server.\n"
+    return "usage: set server <backend>/<server> agent | health | state | weight\n"
+
+
+def shutdown_sessions(world: World, _caller: Caller, args: list[str]) -> str:
+    _, one = world.server(args[0] if args else "")
+    if world.health.cut is None:
+        return "The reference data path cannot end the sessions of one server.\n"
+    world.health.cut(one.gid)
+    return ""
+
+
+# -- the connection itself ---------------------------------------------------------------------------------------------
+
+
+def set_timeout(_world: World, caller: Caller, args: list[str]) -> str:
+    if not args or args[0] != "cli":
+        return "'set timeout' only supports 'cli'.\n"
+    if len(args) < 2:
+        return "Expects an integer value.\n"
+    try:
+        wanted = units.time_s(args[1], "set timeout cli", unit="s")
+    except Refused:
+        return "Invalid timeout value.\n"
+    if wanted < 1:
+        return "Invalid timeout value.\n"
+    caller.timeout_s = wanted
+    return ""
+
+
+def lower(level: str) -> Obey:
+    """`operator` and `user`: give up rights for the rest of the connection."""
+
+    def obey(_world: World, caller: Caller, _args: list[str]) -> str:
+        caller.level = level
+        return ""
+
+    return obey
+
+
+def toggle_prompt(_world: World, caller: Caller, _args: list[str]) -> str:
+    caller.prompt = not caller.prompt
+    return ""
+
+
+def leave(_world: World, caller: Caller, _args: list[str]) -> str:
+    caller.over = True
+    return ""
+
+
+def _command(usage: str, text: str, level: str, obey: Obey, words: str = "") -> Command:
+    return Command(tuple((words or usage).split()), usage, text, level, obey)
+
+
+_OLD = "(use 'set server' instead)"
+COMMANDS: tuple[Command, ...] = (
+    _command("disable server (DEPRECATED)", f"disable a server for maintenance {_OLD}", "admin", disable_server,
+             "disable server"),
+    _command("enable server  (DEPRECATED)", f"enable a disabled server {_OLD}", "admin", enable_server,
+             "enable server"),
+    _command("get weight <bk>/<srv>", "report a server's current weight", "user", get_weight, "get weight"),
+    _command("operator", "lower the level of the current CLI session to operator", "operator", lower("operator")),
+    _command("set server <bk>/<srv> [opts]", "change a server's state, weight, address or ssl", "admin", set_server,
+             "set server"),
+    _command("set timeout [cli] <delay>", "change a timeout setting", "user", set_timeout, "set timeout"),
+    _command("set weight <bk>/<srv>  (DEPRECATED)", f"change a server's weight {_OLD}", "admin", set_weight,
+             "set weight"),
+    _command("show backend", "list backends in the current running config", "user", show_backend),
+    _command("show cli level", "display the level of the current CLI session", "user", show_cli_level),
+    _command("show cli sockets", "dump list of cli sockets", "operator", show_cli_sockets),
+    _command("show info [desc|json|typed|float]*", "report information about the running process", "user", show_info,
+             "show info"),
+    _command("show servers state [<backend>]", "dump volatile server information (all or for a single backend)",
+             "user", show_servers_state, "show servers state"),
+    _command("show stat [desc|json|no-maint|typed|up]*", "report counters for each proxy and server", "user",
+             show_stat, "show stat"),
+    _command("show version", "show version of the current process", "user", show_version),
+    _command("shutdown sessions server <bk>/<srv>", "kill sessions on a server", "admin", shutdown_sessions,
+             "shutdown sessions server"),
+    _command("user", "lower the level of the current CLI session to user", "user", lower("user")),
+    _command("prompt", ALWAYS["prompt"], "user", toggle_prompt),
+    _command("quit", ALWAYS["quit"], "user", leave),
+)  # fmt: skip

@@ -1,0 +1,333 @@
+"""The sockets of the runtime API, served by one thread of their own: nothing here runs in, or waits for, the data path.
+
+No client can hold up another: sockets do not block, a client gets a few commands a turn, is not read while it does not
+take its answers, and is closed after `stats timeout` without progress. Beyond `stats maxconn` clients wait in the
+kernel's queue. A socket is made beside its path with its final rights and then renamed over it, so that a file that a
+killed process left is replaced and no moment exists in which others may connect.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import selectors
+import socket
+import stat
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from haptk.errors import CannotBind
+from haptk.io import clock
+from haptk.proxy.listeners import describe
+from haptk.proxy.runtime.dialog import Dialog
+from haptk.proxy.runtime.world import World
+from haptk.proxy.tables import Bind, Process
+
+BACKLOG = 128
+PENDING_BYTES = 1 << 18  # of answers that a client has not taken; then it gets no more
+COMMANDS_A_TURN = 4
+READ_BYTES = 16384
+log = logging.getLogger("haptk.proxy")
+
+Look = Callable[[], World]
+
+
+@dataclass(eq=False)
+class Door:
+    """One listening socket; `mark` is (device, inode) of its path while that is ours."""
+
+    bind: Bind
+    sock: socket.socket
+    mark: tuple[int, int] | None = None
+
+
+@dataclass(eq=False)
+class Client:
+    """One connection."""
+
+    sock: socket.socket
+    dialog: Dialog
+    active_at: float
+    out: bytearray = field(default_factory=bytearray)
+    deaf: bool = False  # its end of stream was read
+
+
+class Runtime:
+    """`open` the sockets while rights are there, `start` once, `open` and `retain` at a reload, `stop_listening`, `stop`."""
+
+    def __init__(self, look: Look) -> None:
+        self.look = look
+        self.timeout_s = 10.0
+        self.maxconn = 10
+        self._doors: list[Door] = []
+        self._retired: list[Door] = []
+        self._clients: set[Client] = set()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._stopping = False
+        self._changed = True
+        self._ours, self._wake = socket.socketpair()
+        self._ours.setblocking(False)
+        self._wake.setblocking(False)
+
+    @property
+    def binds(self) -> list[Bind]:
+        """The bind lines that are open."""
+        with self._lock:
+            return [door.bind for door in self._doors]
+
+    def open(self, process: Process) -> None:
+        """Open what `process` wants and is not open yet; raises CannotBind, and then nothing has changed."""
+        fresh: list[Door] = []
+        try:
+            for bind in process.stats_sockets:
+                if not any(_same(bind, open_now) for open_now in self.binds):
+                    fresh.append(_listen(bind))
+        except OSError as error:
+            for door in fresh:
+                self._retire(door)
+            where = f"{bind.line}: " if bind.line else ""
+            raise CannotBind(address=describe(bind), why=f"{where}{error.strerror or error}") from error
+        with self._lock:
+            self._doors += fresh
+        self._configure(process)
+
+    def retain(self, process: Process) -> None:
+        """Close what `process` does not want, and take its levels, time-out and limit."""
+        with self._lock:
+            for door in list(self._doors):
+                wanted = next((bind for bind in process.stats_sockets if _same(bind, door.bind)), None)
+                if wanted is None:
+                    self._doors.remove(door)
+                    self._retire(door)
+                else:
+                    door.bind = wanted
+        self._configure(process)
+
+    def _configure(self, process: Process) -> None:
+        self.timeout_s, self.maxconn = process.stats_timeout_s, process.stats_maxconn
+        self._nudge()
+
+    def _retire(self, door: Door) -> None:
+        """Remove the path now; the thread closes the socket, because a selector must not lose one that it watches."""
+        _unlink(door)
+        if self._thread is None:
+            door.sock.close()
+        else:
+            self._retired.append(door)
+
+    def _nudge(self) -> None:
+        self._changed = True
+        with contextlib.suppress(OSError):
+            self._wake.send(b"x")
+
+    def start(self) -> None:
+        """Begin to serve, after all forks."""
+        self._thread = threading.Thread(target=self._run, name="runtime", daemon=True)
+        self._thread.start()
+
+    def stop_listening(self) -> None:
+        """No new clients; those that are connected may go on asking."""
+        with self._lock:
+            for door in self._doors:
+                self._retire(door)
+            self._doors = []
+        self._nudge()
+
+    def stop(self) -> None:
+        """End everything."""
+        self.stop_listening()
+        self._stopping = True
+        self._nudge()
+        if self._thread is not None:
+            self._thread.join(timeout=2.0)
+
+    # -- the thread
+
+    def _run(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._ours, selectors.EVENT_READ)
+            watched: dict[int, Door] = {}
+            busy = False
+            while not self._stopping:
+                if self._changed:
+                    self._changed = False
+                    self._watch(selector, watched)
+                for key, events in selector.select(0 if busy else 1.0 if self._clients else None):
+                    self._event(selector, key, events)
+                busy = self._turn(selector)
+                self._watch(selector, watched)
+            self._watch(selector, watched)
+            for client in list(self._clients):
+                self._drop(selector, client)
+
+    def _watch(self, selector: selectors.BaseSelector, watched: dict[int, Door]) -> None:
+        """Listen on the doors that are open, and on none while there are too many clients."""
+        with self._lock:
+            wanted = {} if len(self._clients) >= self.maxconn else {id(door): door for door in self._doors}
+        for key in [key for key in watched if key not in wanted]:
+            door = watched.pop(key)
+            with contextlib.suppress(KeyError, ValueError):
+                selector.unregister(door.sock)
+        while self._retired:
+            self._retired.pop().sock.close()
+        for key, door in wanted.items():
+            if key not in watched:
+                with contextlib.suppress(ValueError, OSError):
+                    selector.register(door.sock, selectors.EVENT_READ, door)
+                    watched[key] = door
+
+    def _event(self, selector: selectors.BaseSelector, key: selectors.SelectorKey, events: int) -> None:
+        if isinstance(key.data, Door):
+            self._accept(selector, key.data)
+        elif isinstance(key.data, Client):
+            if events & selectors.EVENT_WRITE:
+                self._write(selector, key.data)
+            if events & selectors.EVENT_READ and key.data in self._clients:
+                self._read(selector, key.data)
+        else:
+            with contextlib.suppress(OSError):
+                self._ours.recv(4096)
+
+    def _accept(self, selector: selectors.BaseSelector, door: Door) -> None:
+        try:
+            sock, _ = door.sock.accept()
+        except OSError:
+            return
+        sock.setblocking(False)
+        client = Client(sock, Dialog(self.look, door.bind.level, self.timeout_s), clock.monotonic())
+        self._clients.add(client)
+        selector.register(sock, selectors.EVENT_READ, client)
+
+    def _read(self, selector: selectors.BaseSelector, client: Client) -> None:
+        try:
+            data = client.sock.recv(READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._drop(selector, client)
+            return
+        client.active_at = clock.monotonic()
+        client.deaf = not data
+        client.dialog.receive(data)
+
+    def _write(self, selector: selectors.BaseSelector, client: Client) -> None:
+        try:
+            sent = client.sock.send(client.out)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._drop(selector, client)
+            return
+        del client.out[:sent]
+        client.active_at = clock.monotonic()
+
+    def _turn(self, selector: selectors.BaseSelector) -> bool:
+        """Let every client have a few commands obeyed; True when some have more to do at once."""
+        busy = False
+        now = clock.monotonic()
+        for client in list(self._clients):
+            waiting = self._obey(client)
+            if client.out:
+                self._write(selector, client)
+            if client not in self._clients:
+                continue
+            ended = client.dialog.over and not client.out
+            if ended or now - client.active_at > client.dialog.caller.timeout_s:
+                self._drop(selector, client)
+                continue
+            stuck = len(client.out) >= PENDING_BYTES
+            busy = busy or (waiting and not stuck)
+            reading = not client.deaf and not client.dialog.over and not waiting and not stuck
+            self._interest(selector, client, reading=reading)
+        return busy
+
+    def _obey(self, client: Client) -> bool:
+        """Some commands of one client; True when more may be waiting."""
+        for _ in range(COMMANDS_A_TURN):
+            if len(client.out) >= PENDING_BYTES:
+                return True
+            try:
+                answer = client.dialog.step()
+            except Exception:
+                log.exception("a runtime command failed")
+                client.dialog.caller.over = True
+                return False
+            if answer is None:
+                return False
+            client.out += answer
+        return True
+
+    def _interest(self, selector: selectors.BaseSelector, client: Client, *, reading: bool) -> None:
+        events = (selectors.EVENT_READ if reading else 0) | (selectors.EVENT_WRITE if client.out else 0)
+        known = selector.get_map().get(client.sock)
+        if known is None:
+            if events:
+                selector.register(client.sock, events, client)
+        elif not events:
+            selector.unregister(client.sock)
+        elif known.events != events:
+            selector.modify(client.sock, events, client)
+
+    def _drop(self, selector: selectors.BaseSelector, client: Client) -> None:
+        self._clients.discard(client)
+        with contextlib.suppress(KeyError, ValueError):
+            selector.unregister(client.sock)
+        client.sock.close()
+
+
+# -- sockets -----------------------------------------------------------------------------------------------------------
+
+
+def _same(one: Bind, other: Bind) -> bool:
+    """Whether two lines mean one socket with the same rights."""
+    keys = ("host", "port", "unix_path", "fd", "mode", "uid", "gid")
+    return all(getattr(one, key) == getattr(other, key) for key in keys)
+
+
+def _listen(bind: Bind) -> Door:
+    if bind.fd >= 0:
+        door = Door(bind, socket.socket(fileno=os.dup(bind.fd)))
+    elif bind.unix_path:
+        door = _listen_unix(bind)
+    else:
+        family = socket.AF_INET6 if ":" in bind.host else socket.AF_INET
+        door = Door(bind, socket.create_server((bind.host, bind.port), family=family, backlog=BACKLOG))
+    door.sock.setblocking(False)
+    return door
+
+
+def _listen_unix(bind: Bind) -> Door:
+    path = Path(bind.unix_path)
+    if path.exists() and not stat.S_ISSOCK(path.stat().st_mode):
+        raise FileExistsError(17, "there is a file that is no socket")
+    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        beside.unlink(missing_ok=True)
+        sock.bind(str(beside))
+        if bind.uid is not None or bind.gid is not None:
+            os.chown(beside, -1 if bind.uid is None else bind.uid, -1 if bind.gid is None else bind.gid)
+        if bind.mode is not None:
+            beside.chmod(bind.mode)
+        sock.listen(bind.backlog or BACKLOG)
+        found = beside.stat()
+        beside.rename(path)
+    except OSError:
+        sock.close()
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise
+    return Door(bind, sock, (found.st_dev, found.st_ino))
+
+
+def _unlink(door: Door) -> None:
+    """Remove the path unless another process has taken it over."""
+    path = Path(door.bind.unix_path)
+    with contextlib.suppress(OSError):
+        found = path.stat() if door.mark else None
+        if found is not None and (found.st_dev, found.st_ino) == door.mark:
+            path.unlink()

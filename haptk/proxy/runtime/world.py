@@ -1,0 +1,214 @@
+"""What the runtime commands see and change: one running engine, its proxies numbered as HAProxy numbers them, its servers.
+
+Numbers (`iid`) follow the file: 1 is the stats socket's own proxy, then every frontend, listen and backend in order.
+Reading is a snapshot: counters of running workers may be some requests apart. Changes go to the health runner, which
+owns the state and the weight of every server.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from haptk.core.health import State
+from haptk.io import clock
+from haptk.proxy.health import Checked, HealthRunner
+from haptk.proxy.tables import Backend, Bind, Frontend, ProxyTables
+
+MAX_WEIGHT = 256
+DYNAMIC = ("roundrobin", "leastconn", "first", "random")
+
+
+class Image(Protocol):
+    """The part of the data plane's image that is looked at."""
+
+    def server(self, gid: int) -> Mapping[str, Any]:
+        """Counters of one server by its index over all backends."""
+
+
+class Engine(Protocol):
+    """The part of an engine that is looked at."""
+
+    tables: ProxyTables
+    health: HealthRunner
+    image: Any
+
+    def counters(self) -> dict[str, Any]:
+        """Sums over the workers."""
+
+
+class Unknown(Exception):
+    """The sentence to answer: there is no such backend, server or proxy."""
+
+
+@dataclass
+class Proxy:
+    """A `frontend`, a `backend`, or both halves of a `listen`."""
+
+    iid: int
+    name: str
+    frontend: Frontend | None = None
+    backend: Backend | None = None
+    servers: list[Checked] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Began:
+    """When the process started, on both clocks."""
+
+    monotonic: float
+    wall: float
+
+    @classmethod
+    def now(cls) -> Began:
+        return cls(clock.monotonic(), clock.wall())
+
+
+class World:
+    """One engine as the commands see it."""
+
+    def __init__(
+        self, engine: Engine, began: Began, *, stopping: bool = False, sockets: Sequence[Bind] = (), listeners: int = 0
+    ) -> None:
+        self.engine = engine
+        self.tables = engine.tables
+        self.health = engine.health
+        self.began = began
+        self.stopping = stopping
+        self.sockets = sockets
+        self.listeners = listeners
+        self.proxies = number(engine.tables, engine.health.servers)
+
+    # -- finding
+
+    def backend(self, name: str) -> Proxy:
+        """A backend by its name, or `#` and its number; raises Unknown."""
+        for proxy in self.proxies:
+            if proxy.backend is not None and name in (proxy.name, f"#{proxy.iid}"):
+                return proxy
+        raise Unknown("Can't find backend.\n")
+
+    def server(self, text: str) -> tuple[Proxy, Checked]:
+        """`backend/server`; raises Unknown."""
+        backend, slash, name = text.partition("/")
+        if not slash or not name or not backend:
+            raise Unknown("Require 'backend/server'.\n")
+        try:
+            proxy = self.backend(backend)
+        except Unknown:
+            raise Unknown("No such backend.\n") from None
+        for one in proxy.servers:
+            if name in (one.server.name, f"#{one.server.id}"):
+                return proxy, one
+        raise Unknown("No such server.\n")
+
+    # -- reading
+
+    def counters(self) -> dict[str, Any]:
+        """Sums over the workers."""
+        return self.engine.counters()
+
+    def count(self, one: Checked) -> Mapping[str, Any]:
+        """Counters of one server."""
+        found: Mapping[str, Any] = self.engine.image.server(one.gid)
+        return found
+
+    def state(self, one: Checked) -> State:
+        """The state that the workers act on."""
+        return self.health.state(one)
+
+    def maxconn(self) -> int:
+        """The most client connections: as configured, or what the descriptors allow, two for each session."""
+        return self.tables.process.maxconn or max(1, descriptors() // 2)
+
+    def frontend_maxconn(self, frontend: Frontend) -> int:
+        return frontend.maxconn or self.maxconn()
+
+    def fullconn(self, backend: Backend) -> int:
+        """As configured, else a tenth of what may come from the frontends that lead there, rounded up."""
+        if backend.fullconn:
+            return backend.fullconn
+        index = self.tables.backends.index(backend)
+        leading = [one for one in self.tables.frontends if leads_to(one, index)]
+        return (sum(self.frontend_maxconn(one) for one in leading) + 9) // 10
+
+    def pid(self) -> int:
+        return os.getpid()
+
+    def uptime_s(self) -> int:
+        return int(clock.monotonic() - self.began.monotonic)
+
+    def age_s(self, since: float) -> int:
+        """Whole seconds since a time of the monotonic clock."""
+        return max(0, int(clock.monotonic() - since))
+
+    # -- changing
+
+    def set_weight(self, proxy: Proxy, one: Checked, text: str) -> str:
+        """`set weight`: an absolute weight or a share of the configured one; the answer is empty or HAProxy's sentence."""
+        digits = len(text) - len(text.lstrip("+-0123456789"))
+        try:
+            value = int(text[:digits])
+        except ValueError:
+            return "Empty weight string empty or preceded by garbage"
+        rest = text[digits:]
+        if rest == "%":
+            if value < 0:
+                return "Relative weight must be positive.\n"
+            value = min(one.server.weight * value // 100, MAX_WEIGHT)
+        elif not 0 <= value <= MAX_WEIGHT:
+            return "Absolute weight can only be between 0 and 256 inclusive.\n"
+        elif rest:
+            return "Trailing garbage in weight string"
+        balance = proxy.backend.balance if proxy.backend is not None else None
+        static = balance is not None and not (balance.hash_consistent or balance.algorithm in DYNAMIC)
+        if static and value not in (0, one.server.weight):
+            return "Backend is using a static LB algorithm and only accepts weights '0%' and '100%'.\n"
+        self.health.set_weight(one.gid, value)
+        return ""
+
+
+def leads_to(frontend: Frontend, index: int) -> bool:
+    """Whether requests of `frontend` may go to the backend with that index."""
+    return frontend.default_backend == index or any(rule.target == index for rule in frontend.rules)
+
+
+def descriptors() -> int:
+    """How many descriptors this process may have."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return soft if soft != resource.RLIM_INFINITY else 1 << 30
+
+
+def number(tables: ProxyTables, servers: Sequence[Checked]) -> list[Proxy]:
+    """All proxies in the order of the file, with their numbers and servers."""
+    found: list[tuple[tuple[int, int], Proxy]] = []
+    files: list[str] = []
+
+    def place(where: str) -> tuple[int, int]:
+        file, _, line = where.rpartition(":")
+        if file not in files:
+            files.append(file)
+        return files.index(file), int(line) if line.isdecimal() else 0
+
+    halves: dict[tuple[str, str], Proxy] = {}
+    for frontend in tables.frontends:
+        proxy = Proxy(0, frontend.name, frontend)
+        found.append((place(frontend.where), proxy))
+        if frontend.is_listen:
+            halves[frontend.name, frontend.where] = proxy
+    first = 0
+    for backend in tables.backends:
+        half = halves.get((backend.name, backend.where))
+        if half is None:
+            half = Proxy(0, backend.name)
+            found.append((place(backend.where), half))
+        half.backend = backend
+        half.servers = list(servers[first : first + len(backend.servers)])
+        first += len(backend.servers)
+    found.sort(key=lambda entry: entry[0])
+    for iid, (_, proxy) in enumerate(found, 2):
+        proxy.iid = iid
+    return [proxy for _, proxy in found]
