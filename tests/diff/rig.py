@@ -327,10 +327,14 @@ class Pair:
         self.ports = dict(zip(names, free_ports(len(names)), strict=True))
         self.programs: list[tuple[str, Program]] = []
         dead = free_ports(1)[0]
-        for program, host in (("haproxy", "127.0.0.1"), (kind, "127.0.0.9")):
-            addresses = [(host, port) for port in self.ports.values()]
-            text = config(host, list(self.ports.values()), servers, dead)
-            self.programs.append((host, start(program, text, directory, addresses)))
+        try:
+            for program, host in (("haproxy", "127.0.0.1"), (kind, "127.0.0.9")):
+                addresses = [(host, port) for port in self.ports.values()]
+                text = config(host, list(self.ports.values()), servers, dead)
+                self.programs.append((host, start(program, text, directory, addresses)))
+        except BaseException:
+            self.stop()  # nothing of a pair that did not come up stays behind
+            raise
         self.number = 0
 
     def run(self, mode: str, request: bytes, response: bytes = PLAIN, **more: Any) -> list[Result]:
