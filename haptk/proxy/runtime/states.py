@@ -43,7 +43,7 @@ def _line(world: World, proxy: Proxy, one: Checked) -> str:
     plan = one.plan
     check_port = plan.port if plan is not None and plan.port != server.port else 0
     check_addr = plan.host if plan is not None and plan.host != server.host else "-"
-    counter = 0 if health.wish == "maint" else health.health
+    counter = 0 if health.wish == "maint" or (plan is None and server.disabled) else health.health
     host = server.host or (server.unix_path or "-")
     return (
         f"{proxy.iid} {proxy.name} {server.id} {server.name} {host} {_operational(world, one)} {_wish(world, one)} "

@@ -144,7 +144,9 @@ def check_cells(one: Checked) -> dict[str, int | str]:
     row |= {"check_rise": one.health.rules.rise, "check_fall": one.health.rules.fall}
     row["check_health"] = one.health.health
     if one.last is not None:
-        row |= {"check_duration": int(one.last.duration_s * 1000), "last_chk": one.last.reason}
+        row["check_duration"] = int(one.last.duration_s * 1000)
+        if code != "L4OK":  # there is nothing to say about a connection that was accepted
+            row["last_chk"] = one.last.reason
         if one.last.status is not None and code.startswith("L7"):
             row["check_code"] = one.last.status
     return row
