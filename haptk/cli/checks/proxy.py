@@ -27,7 +27,8 @@ def proxy(
 ) -> list[Check]:
     """Ask a running haptk proxy for its servers and sessions.
 
-    It is judged as haproxy is: see `haptk check haproxy --help`.
+    Its haproxy.cfg needs `stats socket /run/haptk/proxy.sock` in the global section; the level user is enough. It is
+    judged as haproxy is: see `haptk check haproxy --help`.
     """
     source = source_of(socket, url, auth_file)
     return [checks.haproxy(source, timeout_s, limits, proxies=proxies, service="PROXY")]
