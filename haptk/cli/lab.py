@@ -25,7 +25,12 @@ def _start_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--lb", type=click.Choice(["haptk", "haproxy"]), default="haptk", help="Proxy on the balancers."),
         click.option("--timing", type=click.Choice(["quick", "seed"]), default="quick", help="Heartbeat timings."),
         click.option(
-            "--net", default="127.77", metavar="127.N", help="Loopback network of the lab (its first two bytes)."
+            "--net",
+            default="127.77",
+            envvar="HAPTK_LAB_NET",
+            show_envvar=True,
+            metavar="127.N",
+            help="Loopback network of the lab (its first two bytes).",
         ),
     ):
         function = option(function)

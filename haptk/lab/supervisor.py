@@ -89,7 +89,7 @@ class Supervisor:
         home = self.root / (instance.name if instance else "cloud")
         env = self._environment()
         if instance:
-            env = balancer.instance_env(env, self.layout, instance)
+            env = balancer.instance_env(env, self.layout, instance) | {"HAPTK_RUN_DIR": str(home / "run")}
         child = Child(name, instance.name if instance else "", argv, env, home / f"{name}.log")
         self.children[name] = child
         await child.start(self._ended)

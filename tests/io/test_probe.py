@@ -223,6 +223,9 @@ def test_tcp_script() -> None:
         wrong = [Do("send", b"PING\r\n"), Do("expect", expect=Want("rstring", "^-ERR"))]
         result = probe_tcp("127.0.0.1", port, 3, steps=wrong)
         assert (result.ok, result.code) == (False, "L7RSP")
+    # A pattern that must not come is judged by what is there: only a whole answer tells.
+    with server(b"+PONG\r\n") as scripted:
+        port = scripted.port
         never = [Do("send", b"PING\r\n"), Do("expect", expect=Want("string", "PONG", True))]
         assert not probe_tcp("127.0.0.1", port, 3, steps=never).ok
 

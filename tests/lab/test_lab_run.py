@@ -25,7 +25,9 @@ class Runner:
 
     def __init__(self, root: Path, state: Path) -> None:
         self.root = root
-        self.env = {**os.environ, "HAPTK_LAB_DIR": str(root), "XDG_STATE_HOME": str(state)}
+        # A network of its own, beside whatever lab a person runs on this machine.
+        net = f"127.{128 + os.getpid() % 64}"
+        self.env = {**os.environ, "HAPTK_LAB_DIR": str(root), "HAPTK_LAB_NET": net, "XDG_STATE_HOME": str(state)}
 
     def haptk(self, *argv: str, timeout_s: float = 110) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

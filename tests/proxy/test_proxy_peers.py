@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import os
 import shutil
 import socket
 import subprocess
@@ -35,11 +36,7 @@ def _wait(port: int) -> None:
 def farm(tmp_path):
     """nginx with two ports behind `haptk proxy --listen`; yields the proxy's port."""
     ports = _free_port(), _free_port()
-    tmp_path.chmod(0o755)
     (tmp_path / "big").write_bytes(bytes(range(256)) * 20000)
-    (tmp_path / "big").chmod(0o644)
-    for parent in (tmp_path.parent, tmp_path.parent.parent):
-        parent.chmod(0o755)
     servers = "".join(
         f'server {{ listen 127.0.0.1:{port}; client_max_body_size 0; location / {{ add_header Set-Cookie "SID=abc";'
         f' return 200 "{port} $http_cookie"; }} location /big {{ root {tmp_path}; }}'
@@ -48,7 +45,8 @@ def farm(tmp_path):
     )
     config = tmp_path / "nginx.conf"
     config.write_text(
-        f"daemon off; worker_processes 1; pid {tmp_path}/pid; error_log {tmp_path}/error.log;"
+        # pytest's folders are private: the workers have to be who we are.
+        f"{'user root;' if os.geteuid() == 0 else ''} daemon off; worker_processes 1; pid {tmp_path}/pid; error_log {tmp_path}/error.log;"
         f"events {{ worker_connections 1000; }} http {{ access_log off; {servers} }}"
     )
     nginx = shutil.which("nginx", path="/usr/sbin:/usr/bin") or "nginx"
