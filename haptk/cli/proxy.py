@@ -20,7 +20,18 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "ignore_unknown_options": Fals
 class ProxyCommand(Command):
     """HAProxy's single-dash words (-db) and options that take all numbers that follow (-sf PID...), in click's form."""
 
+    VERBS = ("status", "drain", "ready", "maint", "weight")
     WORDS = frozenset({"-db", "-dM", "-dr", "-dV", "-de", "-dS", "-dL", "-Ws", "-vv"})
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """`haptk proxy status` and its like are commands of their own, for the proxy that runs already."""
+        if args and args[0] in self.VERBS:
+            from haptk.cli.proxy_control import COMMANDS
+
+            return COMMANDS[args[0]].make_context(f"{info_name} {args[0]}", args[1:], parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         out: list[str] = []
@@ -73,6 +84,9 @@ def proxy(**chosen: Any) -> int:
 
     Takes HAProxy's own arguments. Runs in the foreground unless -D is given. SIGTERM and SIGUSR1 finish the open
     connections, a second SIGTERM stops at once, SIGHUP and SIGUSR2 read the files again.
+
+    A running proxy with a `stats socket` obeys `haptk proxy status [PROXY]...`, `drain`, `ready` and `maint
+    BACKEND/SERVER...`, and `weight BACKEND/SERVER [WEIGHT]`; each has its own --help.
     """
     if chosen["version"] or chosen["long_version"]:
         return _print_version(long=bool(chosen["long_version"]))
