@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 from haptk._fast.hashing cimport avalanche, hash_bytes
 from haptk._fast.scan cimport hk_load
 from haptk._fast.state cimport BackendW
-from haptk._fast.state cimport (LB_FIRST, LB_LEASTCONN, LB_RANDOM, LB_SOURCE, LB_STATIC_RR, LB_URI, LIVE_UP,
+from haptk._fast.state cimport (LB_FIRST, LB_LEASTCONN, LB_RANDOM, LB_SOURCE, LB_URI, LIVE_UP,
                                 WEIGHT_SCALE)
 
 
@@ -174,8 +174,8 @@ cdef uint32_t random32(Worker *w) noexcept nogil:
 cdef ServerC *drawn(Worker *w, BackendC *be, int level, ServerC *avoid) noexcept nogil:
     cdef ServerC *best = NULL
     cdef ServerC *other
-    cdef int k
-    for k in range(be.draws if be.draws > 0 else 1):
+    cdef int _k
+    for _k in range(be.draws if be.draws > 0 else 1):
         other = mapped(be, level, avoid, random32(w))
         if best == NULL or (other != NULL and
                             <int64_t>hk_load(&other.live.sessions) * hk_load(&best.live.weight) <

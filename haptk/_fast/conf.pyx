@@ -6,7 +6,6 @@ import socket as pysocket
 
 cimport cython
 
-from libc.stdint cimport uint8_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 

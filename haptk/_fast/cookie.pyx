@@ -1,6 +1,6 @@
 # The walk copies what it keeps: `kept` is the length of the output, and whatever an edit drops is simply not copied.
 
-from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memchr, memcmp, memcpy
 
 from haptk._fast.scan cimport hk_load

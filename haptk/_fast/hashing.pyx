@@ -24,10 +24,10 @@ cdef uint32_t wt6(const uint8_t *p, uint32_t n) noexcept nogil:
 
 cdef uint32_t crc32(const uint8_t *p, uint32_t n) noexcept nogil:
     cdef uint32_t v = 0xffffffffUL, i
-    cdef int bit
+    cdef int _bit
     for i in range(n):
         v ^= p[i]
-        for bit in range(8):
+        for _bit in range(8):
             v = (v >> 1) ^ (0xedb88320UL if v & 1 else 0)
     return ~v
 

@@ -4,7 +4,7 @@
 from libc.stdlib cimport free, malloc
 from libc.string cimport memchr, memcmp, memcpy, memmove
 
-from haptk._fast.scan cimport HEX, TOKEN, decimal, hk_value_end, likely, list_has, same_word, unlikely
+from haptk._fast.scan cimport HEX, TOKEN, decimal, hk_value_end, list_has, same_word
 
 cdef enum:
     CR = 13, LF = 10, SP = 32, HTAB = 9, COLON = 58

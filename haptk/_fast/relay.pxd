@@ -12,7 +12,7 @@ cdef enum RelayResult:
     RELAY_LINK = -1         # the server connection failed or ended early
     RELAY_CLIENT = -2       # the client went away
     RELAY_BAD_REQUEST = -3  # the request body is malformed
-    RELAY_BAD_RESPONSE = -4 # the response head or body is malformed
+    RELAY_BAD_RESPONSE = -4  # the response head or body is malformed
 
 # Request: what is rendered, then body bytes as they come.
 cdef int push(Worker *w, Session *s) noexcept nogil

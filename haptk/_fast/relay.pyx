@@ -4,11 +4,11 @@
 from libc.stdint cimport uint32_t
 from libc.string cimport memcpy, memmove
 
-from haptk._fast.http1 cimport (BODY_BAD, BODY_CHUNKED, BODY_EOF, BODY_LENGTH, BODY_NONE, BODY_TUNNEL, Head, HEAD_MORE,
+from haptk._fast.http1 cimport (BODY_BAD, BODY_CHUNKED, BODY_EOF, BODY_NONE, BODY_TUNNEL, Head, HEAD_MORE,
                                 M_CONNECT, M_HEAD, body_advance, parse_response)
 from haptk._fast.pool cimport buf_drop, buf_take
 from haptk._fast.render cimport render_response
-from haptk._fast.sockets cimport IO_AGAIN, IO_EOF, IO_ERROR, fill, no_delay, put2, shut_write
+from haptk._fast.sockets cimport IO_AGAIN, IO_EOF, fill, no_delay, put2, shut_write
 from haptk._fast.state cimport Link, MODE_KEEP
 
 cdef enum:

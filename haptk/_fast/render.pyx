@@ -5,11 +5,11 @@ from libc.string cimport memcmp, memcpy, strlen
 
 from haptk._fast.cookie cimport cookie_line, cookie_request, cookie_response, cookie_wanted
 from haptk._fast.http1 cimport (Buf, Header, H_CACHE_CONTROL, H_CODING, H_CONNECTION, H_COOKIE, H_ETAG, H_EXPIRES,
-                                H_KEEP_ALIVE, H_LAST_MODIFIED, H_LENGTH, H_PRAGMA, H_PROXY_CONNECTION, H_SET_COOKIE,
+                                H_KEEP_ALIVE, H_LAST_MODIFIED, H_PRAGMA, H_PROXY_CONNECTION, H_SET_COOKIE,
                                 H_SET_COOKIE2, M_GET, M_HEAD, M_OPTIONS, M_TRACE)
 from haptk._fast.pool cimport buf_take
-from haptk._fast.scan cimport TOKEN, decimal, list_has, same_word
-from haptk._fast.state cimport (AddHeaderC, BackendC, CK_INDIRECT, CK_INSERT, CK_NOCACHE, CK_PREFIX, CK_REWRITE,
+from haptk._fast.scan cimport same_word
+from haptk._fast.state cimport (AddHeaderC, BackendC, CK_INSERT, CK_NOCACHE,
                                 MODE_KEEP, Net, Peer, Text)
 
 cdef extern from "string.h" nogil:

@@ -1,22 +1,22 @@
 # Each step function returns 1 when the session can go on at once (its phase may have changed), 0 when it has to wait
 # or is gone. A session that was killed has phase PH_DEAD and is not touched again.
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcmp, memcpy
 
 from haptk._fast.balance cimport any_eligible, choose, hash_request, takes_turns
-from haptk._fast.http1 cimport (BODY_BAD, BODY_CHUNKED, BODY_LENGTH, BODY_NONE, BODY_TUNNEL, Head, M_CONNECT,
+from haptk._fast.http1 cimport (BODY_BAD, BODY_LENGTH, BODY_NONE, BODY_TUNNEL, Head,
                                 M_DELETE, M_GET, M_HEAD, M_OPTIONS, M_PUT, M_TRACE, body_advance, parse_request)
 from haptk._fast.journal cimport note_end, note_request
 from haptk._fast.pool cimport buf_drop, buf_take, session_free
 from haptk._fast.queue cimport dequeue, enqueue, next_waiting
-from haptk._fast.relay cimport (RELAY_BAD_REQUEST, RELAY_BAD_RESPONSE, RELAY_CLIENT, RELAY_DONE, RELAY_LINK,
+from haptk._fast.relay cimport (RELAY_BAD_REQUEST, RELAY_CLIENT, RELAY_DONE, RELAY_LINK,
                                 RELAY_WAIT, compact, owes_client, pull, push)
 from haptk._fast.render cimport render_request
 from haptk._fast.scan cimport hk_add, hk_add64, hk_load
 from haptk._fast.sockets cimport IO_AGAIN, IO_EOF, close_fd, fill, put2, reset_fd, shut_write
-from haptk._fast.state cimport (BackendC, LB_SOURCE, LB_URI, Limits, Link, MODE_CLOSE, MODE_KEEP, PH_DEAD, PH_HEAD, PH_LINGER,
-                                PH_QUEUE, PH_RELAY, PH_REPLY, PH_RETRY, ServerC, Text)
+from haptk._fast.state cimport (BackendC, LB_SOURCE, LB_URI, Limits, Link, MODE_CLOSE, PH_DEAD, PH_HEAD, PH_LINGER,
+                                PH_QUEUE, PH_RELAY, PH_REPLY, PH_RETRY, Text)
 from haptk._fast.upstream cimport ATTACH_FDS, ATTACH_OK, attach, detach, take_slot
 from haptk._fast.wheel cimport timer_drop, timer_set
 
@@ -206,8 +206,7 @@ cdef bint worth_parsing(Session *s) noexcept nogil:
 
 
 cdef int head_step(Worker *w, Session *s) noexcept nogil:
-    cdef int64_t got
-    cdef uint32_t limit = w.conf.bufsize - w.conf.maxrewrite, space
+    cdef uint32_t limit = w.conf.bufsize - w.conf.maxrewrite
     cdef int length
     if worth_parsing(s):
         length = parse_request(&s.rx, &w.head, s.frontend.lax)
@@ -451,7 +450,6 @@ cdef bint redispatch_now(Session *s) noexcept nogil:
 
 cdef int connect_failed(Worker *w, Session *s, bint timed_out) noexcept nogil:
     # No byte of the request was taken by a server: it may be tried again, here or elsewhere.
-    cdef int wait
     w.counters.connect_failures += 1
     hk_add64(&s.server.live.failed, 1)
     detach(w, s, 0)

@@ -1,8 +1,6 @@
 # The idle list is last in, first out: the connection used most recently is the least likely to have been closed by
 # its server, and its memory is still in the cache.
 
-from libc.stdint cimport uint16_t
-from libc.string cimport memcpy
 
 from haptk._fast.pool cimport link_free, link_new
 from haptk._fast.scan cimport hk_add, hk_add64

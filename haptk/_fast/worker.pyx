@@ -1,6 +1,5 @@
 # The turn of the loop: wait, read the clock once, expire timers, handle events, free what died, wait again.
 
-import os
 
 from libc.errno cimport EMFILE, ENFILE, ENOBUFS, ENOMEM
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
@@ -145,9 +144,9 @@ cdef void resume_accepting(Worker *w) noexcept nogil:
 cdef void accept_some(Worker *w, Listener *l) noexcept nogil:
     cdef sockaddr_storage addr
     cdef uint32_t n
-    cdef int fd, error = 0, k
+    cdef int fd, error = 0, _k
     cdef Session *s
-    for k in range(ACCEPTS):
+    for _k in range(ACCEPTS):
         if full(l.frontend):
             # the rest waits in the kernel's queue, as with HAProxy
             unlisten(w, l)

@@ -119,8 +119,8 @@ def _edit(action: str, values: dict[str, Any], message: Message, facts: Facts) -
 
 
 def _name_matches(values: dict[str, Any], key: str) -> bool:
-    name = values["name"].lower()
-    kind = values["match"]
+    name: str = values["name"].lower()
+    kind: str = values["match"]
     if kind == "reg":
         return compiled(values["name"], True).search(key) is not None
     return {"str": key == name, "beg": key.startswith(name), "end": key.endswith(name), "sub": name in key}[kind]
