@@ -9,6 +9,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("haptk.cli.check:check", "Judge a service, a daemon or this node as a monitoring plugin does."),
     "completion": ("haptk.cli.completion:completion", "Print the completion script for a shell."),
     "diff": ("haptk.cli.diff:diff", "Show what on this machine differs from cluster.toml."),
+    "dns": ("haptk.cli.dns:dns", "Show, check and change the records of the tier."),
     "eip": ("haptk.cli.eip:eip", "Hold, release and show an Elastic IP from this node."),
     "generate": ("haptk.cli.generate:generate", "Print configuration for the programs around haptk."),
     "heartbeat": ("haptk.cli.heartbeat:heartbeat", "Watch a peer and take over its resources when it dies."),

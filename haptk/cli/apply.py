@@ -128,7 +128,7 @@ def apply(
         if dry_run:
             show(plan)
             return 2
-        _agree("".join(one.diff() for one in plan.changes), len(plan.changes), "files", yes)
+        agree("".join(one.diff() for one in plan.changes), len(plan.changes), "files", yes)
         changed = changer.carry_out(plan)
         told = f", {len(plan.reloads())} reloads" if reload else ""
         show(plan, done=f"{len(changed)} files written{told}")
@@ -137,13 +137,14 @@ def apply(
         changer.lock.release()
 
 
-def _refuse_surprises(surprises: tuple[str, ...], force: bool) -> None:
+def refuse_surprises(surprises: tuple[str, ...], force: bool) -> None:
+    """OperatorError with the surprising changes, unless --force."""
     if surprises and not force:
         listed = "\n  ".join(surprises)
         raise OperatorError(what=f"surprising, so nothing was changed (--force does it):\n  {listed}")
 
 
-def _agree(shown: str, count: int, what: str, yes: bool) -> None:
+def agree(shown: str, count: int, what: str, yes: bool) -> None:
     """Ask, unless --yes; without a terminal there is nobody to ask."""
     if yes:
         return
@@ -182,8 +183,8 @@ def _apply_remote(*, dry_run: bool, yes: bool, force: bool) -> int:
     if dry_run or not lines:
         show_remote(plan)
         return 2 if lines else 0
-    _refuse_surprises(plan.surprises, force)
-    _agree("\n".join(lines), len(lines), "things in AWS", yes)
+    refuse_surprises(plan.surprises, force)
+    agree("\n".join(lines), len(lines), "things in AWS", yes)
     remote.carry_out(plan, clients)
     show_remote(plan, done=f"{len(lines)} changes made")
     return 0
