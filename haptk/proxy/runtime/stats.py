@@ -262,14 +262,21 @@ def csv_header() -> str:
     return "# " + "".join(f"{entry.name}," for entry in STAT) + "\n"
 
 
+_SPECIAL = frozenset(',"\r\n')
+_PLACES = {entry.name: place for place, entry in enumerate(STAT)}
+_BLANK = ["-" if entry.position < 0 else "" for entry in STAT] + [""]
+
+
 def csv_row(row: Row) -> str:
     """One row; what has a comma, a quote or a line end inside is quoted as in RFC 4180."""
-    return "".join("-," if entry.position < 0 else f"{_quoted(row.get(entry.name, ''))}," for entry in STAT) + "\n"
+    cells = _BLANK.copy()
+    for name, value in row.items():
+        cells[_PLACES[name]] = _quoted(value) if isinstance(value, str) else str(value)
+    return ",".join(cells) + "\n"
 
 
-def _quoted(value: int | str) -> str:
-    text = str(value)
-    if not any(char in text for char in ',"\r\n'):
+def _quoted(text: str) -> str:
+    if _SPECIAL.isdisjoint(text):
         return text
     return '"' + text.replace('"', '""').replace("\n", " ").replace("\r", " ") + '"'
 
