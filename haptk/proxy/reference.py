@@ -113,9 +113,7 @@ class DataWorker:
                 for key, _ in selector.select():
                     if key.data is not None:
                         self._accept(key.fileobj, key.data)
-        for sock, _, shared in self.listeners:
-            if not shared:
-                sock.close()
+        # The sockets belong to proxy.listeners: after a reload the next configuration accepts on them.
         self.listening = False
         while self.shared.sessions:
             clock.sleep(0.02)

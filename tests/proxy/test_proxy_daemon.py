@@ -131,6 +131,22 @@ def test_reload_changes_the_configuration_without_losing_a_request(daemon):
     assert _exit_code(child) == 0
 
 
+def test_reloads_on_the_reference_path_and_between_the_paths(daemon):
+    """A file with rules is served by the reference; whichever path comes next accepts on the same sockets."""
+    rule = "    http-request deny if { path_beg /never }\n"
+    daemon.write(cookie="v0", more=rule)
+    child = daemon.start()
+    for number, more in enumerate((rule, rule, "", rule, ""), 1):
+        daemon.write(cookie=f"v{number}", more=more)
+        child.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + 10
+        while f"SRV=v{number}".encode() not in _get(daemon.port):
+            assert time.monotonic() < deadline
+            assert child.poll() is None
+    child.terminate()
+    assert _exit_code(child) == 0
+
+
 def test_hard_stop_after_bounds_the_connections_of_an_old_configuration(daemon):
     text = daemon.config.read_text().replace("timeout client 5s", "timeout client 60s")
     daemon.config.write_text("global\n    hard-stop-after 1s\n" + text.replace("mode http", "mode tcp", 1).replace(
