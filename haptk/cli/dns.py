@@ -318,10 +318,10 @@ def watch(key_file: Path | None, port: int, state: Path, rounds: int | None, dry
     lock = Lock(state.with_suffix(".lock"), "haptk dns watch", "one watch for a name on a machine")
     if not state.parent.is_dir():
         raise OperatorError(what=f"{state.parent} is no directory: make it, or name another place with --state")
+    provider = _provider(cluster, key_file, port)
     lock.acquire()
     withdrawn = shell.read_state(state, wanted.name)
     membership = Membership(wanted, rules, withdrawn, clock.monotonic())
-    provider = _provider(cluster, key_file, port)
     one = shell.Watch(
         wanted, provider, lambda: members.probe(cluster, wanted.weights, timeout_s), membership, state, log, not dry_run
     )

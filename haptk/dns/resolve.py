@@ -50,7 +50,10 @@ def exchange(server: Server, name: str, kind: str, until: float) -> dns.message.
     why = "no answer before the deadline"
     while (left_s := until - clock.monotonic()) > 0.01:
         try:
-            reply, _ = dns.query.udp_with_fallback(query, server.host, min(TRY_S, left_s), server.port)
+            # A datagram of somebody else, or one that is no answer to this, must not end the wait.
+            reply, _ = dns.query.udp_with_fallback(
+                query, server.host, min(TRY_S, left_s), server.port, ignore_unexpected=True, ignore_errors=True
+            )
             return reply
         except dns.exception.Timeout:
             continue

@@ -64,6 +64,8 @@ class Route53:
             gone, wanted = _edit_sets(seen.records, fresh, edits)
         there = [value["Value"] for one in seen.records for value in one["ResourceRecords"] if one.get("Weight") != 0]
         left = [one for one in there if edits.get(one, 1) > 0]
+        if not left and not any(weight > 0 for weight in edits.values()):
+            raise OperatorError(what=f"nobody would be left in {whole.name}")
         needed = {one.get("HealthCheckId") for one in wanted}
         chosen = replace(
             whole,

@@ -57,11 +57,9 @@ class Watch:
     def step(self) -> Decision:
         """Check everybody, decide, act. A provider that refuses or is silent is logged, and the next round tries again."""
         results = self.probe()
-        try:
-            live = self.provider.look()
-        except HaptkError as error:
-            live = None
-            self.log(f"cannot see the name: {error}")
+        # While all answer and nobody is out nothing can move: Route 53, which takes five calls a second, is not asked.
+        calm = not self.membership.withdrawn and all(well for well, _ in results.values())
+        live = {} if calm else self._live()
         decision = self.membership.round(live, results, clock.monotonic())
         words = [f"{'returning' if weight else 'withdrawing'} {self.declared.label(address)}"
                  for address, weight in decision.edits.items()]  # fmt: skip
@@ -73,6 +71,13 @@ class Watch:
         if live is not None and decision.edits and not emptied(live, decision.edits):
             self._carry_out(decision.edits, live)
         return decision
+
+    def _live(self) -> dict[str, int] | None:
+        try:
+            return self.provider.look()
+        except HaptkError as error:
+            self.log(f"cannot see the name: {error}")
+            return None
 
     def _carry_out(self, edits: Mapping[str, int], live: Mapping[str, int]) -> None:
         if not self.act:

@@ -196,6 +196,13 @@ def test_a_server_that_does_not_rotate_is_found(rig: Rig) -> None:
     assert rig.check(FIRST) == (1, {"rotation": "warning"})
 
 
+def test_a_resolver_that_keeps_an_old_answer_is_a_warning(rig: Rig) -> None:
+    rig.named(FIRST, MEMBERS)
+    rig.named(SECOND, [*MEMBERS, STALE])
+    resolver = ("--resolver", f"{HERE}:{rig.ports[SECOND]}")
+    assert rig.check(FIRST, more=resolver) == (1, {"stale": "warning"})
+
+
 def test_nobody_answers_is_unknown(rig: Rig) -> None:
     code, found = rig.check(FIRST, more=("--deadline", "1"))
     assert code == 3 and set(found.values()) == {"unknown"}
