@@ -11,7 +11,14 @@ import boto3
 import pytest
 from click.testing import CliRunner, Result
 
+from haptk.aws.client import Access, Clients
 from haptk.cli.app import haptk
+from haptk.cluster.load import load
+from haptk.core.dns import Membership
+from haptk.dns.members import Result as Probed
+from haptk.dns.members import declared
+from haptk.dns.route53 import Route53
+from haptk.dns.watch import Watch, rules_of
 from haptk.errors import OperatorError
 
 GOOD = Path(__file__).parents[1] / "cluster" / "good" / "round-robin.toml"
@@ -159,3 +166,37 @@ def test_a_name_of_another_provider_is_told(zone: Zone) -> None:
     zone.declare(*SIMPLE, ('zone = "example.com"', 'zone = "example.com"\nprovider = "octodns"'))
     refused = zone.run("show")
     assert isinstance(refused.exception, OperatorError) and "route53 and rfc2136" in str(refused.exception)
+
+
+@pytest.mark.parametrize("changes", [[], MULTIVALUE], ids=["weighted", "multivalue"])
+def test_watch_withdraws_and_returns_with_the_live_weight(
+    zone: Zone, tmp_path: Path, changes: list[tuple[str, str]]
+) -> None:
+    zone.declare(*changes)
+    zone.run("apply", "--yes")
+    if not changes:
+        zone.run("weight", "lb1", "4", "--yes")
+    before = zone.weights()
+    cluster = load(zone.path.read_text()).cluster
+    wanted, rules = declared(cluster), rules_of(cluster)
+    results: dict[str, Probed] = dict.fromkeys(zone.addresses, (True, "200"))
+    one = Watch(
+        wanted,
+        Route53(cluster, Clients(Access(region="eu-west-1"))),
+        lambda: results,
+        Membership(wanted, rules, {}, 0.0),
+        tmp_path / "state.json",
+        lambda _: None,
+    )
+    one.step()
+    assert zone.weights() == before
+    results[zone.addresses[0]] = (False, "refused")
+    for _ in range(rules.fall):
+        assert zone.weights() == before
+        one.step()
+    assert zone.weights().get(zone.addresses[0], 0) == 0 and len({**zone.weights(), zone.addresses[0]: 0}) == 3
+    results[zone.addresses[0]] = (True, "200")
+    for _ in range(rules.rise):
+        assert zone.weights().get(zone.addresses[0], 0) == 0
+        one.step()
+    assert zone.weights() == before and all(each["HealthCheckId"] for each in zone.sets())
