@@ -390,6 +390,9 @@ def main() -> int:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--html", type=Path)
     chosen = parser.parse_args()
+    unknown = [name for name in chosen.cases.split(",") if name not in (*CASES, *SPECIAL)]
+    if unknown:
+        parser.error(f"no case is named {', '.join(unknown)}; there are {', '.join((*CASES, *SPECIAL))}")
     missing = [name for name in ("wrk", "nginx", "taskset") if not shutil.which(name, path="/usr/bin:/usr/sbin:/bin")]
     if missing:
         print(f"not installed: {', '.join(missing)}", file=sys.stderr)
