@@ -66,10 +66,9 @@ def mutate(generator: random.Random, data: bytes) -> bytes:
 def reference_verdict(kind: str, data: bytes) -> object:
     """What the reference parser makes of it, in the compiled one's terms."""
     try:
-        if kind == "request":
-            head = reference_http.parse_request(data, lax=False)
-        else:
-            head = reference_http.parse_response(data)
+        head = (
+            reference_http.parse_request(data, lax=False) if kind == "request" else reference_http.parse_response(data)
+        )
     except reference_http.Bad:
         return False
     if head is None:
