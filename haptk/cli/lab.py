@@ -197,9 +197,10 @@ def _report(outcome: Outcome, html: Path | None) -> None:
 
     path = html or _default_html()
     title = f"haptk lab: {outcome.report.failure.kind} killed, {outcome.lb} balancers, {outcome.timing} timings"
-    files.write_atomic(path, report.draw_html(outcome.report, outcome.requests, title).encode())
     facts = {"lb": outcome.lb, "timing": outcome.timing, "address": outcome.address, "html": str(path)}
     emit(report.as_json(outcome.report, **facts), lambda console: report.draw_text(console, outcome.report))
+    # The judgement is out before the drawing is tried: a full disk must not cost the result of a drill.
+    files.write_atomic(path, report.draw_html(outcome.report, outcome.requests, title).encode())
     if not settings().as_json:
         say(f"drawn in {path}")
     if not outcome.report.passed:

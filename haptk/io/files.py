@@ -83,8 +83,12 @@ class Lock:
             owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
             os.close(descriptor)
             raise AlreadyRunning(what=self.what, pid=owner, advice=self.advice) from error
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            os.close(descriptor)
+            raise CannotWrite(path=self.path, why=error.strerror) from error
         self._fd = descriptor
 
     def release(self) -> None:

@@ -226,3 +226,11 @@ def test_a_hung_api_of_the_taker_fails_the_drill_and_is_healed_when_it_answers(l
     wait_for(lambda: lab.status()["holder"] == "lb2", 30)
     lab.haptk("lab", "down")
     assert lab.nothing_left()
+
+
+def test_a_report_that_cannot_be_written_does_not_cost_the_judgement(lab: Runner) -> None:
+    done = lab.haptk("lab", "--json", "--sessions", "5", "--html", "/proc/nowhere/report.html", "--budget-s", "6")
+    assert done.returncode == 73
+    assert json.loads(done.stdout)["passed"]
+    assert "cannot write /proc/nowhere/report.html" in done.stderr
+    assert lab.nothing_left()
