@@ -1,7 +1,7 @@
 # conf: the C image of ProxyTables. Built under the GIL, read without it, never changed afterwards; an Image owns all
 # of its memory and lives as long as any worker that runs on it.
 
-from haptk._fast.state cimport AddHeaderC, BackendC, Conf, FrontendC, Limits, Live, ServerC, Text
+from haptk._fast.state cimport AddHeaderC, BackendC, Conf, FrontendC, Limits, Live, Place, ServerC, Text
 
 cdef class Image:
     cdef Conf conf
@@ -10,13 +10,15 @@ cdef class Image:
     cdef readonly list server_names     # "backend/server" by gid
     cdef list kept              # bytes objects that Texts point into
     cdef list blocks            # addresses to free
+    cdef dict places            # (host, port, unix path) -> address of its Place
 
     # zeroed memory that lives as long as the image
     cdef void *block(self, size_t count, size_t size) except NULL
     # value: None, str or bytes; the bytes are kept alive
     cdef int text(self, Text *out, value) except -1
     cdef int add_header(self, AddHeaderC *out, rule) except -1
-    cdef int address(self, ServerC *out, server) except -1
+    # the structure of an address; ValueError for what is none
+    cdef Place *place(self, str host, int port, str unix_path) except NULL
     cdef int fill_server(self, ServerC *out, int index, int gid, be, server) except -1
     cdef int fill_cookie(self, BackendC *out, rule) except -1
     cdef int fill_limits(self, Limits *out, t) except -1

@@ -10,12 +10,13 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from haptk._fast.hashing cimport HASH_CRC32, HASH_DJB2, HASH_SDBM, HASH_WT6
-from haptk._fast.scan cimport hk_add64, hk_load, hk_store
+from haptk._fast.proxyproto cimport PROXY_OUT_MAX
+from haptk._fast.scan cimport hk_add64, hk_load, hk_store, hk_store_ptr
 from haptk._fast.state cimport (AddHeaderC, BackendC, CK_INDIRECT, CK_INSERT, CK_NOCACHE, CK_POSTONLY, CK_PREFIX,
                                 CK_PRESERVE, CK_REWRITE, CK_RULE, FrontendC, LB_FIRST, LB_HDR, LB_LEASTCONN,
                                 LB_RANDOM, LB_ROUNDROBIN, LB_SOURCE, LB_STATIC_RR, LB_URI, LB_URL_PARAM, LIVE_DOWN,
                                 LIVE_DRAIN, LIVE_MAINT, LIVE_UP, Limits, MODE_CLOSE, MODE_KEEP, MODE_SERVER_CLOSE,
-                                Net, REUSE_AGGRESSIVE, REUSE_ALWAYS, REUSE_NEVER, REUSE_SAFE, ServerC, Text, WEIGHT_SCALE)
+                                Net, Place, REUSE_AGGRESSIVE, REUSE_ALWAYS, REUSE_NEVER, REUSE_SAFE, ServerC, Text, WEIGHT_SCALE)
 
 cdef extern from "<sys/un.h>" nogil:
     cdef struct sockaddr_un:
@@ -83,6 +84,7 @@ cdef class Image:
         self.tables = tables
         self.kept = []
         self.blocks = []
+        self.places = {}
         self.server_names = []
 
     def __init__(self, tables):
@@ -141,46 +143,62 @@ cdef class Image:
             memcpy(out.except_nets[i].base, <char *>(<bytes>packed), len(packed))
         return 0
 
-    cdef int address(self, ServerC *out, server) except -1:
-        cdef sockaddr_in *four = <sockaddr_in *>&out.addr
-        cdef sockaddr_in6 *six = <sockaddr_in6 *>&out.addr
-        cdef sockaddr_un *local = <sockaddr_un *>&out.addr
-        if server.unix_path:
-            path = server.unix_path.encode()
+    cdef Place *place(self, str host, int port, str unix_path) except NULL:
+        # One structure for each address that was ever asked for: a name that goes to and fro costs no memory.
+        cdef Place *out
+        cdef sockaddr_in *four
+        cdef sockaddr_in6 *six
+        cdef sockaddr_un *local
+        key = (host, port, unix_path)
+        if key in self.places:
+            return <Place *><size_t>self.places[key]
+        out = <Place *>self.block(1, sizeof(Place))
+        four, six, local = <sockaddr_in *>&out.addr, <sockaddr_in6 *>&out.addr, <sockaddr_un *>&out.addr
+        if unix_path:
+            path = unix_path.encode()
             if len(path) > 107:
-                raise ValueError(f"server {server.name}: the path {server.unix_path} is longer than 107 bytes")
+                raise ValueError(f"the path {unix_path} is longer than 107 bytes")
             out.family = local.sun_family = pysocket.AF_UNIX
             memcpy(local.sun_path, <char *>(<bytes>path), len(path))
             out.addr_len = 2 + len(path) + 1
-            return 0
-        ip = ipaddress.ip_address(server.host or "0.0.0.0")
-        packed = ip.packed
-        if ip.version == 4:
-            out.family = four.sin_family = pysocket.AF_INET
-            four.sin_port = htons(server.port)
-            memcpy(&four.sin_addr, <char *>(<bytes>packed), 4)
-            out.addr_len = sizeof(sockaddr_in)
         else:
-            out.family = six.sin6_family = pysocket.AF_INET6
-            six.sin6_port = htons(server.port)
-            memcpy(&six.sin6_addr, <char *>(<bytes>packed), 16)
-            out.addr_len = sizeof(sockaddr_in6)
-        return 0
+            ip = ipaddress.ip_address(host)
+            packed = ip.packed
+            if ip.version == 4:
+                out.family = four.sin_family = pysocket.AF_INET
+                four.sin_port = htons(port)
+                memcpy(&four.sin_addr, <char *>(<bytes>packed), 4)
+                out.addr_len = sizeof(sockaddr_in)
+            else:
+                out.family = six.sin6_family = pysocket.AF_INET6
+                six.sin6_port = htons(port)
+                memcpy(&six.sin6_addr, <char *>(<bytes>packed), 16)
+                out.addr_len = sizeof(sockaddr_in6)
+        self.places[key] = <size_t>out
+        return out
 
     cdef int fill_server(self, ServerC *out, int index, int gid, be, server) except -1:
         out.index = index
         out.gid = gid
         self.text(&out.name, server.name)
         self.text(&out.cookie, server.cookie)
-        self.address(out, server)
         out.port_offset = server.port_offset
         out.port_from_client = server.port == 0 and not server.unix_path
+        out.addr_from_client = server.host in ("0.0.0.0", "::")
+        out.own = server.send_proxy or out.port_from_client or out.addr_from_client
         out.weight = server.weight
         out.maxconn = server.maxconn
         out.maxqueue = server.maxqueue
         out.backup = server.backup
         out.send_proxy = server.send_proxy
+        out.max_reuse = server.max_reuse
+        out.pool_max = -(-server.pool_max_conn // max(1, self.tables.process.nbthread))
+        out.pool_purge_ms = _ms(server.pool_purge_delay_s)
+        if not server.pool_purge_delay_s:
+            out.pool_max = 0
         out.live = &self.live[gid]
+        if server.host or server.unix_path:
+            hk_store_ptr(<void **>&out.live.place, self.place(server.host, server.port, server.unix_path))
         out.live.weight = server.weight * WEIGHT_SCALE
         out.live.state = LIVE_MAINT if server.disabled else LIVE_DOWN if not (server.host or server.unix_path) else LIVE_UP
         self.server_names.append(f"{be.name}/{server.name}")
@@ -212,6 +230,8 @@ cdef class Image:
         out.keep_alive = _ms(t.http_keep_alive) or out.request or out.client
         out.queue = _ms(t.queue) or out.connect
         out.tunnel = _ms(t.tunnel)
+        out.client_fin = _ms(t.client_fin)
+        out.server_fin = _ms(t.server_fin)
         return 0
 
     cdef int fill_backend(self, BackendC *out, int index, be, int gid) except -1:
@@ -224,6 +244,7 @@ cdef class Image:
         for i, server in enumerate(be.servers):
             self.fill_server(&out.servers[i], i, gid + i, be, server)
         out.equal_weights = len({server.weight for server in be.servers}) <= 1
+        out.head_room = PROXY_OUT_MAX if any(server.send_proxy for server in be.servers) else 0
         out.limited = any(server.maxconn for server in be.servers)
         out.balance = _BALANCE[be.balance.algorithm]
         out.hash_function = _HASHES[be.balance.hash_function or "sdbm"]
@@ -293,6 +314,12 @@ cdef class Image:
             if be.servers <= &self.conf.servers[gid] < be.servers + be.count:
                 hk_store(&be.equal_weights, 0)
         hk_store(&self.live[gid].weight, 1 if scaled == 0 and weight > 0 else scaled)
+
+    def set_address(self, int gid, str host, int port):
+        """Where a server is from now on; connections that are open stay where they are. Raises ValueError."""
+        if not 0 <= gid < self.conf.server_count:
+            raise IndexError(gid)
+        hk_store_ptr(<void **>&self.live[gid].place, self.place(host, port, ""))
 
     def cut_sessions(self, int gid):
         """Have all sessions of a server ended (on-marked-down shutdown-sessions); wake the workers afterwards."""

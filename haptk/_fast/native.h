@@ -47,6 +47,8 @@ static inline int hk_load(const int *p) { return __atomic_load_n(p, __ATOMIC_REL
 static inline void hk_store(int *p, int v) { __atomic_store_n(p, v, __ATOMIC_RELAXED); }
 static inline int hk_acquire(const int *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
 static inline void hk_release(int *p, int v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
+static inline void *hk_load_ptr(void **p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
+static inline void hk_store_ptr(void **p, void *v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
 static inline int hk_add(int *p, int v) { return __atomic_add_fetch(p, v, __ATOMIC_RELAXED); }
 static inline uint64_t hk_add64(uint64_t *p, uint64_t v) { return __atomic_add_fetch(p, v, __ATOMIC_RELAXED); }
 #endif

@@ -117,6 +117,9 @@ cdef int push(Worker *w, Session *s) noexcept nogil:
             l.connected = 1
             s.connect_ms = w.now
         sent(s, <uint32_t>put)
+        if s.tunnel and s.out_head.r == s.out_head.n:
+            buf_drop(w, &s.out_head)    # a PROXY header, or the request that opened the tunnel
+            s.announced = 0
         if put < <int64_t>head + body:
             l.writable = 0
 
@@ -268,6 +271,7 @@ cdef int more_response(Worker *w, Session *s) noexcept nogil:
         s.response_any = 1
         if s.up.done and s.out_head.r == s.out_head.n:
             buf_drop(w, &s.out_head)
+            s.announced = 0
     if not s.head_done:
         got = response_heads(w, s)
         return <int>got if got < 0 else 1

@@ -184,7 +184,7 @@ cdef int render_request(Worker *w, Session *s, Head *h) noexcept nogil:
     elif h.minor == 0:
         word(o, b"connection: keep-alive\r\n")
     word(o, b"\r\n")
-    return 0 if o.n <= o.size else -1
+    return 0 if o.n + s.backend.head_room <= o.size else -1
 
 
 # ---------------------------------------------------------------- responses

@@ -13,6 +13,8 @@ cdef extern from "native.h" nogil:
     void hk_release(int *p, int v) noexcept
     int hk_add(int *p, int v) noexcept
     uint64_t hk_add64(uint64_t *p, uint64_t v) noexcept
+    void *hk_load_ptr(void **p) noexcept
+    void hk_store_ptr(void **p, void *v) noexcept
 
 # token byte -> its lower case; 0 for a byte that is no tchar (RFC 9110 5.6.2)
 cdef uint8_t TOKEN[256]

@@ -4,28 +4,27 @@
 from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcmp, memcpy
 
+from haptk._fast.address cimport note_local
 from haptk._fast.balance cimport any_eligible, choose, hash_request, takes_turns
+from haptk._fast.deadlines cimport LINGER_MS, arm
 from haptk._fast.http1 cimport (BODY_BAD, BODY_LENGTH, BODY_NONE, BODY_TUNNEL, Head,
                                 M_DELETE, M_GET, M_HEAD, M_OPTIONS, M_PUT, M_TRACE, body_advance, parse_request)
 from haptk._fast.journal cimport note_end, note_request
 from haptk._fast.pool cimport buf_drop, buf_take, session_free
 from haptk._fast.queue cimport dequeue, enqueue, next_waiting
+from haptk._fast.proxyproto cimport read_proxy
 from haptk._fast.relay cimport (RELAY_BAD_REQUEST, RELAY_CLIENT, RELAY_DONE, RELAY_LINK,
                                 RELAY_WAIT, compact, owes_client, pull, push)
 from haptk._fast.render cimport render_request
 from haptk._fast.scan cimport hk_add, hk_add64, hk_load
 from haptk._fast.sockets cimport IO_AGAIN, IO_EOF, close_fd, fill, put2, reset_fd, shut_write
-from haptk._fast.state cimport (BackendC, LB_SOURCE, LB_URI, Limits, Link, MODE_CLOSE, PH_DEAD, PH_HEAD, PH_LINGER,
+from haptk._fast.state cimport (BackendC, LB_SOURCE, LB_URI, Link, MODE_CLOSE, PH_DEAD, PH_HEAD, PH_LINGER, PH_PROXY,
                                 PH_QUEUE, PH_RELAY, PH_REPLY, PH_RETRY, Text)
-from haptk._fast.upstream cimport ATTACH_FDS, ATTACH_OK, attach, detach, take_slot
-from haptk._fast.wheel cimport timer_drop, timer_set
+from haptk._fast.upstream cimport ATTACH_FDS, ATTACH_OK, attach, detach, drop_kept, take_slot
+from haptk._fast.wheel cimport timer_drop
 
 cdef extern from "string.h" nogil:
     void *memmem(const void *a, size_t an, const void *b, size_t bn)
-
-cdef enum:
-    LINGER_MS = 2000        # how long input is discarded after an answer that ends the connection
-    RETRY_MS = 1000         # HAProxy's turn-around before the same server is tried again
 
 # Index of an answer in FrontendC.pages; conf.pyx fills the pages in this order.
 cdef enum ErrorPage:
@@ -39,12 +38,14 @@ cdef void drop_buffers(Worker *w, Session *s) noexcept nogil:
     buf_drop(w, &s.sx)
     buf_drop(w, &s.in_head)
     buf_drop(w, &s.line)
+    s.announced = 0
 
 
 cdef void leave(Worker *w, Session *s) noexcept nogil:
     # Give everything back; the descriptor is closed already.
     dequeue(w, s)
     detach(w, s, 0)
+    drop_kept(w, s)
     hk_add(s.frontend.sessions, -1)
     drop_buffers(w, s)
     buf_drop(w, &s.rx)
@@ -236,6 +237,26 @@ cdef int head_step(Worker *w, Session *s) noexcept nogil:
     return read_head(w, s)
 
 
+cdef int proxy_step(Worker *w, Session *s) noexcept nogil:
+    # accept-proxy: the header in front of everything says whom we serve. What is wrong is closed without a word.
+    cdef int got = read_proxy(s, s.rx.d, s.rx.n)
+    if got > 0:
+        if s.frontend.wants_local:
+            note_local(s)       # nothing new where the header named it
+        s.rx.p = s.rx.r = s.rx.f = <uint32_t>got
+        s.phase = PH_HEAD
+        s.got_byte = s.rx.p < s.rx.n
+        s.started_ms = w.now
+        if s.frontend.tcp:
+            begin_tcp(w, s)
+        return 1
+    if got < 0 or s.eof or s.rx.n == w.conf.bufsize:
+        close_fd(s.fd)
+        leave(w, s)
+        return 0
+    return read_head(w, s) if s.readable else 0
+
+
 cdef int read_head(Worker *w, Session *s) noexcept nogil:
     cdef int64_t got
     cdef uint32_t space
@@ -351,7 +372,7 @@ cdef bint take_early_body(Session *s) noexcept nogil:
     if body_advance(&s.up, &s.rx) == BODY_BAD:
         return 0
     n = s.rx.f - s.rx.r
-    if s.up.done and s.out_head.n + n <= s.out_head.size:
+    if s.up.done and s.out_head.n + n + s.backend.head_room <= s.out_head.size:
         memcpy(s.out_head.d + s.out_head.n, s.rx.d + s.rx.r, n)
         s.out_head.n += n
         s.rx.r = s.rx.f
@@ -453,7 +474,6 @@ cdef int connect_failed(Worker *w, Session *s, bint timed_out) noexcept nogil:
     w.counters.connect_failures += 1
     hk_add64(&s.server.live.failed, 1)
     detach(w, s, 0)
-    s.out_head.r = 0
     if s.retries_left <= 0:
         return give_up(w, s, PAGE_503, 503, c"s" if timed_out else c"S", c"C")
     s.retries_left -= 1
@@ -504,11 +524,10 @@ cdef int link_failed(Worker *w, Session *s) noexcept nogil:
     if not s.response_any:
         if l.reused and not s.dead_retry:
             # the server closed an idle connection while we were using it: an everyday race
-            if repeatable(s) or (s.out_head.d != NULL and s.out_head.r == 0 and not s.body_started):
+            if repeatable(s) or (s.out_head.d != NULL and s.out_head.r == s.announced and not s.body_started):
                 s.dead_retry = 1
                 s.want_fresh = 1
                 detach(w, s, 0)
-                s.out_head.r = 0
                 return dispatch(w, s)
             session_kill(w, s, c"S", c"H")
             return 0
@@ -593,54 +612,6 @@ cdef int finish(Worker *w, Session *s) noexcept nogil:
 
 # ---------------------------------------------------------------- timers
 
-cdef int64_t after(int64_t start, int limit) noexcept nogil:
-    return start + limit if limit else 0
-
-
-cdef int64_t relay_deadline(Worker *w, Session *s) noexcept nogil:
-    cdef Limits *client = &s.frontend.limits
-    cdef Limits *server = &s.backend.limits
-    cdef int limit
-    if not s.link.connected:
-        return after(s.since_ms, server.connect)
-    if s.tunnel:
-        limit = server.tunnel
-        if limit == 0:
-            limit = client.client
-            if server.server and (limit == 0 or server.server < limit):
-                limit = server.server
-        return after(w.now, limit)
-    if owes_client(s):
-        return after(w.now, client.client)
-    if not s.up.done and s.link.writable:
-        return after(w.now, client.client)
-    return after(w.now, server.server)
-
-
-cdef void arm(Worker *w, Session *s) noexcept nogil:
-    cdef Limits *client = &s.frontend.limits
-    cdef int64_t due = 0
-    cdef int wait = RETRY_MS
-    if s.phase == PH_HEAD:
-        if s.got_byte or s.first:
-            due = after(s.started_ms, client.request) if client.request else after(w.now, client.client)
-        else:
-            due = after(s.since_ms, client.keep_alive)
-    elif s.phase == PH_RELAY:
-        due = relay_deadline(w, s)
-    elif s.phase == PH_REPLY:
-        due = after(w.now, client.client if client.client else 10000)
-    elif s.phase == PH_LINGER:
-        due = w.now + 1 if s.readable else s.since_ms + LINGER_MS
-    elif s.phase == PH_RETRY:
-        if s.backend.limits.connect and s.backend.limits.connect < wait:
-            wait = s.backend.limits.connect
-        due = s.since_ms + wait
-    elif s.phase == PH_QUEUE:
-        due = after(s.since_ms, s.backend.limits.queue)
-    timer_set(w, &s.timer, due)
-
-
 cdef int head_expired(Worker *w, Session *s) noexcept nogil:
     if not s.got_byte and not s.first:
         close_fd(s.fd)
@@ -706,6 +677,8 @@ cdef void session_run(Worker *w, Session *s) noexcept nogil:
             more = reply_step(w, s)
         elif s.phase == PH_LINGER:
             more = linger_step(w, s)
+        elif s.phase == PH_PROXY:
+            more = proxy_step(w, s)
         else:
             if s.phase != PH_DEAD and (s.broken or (s.hup and s.backend.abortonclose)):
                 session_kill(w, s, c"C", c"Q" if s.phase == PH_QUEUE else c"C")
@@ -719,11 +692,12 @@ cdef void session_begin(Worker *w, Session *s) noexcept nogil:
     s.first = 1
     s.readable = s.writable = 1
     s.up.done = 1
-    s.phase = PH_HEAD
     hk_add(s.frontend.sessions, 1)
     w.counters.connections += 1
-    if s.frontend.tcp:
-        begin_tcp(w, s)
+    if s.phase != PH_PROXY:
+        s.phase = PH_HEAD
+        if s.frontend.tcp:
+            begin_tcp(w, s)
     session_run(w, s)
 
 
@@ -741,7 +715,10 @@ cdef void begin_tcp(Worker *w, Session *s) noexcept nogil:
     if s.backend == NULL:
         s.phase = PH_HEAD
         s.eof = 1
+        s.rx.p = s.rx.n
         return
+    if s.rx.p < s.rx.n:
+        body_advance(&s.up, &s.rx)      # what came behind a PROXY header
     s.retries_left = s.backend.retries
     hash_request(s, s.backend, NULL, 0)
     dispatch(w, s)

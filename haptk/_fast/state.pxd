@@ -20,7 +20,12 @@ cdef enum LiveState:
 cdef enum:
     WEIGHT_SCALE = 16       # so that slowstart has steps to take even for a weight of 1
 
-# Shared by all workers and the control plane; one cache line each.
+ctypedef struct Place:      # an address; never changed or freed while the image lives
+    int family
+    uint32_t addr_len
+    sockaddr_storage addr
+
+# Shared by all workers and the control plane.
 ctypedef struct Live:
     int state               # LiveState, written by the control plane only
     int weight              # effective weight times WEIGHT_SCALE, written by the control plane only
@@ -31,8 +36,9 @@ ctypedef struct Live:
     uint64_t failed         # atomic: connection failures
     uint64_t errors         # atomic: bad or missing responses
     uint64_t redispatched   # atomic
-    int observed            # atomic: live-traffic errors for `observe`
-    int pad[4]
+    int observed            # atomic: errors in a row, for `observe`
+    int tripped             # atomic: how often `observed` reached the server's error_limit
+    Place *place            # atomic: where it is now; written by the control plane only, NULL while unknown
 
 ctypedef struct Text:
     char *p
@@ -43,16 +49,18 @@ ctypedef struct ServerC:
     int gid                 # over all backends; index into Worker.servers
     Text name
     Text cookie             # p is NULL for a server without one
-    int family
-    uint32_t addr_len
-    sockaddr_storage addr
     int port_offset
     int port_from_client    # the file has no port: the client's destination port is used
+    int addr_from_client    # 0.0.0.0: the client's destination address is used
+    int own                 # its connections serve one client only: PROXY headers, addresses from the client
     int weight
     int maxconn
     int maxqueue
     int backup
-    int send_proxy
+    int send_proxy          # version of the PROXY header to send, 0 for none
+    int max_reuse           # how often a connection may be used again, -1 for ever
+    int pool_max            # idle connections kept, -1 for no limit
+    int pool_purge_ms
     Live *live
 
 cdef enum BalanceId:
@@ -87,6 +95,8 @@ ctypedef struct Limits:     # milliseconds, 0 for none; fallbacks are already ap
     int keep_alive
     int queue
     int tunnel
+    int client_fin
+    int server_fin
 
 ctypedef struct BackendC:
     int index
@@ -120,6 +130,7 @@ ctypedef struct BackendC:
     int abortonclose
     int allbackups
     int limited             # some server has a maxconn
+    int head_room           # kept free in a rendered head, for a PROXY header
     Limits limits
     AddHeaderC forwardfor
     AddHeaderC originalto
@@ -165,6 +176,7 @@ cdef enum Phase:
     PH_REPLY                # writing an answer of our own
     PH_LINGER               # answered and shut down; discarding input so that the answer is not reset away
     PH_RETRY                # waiting a second before the same server is tried again
+    PH_PROXY                # waiting for the PROXY header of `accept-proxy`
     PH_DEAD
 
 ctypedef struct Timer:      # a node of the wheel; due is lazy: it may move later without relinking
@@ -178,7 +190,13 @@ ctypedef struct Listener:
     int fd
     int owned               # the descriptor is ours to close
     int watched             # epoll looks at it; not while the frontend is full or descriptors ran out
+    int announced           # accept-proxy: a PROXY header comes first
     FrontendC *frontend
+
+cdef enum LinkRest:
+    REST_NOT = 0            # it serves a request, or is on its way to
+    REST_SHARED             # in its server's idle list
+    REST_KEPT               # waits for the next request of the one client it belongs to
 
 ctypedef struct Link:       # one connection to a server; idle ones stand in their server's list
     int kind
@@ -188,12 +206,14 @@ ctypedef struct Link:       # one connection to a server; idle ones stand in the
     uint8_t hup             # an end of stream or an error was announced
     uint8_t connected
     uint8_t reused          # it served a request before this one
-    uint8_t idle
+    uint8_t idle            # LinkRest
     uint8_t prompt          # TCP_NODELAY is set
     uint8_t shut            # our end of stream was sent
     uint8_t broken          # reset, refused or closed both ways
     ServerC *server
-    Session *session        # NULL while idle
+    Place *place            # where it leads
+    Session *session        # NULL while it stands in the server's idle list; the owner of a kept one
+    uint32_t uses           # requests after the first
     Link *prev
     Link *next
     int64_t since           # ms, start of idling
@@ -240,6 +260,7 @@ ctypedef struct Session:    # one client connection and its current transaction
     uint8_t broken
     uint8_t up_failed       # the server takes no more of the request; it may still have answered
     uint8_t want_fresh      # do not reuse an idle server connection
+    uint8_t announced       # length of the PROXY header in front of out_head
     uint32_t tried_n        # rx.n at the last attempt to parse a head
     int64_t since_ms        # start of the current wait with an absolute deadline
     int link_error          # the connection attempt failed by time-out (1) or otherwise (0)
@@ -250,6 +271,7 @@ ctypedef struct Session:    # one client connection and its current transaction
     BackendC *backend
     ServerC *server
     Link *link
+    Link *kept              # idle, and for this client only
     Buf rx                  # from the client
     Buf out_head            # rendered request head (and a small body), kept while it may be repeated
     Buf sx                  # from the server

@@ -18,5 +18,7 @@ cdef void detach(Worker *w, Session *s, bint keep) noexcept nogil
 cdef void idle_event(Worker *w, Link *l) noexcept nogil
 # Close the oldest idle connection of any server; 0 when there is none.
 cdef bint give_up_idle(Worker *w) noexcept nogil
-# Close those idle for longer than max_ms (all of them with 0).
-cdef void purge_idle(Worker *w, int max_ms) noexcept nogil
+# Close those idle for longer than their server's pool-purge-delay, or all.
+cdef void purge_idle(Worker *w, bint everything) noexcept nogil
+# Close what is kept for this client alone.
+cdef void drop_kept(Worker *w, Session *s) noexcept nogil

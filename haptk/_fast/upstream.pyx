@@ -2,10 +2,34 @@
 # its server, and its memory is still in the cache.
 
 
-from haptk._fast.pool cimport link_free, link_new
-from haptk._fast.scan cimport hk_add, hk_add64
+from libc.stdint cimport uint8_t, uint32_t
+from libc.string cimport memcpy, memmove
+
+from haptk._fast.address cimport note_local
+from haptk._fast.pool cimport buf_take, link_free, link_new
+from haptk._fast.proxyproto cimport PROXY_OUT_MAX, write_proxy
+from haptk._fast.scan cimport hk_add, hk_add64, hk_load_ptr
 from haptk._fast.sockets cimport CONNECT_DONE, CONNECT_FDS, close_fd, connect_to, watch
-from haptk._fast.state cimport KIND_SERVER, REUSE_NEVER, REUSE_SAFE, ServerC, ServerW, sockaddr_storage
+from haptk._fast.http1 cimport Buf
+from haptk._fast.state cimport (KIND_SERVER, Place, REST_KEPT, REST_NOT, REST_SHARED, REUSE_NEVER, REUSE_SAFE,
+                                ServerC, ServerW, sockaddr_storage)
+
+cdef extern from "<netinet/in.h>" nogil:
+    cdef struct in_addr:
+        unsigned int s_addr
+    cdef struct sockaddr_in:
+        unsigned short sin_family
+        unsigned short sin_port
+        in_addr sin_addr
+    cdef struct in6_addr:
+        unsigned char s6_addr[16]
+    cdef struct sockaddr_in6:
+        unsigned short sin6_family
+        unsigned short sin6_port
+        in6_addr sin6_addr
+    int AF_INET, AF_INET6
+    unsigned short htons(unsigned short v)
+    unsigned short ntohs(unsigned short v)
 
 cdef enum:
     IDLE_FLOOR = 4          # so many idle connections per server are always kept
@@ -22,7 +46,7 @@ cdef void unlink_idle(Worker *w, Link *l) noexcept nogil:
     else:
         sw.idle_tail = l.prev
     l.prev = l.next = NULL
-    l.idle = 0
+    l.idle = REST_NOT
     sw.idle_count -= 1
     w.idle_total -= 1
 
@@ -30,7 +54,7 @@ cdef void unlink_idle(Worker *w, Link *l) noexcept nogil:
 cdef void push_idle(Worker *w, Link *l) noexcept nogil:
     cdef ServerW *sw = &w.servers[l.server.gid]
     l.session = NULL
-    l.idle = 1
+    l.idle = REST_SHARED
     l.since = w.now
     l.prev = NULL
     l.next = sw.idle
@@ -51,20 +75,105 @@ cdef void close_link(Worker *w, Link *l) noexcept nogil:
     link_free(w, l)
 
 
-cdef bint may_reuse(Session *s) noexcept nogil:
-    if s.want_fresh or s.tunnel or s.backend.reuse == REUSE_NEVER:
-        return 0
-    return not (s.first and s.backend.reuse == REUSE_SAFE)
+cdef inline Place *place_of(ServerC *srv) noexcept nogil:
+    return <Place *>hk_load_ptr(<void **>&srv.live.place)
+
+
+cdef inline bint for_one_client(Session *s, ServerC *srv) noexcept nogil:
+    return srv.own or s.backend.reuse == REUSE_NEVER
+
+
+cdef void drop_kept(Worker *w, Session *s) noexcept nogil:
+    cdef Link *l = s.kept
+    if l != NULL:
+        s.kept = NULL
+        close_link(w, l)
+
+
+cdef Link *idle_for(Worker *w, Session *s) noexcept nogil:
+    # A connection that may be used again for this request, taken out of where it rested; NULL for none.
+    cdef Link *l
+    cdef ServerW *sw = &w.servers[s.server.gid]
+    if s.want_fresh or s.tunnel:
+        return NULL
+    if for_one_client(s, s.server):
+        l = s.kept
+        if l == NULL or l.server != s.server or l.place != place_of(s.server):
+            drop_kept(w, s)
+            return NULL
+        s.kept = NULL
+        l.idle = REST_NOT
+        return l
+    if s.first and s.backend.reuse == REUSE_SAFE:
+        return NULL
+    while sw.idle != NULL:
+        l = sw.idle
+        unlink_idle(w, l)
+        if l.place == place_of(s.server):
+            return l
+        close_link(w, l)    # the server has moved
+    return NULL
+
+
+cdef int from_client(Session *s, ServerC *srv, sockaddr_storage *addr, uint32_t *n) noexcept nogil:
+    # Fill in what the file leaves to the connection that the client made. Returns the family.
+    cdef sockaddr_in *four = <sockaddr_in *>addr
+    cdef sockaddr_in6 *six = <sockaddr_in6 *>addr
+    cdef int port = 0
+    note_local(s)
+    if srv.port_from_client:
+        port = s.local.port + srv.port_offset
+    else:
+        port = ntohs(four.sin_port)     # in the same place for both families
+    if srv.addr_from_client and s.local.text_len:
+        addr.ss_family = <unsigned short>s.local.family
+        if s.local.family == AF_INET:
+            memcpy(&four.sin_addr, s.local.address, 4)
+            n[0] = sizeof(sockaddr_in)
+        else:
+            memcpy(&six.sin6_addr, s.local.address, 16)
+            n[0] = sizeof(sockaddr_in6)
+    four.sin_port = htons(<unsigned short>port)
+    return addr.ss_family
+
+
+cdef int announce(Worker *w, Session *s) noexcept nogil:
+    # Put the PROXY header in front of what is sent on a new connection. 0, or -1 without room.
+    cdef char line[PROXY_OUT_MAX]
+    cdef Buf *o = &s.out_head
+    cdef uint32_t n = 0, rest
+    if buf_take(w, o) < 0:      # TCP mode has no head of its own
+        return -1
+    if s.server.send_proxy:
+        n = write_proxy(s, s.server.send_proxy, line)
+    rest = o.n - s.announced
+    if n + rest > o.size:
+        return -1
+    memmove(o.d + n, o.d + s.announced, rest)
+    memcpy(o.d, line, n)
+    o.n = n + rest
+    s.announced = <uint8_t>n
+    o.r = 0
+    return 0
 
 
 cdef int open_link(Worker *w, Session *s) noexcept nogil:
     cdef ServerC *srv = s.server
     cdef Link *l
-    cdef int fd, got
-    cdef sockaddr_storage addr = srv.addr
-    got = connect_to(&addr, srv.addr_len, srv.family, &fd)
+    cdef Place *place = place_of(srv)
+    cdef int fd, got, family
+    cdef uint32_t n
+    cdef sockaddr_storage addr
+    if place == NULL:
+        return ATTACH_FAILED    # its name did not resolve
+    if (srv.send_proxy or s.announced) and announce(w, s) < 0:
+        return ATTACH_FAILED
+    addr, n, family = place.addr, place.addr_len, place.family
+    if srv.port_from_client or srv.addr_from_client:
+        family = from_client(s, srv, &addr, &n)
+    got = connect_to(&addr, n, family, &fd)
     if got == CONNECT_FDS and give_up_idle(w):
-        got = connect_to(&addr, srv.addr_len, srv.family, &fd)
+        got = connect_to(&addr, n, family, &fd)
     if got != CONNECT_DONE:
         return ATTACH_FDS if got == CONNECT_FDS else ATTACH_FAILED
     l = link_new(w)
@@ -74,6 +183,7 @@ cdef int open_link(Worker *w, Session *s) noexcept nogil:
     l.kind = KIND_SERVER
     l.fd = fd
     l.server = srv
+    l.place = place
     l.session = s
     l.writable = 1      # tried at once: a local server has accepted by now
     if watch(w.epfd, fd, l) < 0:
@@ -86,13 +196,15 @@ cdef int open_link(Worker *w, Session *s) noexcept nogil:
 
 cdef int attach(Worker *w, Session *s) noexcept nogil:
     cdef ServerW *sw = &w.servers[s.server.gid]
-    cdef Link *l
+    cdef Link *l = NULL
     cdef int got
-    if sw.idle != NULL and may_reuse(s):
-        l = sw.idle
-        unlink_idle(w, l)
+    if s.kept != NULL or sw.idle != NULL:
+        l = idle_for(w, s)
+    s.out_head.r = s.announced      # a connection in use has had its PROXY header
+    if l != NULL:
         l.session = s
         l.reused = 1
+        l.uses += 1
         s.link = l
         s.connect_ms = w.now
         w.counters.reused += 1
@@ -116,12 +228,14 @@ cdef bint take_slot(Session *s) noexcept nogil:
     return 1
 
 
-cdef inline bint worth_keeping(Worker *w, ServerW *sw) noexcept nogil:
+cdef inline bint worth_keeping(Worker *w, ServerC *srv, ServerW *sw) noexcept nogil:
     # No more than were in use at once lately: with http-reuse safe a first request takes none, and clients that come
     # for one request would otherwise leave one behind each.
     if w.now - sw.peak_at > 1000:
         sw.peak_at = w.now
         sw.peak = sw.used if sw.used > sw.peak // 2 else sw.peak // 2
+    if srv.pool_max >= 0 and sw.idle_count >= srv.pool_max:
+        return 0
     return sw.idle_count < IDLE_FLOOR or sw.idle_count + sw.used <= sw.peak
 
 
@@ -137,14 +251,25 @@ cdef void detach(Worker *w, Session *s, bint keep) noexcept nogil:
     s.link = NULL
     sw = &w.servers[l.server.gid]
     sw.used -= 1
-    if keep and worth_keeping(w, sw):
+    if keep and l.server.max_reuse >= 0 and l.uses >= <uint32_t>l.server.max_reuse:
+        keep = 0
+    if keep and for_one_client(s, l.server):
+        if s.keep:
+            drop_kept(w, s)
+            l.idle = REST_KEPT
+            s.kept = l
+            return
+    elif keep and worth_keeping(w, l.server, sw):
         push_idle(w, l)
-    else:
-        close_link(w, l)
+        return
+    close_link(w, l)
 
 
 cdef void idle_event(Worker *w, Link *l) noexcept nogil:
-    unlink_idle(w, l)
+    if l.idle == REST_KEPT:
+        l.session.kept = NULL
+    else:
+        unlink_idle(w, l)
     close_link(w, l)
 
 
@@ -162,13 +287,13 @@ cdef bint give_up_idle(Worker *w) noexcept nogil:
     return 0
 
 
-cdef void purge_idle(Worker *w, int max_ms) noexcept nogil:
+cdef void purge_idle(Worker *w, bint everything) noexcept nogil:
     cdef int i
     cdef Link *l
     for i in range(w.conf.server_count):
         while True:
             l = w.servers[i].idle_tail
-            if l == NULL or (max_ms and w.now - l.since < max_ms):
+            if l == NULL or not (everything or w.now - l.since >= l.server.pool_purge_ms):
                 break
             unlink_idle(w, l)
             close_link(w, l)

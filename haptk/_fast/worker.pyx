@@ -2,18 +2,19 @@
 
 
 from libc.errno cimport EMFILE, ENFILE, ENOBUFS, ENOMEM
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
+from haptk._fast.address cimport note_address, note_local
 from haptk._fast.journal cimport RING_SIZE, take_notes
 from haptk._fast.pool cimport pool_close, pool_trim, reap, session_free, session_new
 from haptk._fast.scan cimport hk_load, hk_store
 from haptk._fast.session cimport serve_queues, session_begin, session_expire, session_kill, session_run
 from haptk._fast.sockets cimport (EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, accept_one, clock_ms, close_fd,
-                                  epoll_event, epoll_wait, sockaddr, socklen_t, unwatch, watch, watch_input)
+                                  epoll_event, epoll_wait, unwatch, watch, watch_input)
 from haptk._fast.state cimport (BackendW, FrontendC, KIND_LISTENER, KIND_SERVER, KIND_SESSION, KIND_WAKE, Link,
-                                Listener, PH_DEAD, PH_HEAD, Peer, ServerW, Session, Timer, sockaddr_storage)
+                                Listener, PH_DEAD, PH_HEAD, PH_PROXY, ServerW, Session, Timer, sockaddr_storage)
 from haptk._fast.upstream cimport give_up_idle, idle_event, purge_idle
 from haptk._fast.wheel cimport wheel_init, wheel_next, wheel_wait
 
@@ -41,29 +42,6 @@ cdef extern from *:
     int unshare(int flags) nogil
     long syscall(long number, ...) nogil
 
-cdef extern from "<netinet/in.h>" nogil:
-    cdef struct in_addr:
-        unsigned int s_addr
-    cdef struct sockaddr_in:
-        unsigned short sin_port
-        in_addr sin_addr
-    cdef struct in6_addr:
-        unsigned char s6_addr[16]
-    cdef struct sockaddr_in6:
-        unsigned short sin6_port
-        in6_addr sin6_addr
-    unsigned short ntohs(unsigned short v)
-
-cdef extern from "<sys/socket.h>" nogil:
-    int getsockname(int fd, sockaddr *addr, socklen_t *n)
-
-cdef extern from "<arpa/inet.h>" nogil:
-    int AF_INET, AF_INET6
-    const char *inet_ntop(int family, const void *addr, char *out, unsigned int n)
-
-cdef extern from "string.h" nogil:
-    size_t strlen(const char *p)
-
 cdef enum:
     EVENTS = 256            # taken from epoll at once
     ACCEPTS = 64            # connections accepted per listener and turn
@@ -71,37 +49,9 @@ cdef enum:
     LOOK_MS = 10            # between two looks at what other workers may have freed
     TIDY_MS = 1000
     BUFS_AT_REST = 8        # so few free buffers are no reason to wake up
-    IDLE_MAX_MS = 5000      # HAProxy's pool-purge-delay
 
 
 # ---------------------------------------------------------------- accepting
-
-cdef void note_address(Peer *peer, sockaddr_storage *addr) noexcept nogil:
-    # A v4 address that came through a v6 socket is a v4 address.
-    cdef sockaddr_in *four = <sockaddr_in *>addr
-    cdef sockaddr_in6 *six = <sockaddr_in6 *>addr
-    cdef uint8_t *a = peer.address
-    cdef int i
-    cdef bint mapped
-    peer.family = addr.ss_family
-    if addr.ss_family == AF_INET:
-        memcpy(a, &four.sin_addr, 4)
-        peer.port = ntohs(four.sin_port)
-    elif addr.ss_family == AF_INET6:
-        memcpy(a, &six.sin6_addr, 16)
-        peer.port = ntohs(six.sin6_port)
-        mapped = a[10] == 0xff and a[11] == 0xff
-        for i in range(10):
-            mapped = mapped and a[i] == 0
-        if mapped:
-            peer.family = AF_INET
-            for i in range(4):
-                a[i] = a[12 + i]
-    else:
-        return
-    if inet_ntop(peer.family, a, peer.text, 46) != NULL:
-        peer.text_len = <uint8_t>strlen(peer.text)
-
 
 cdef void pause_accepting(Worker *w) noexcept nogil:
     # No descriptors: a level-triggered listener would spin. Idle server connections go first.
@@ -168,10 +118,10 @@ cdef void accept_some(Worker *w, Listener *l) noexcept nogil:
         s.frontend = l.frontend
         if n:
             note_address(&s.peer, &addr)
-        if l.frontend.wants_local:
-            n = sizeof(addr)
-            if getsockname(fd, <sockaddr *>&addr, &n) == 0:
-                note_address(&s.local, &addr)
+        if l.announced:
+            s.phase = PH_PROXY
+        elif l.frontend.wants_local:
+            note_local(s)
         if watch(w.epfd, fd, s) < 0:
             close_fd(fd)
             s.phase = PH_DEAD
@@ -303,17 +253,17 @@ cdef void begin_stop(Worker *w) noexcept nogil:
     s = w.all
     while s != NULL:
         following = s.all_next
-        if s.phase == PH_HEAD and not s.got_byte:
+        if (s.phase == PH_HEAD or s.phase == PH_PROXY) and not s.got_byte:
             session_kill(w, s, 0, 0)
         s = following
-    purge_idle(w, 0)
+    purge_idle(w, 1)
 
 
 cdef void end_all(Worker *w) noexcept nogil:
     close_listeners(w)
     while w.all != NULL:
         session_kill(w, w.all, 75, 75)      # K: killed by an administrator
-    purge_idle(w, 0)
+    purge_idle(w, 1)
     reap(w)
 
 
@@ -360,7 +310,7 @@ cdef void loop(Worker *w) noexcept nogil:
             serve_queues(w)
         if w.now >= tidy_at:
             tidy_at = w.now + TIDY_MS
-            purge_idle(w, IDLE_MAX_MS)
+            purge_idle(w, 0)
             pool_trim(w)
         if w.dead_sessions != NULL or w.dead_links != NULL:
             reap(w)
@@ -370,7 +320,7 @@ cdef void loop(Worker *w) noexcept nogil:
 # ---------------------------------------------------------------- the object
 
 cdef class DataWorker:
-    """One worker. `listeners` are (socket, frontend index, shared) triples; the sockets are listening already.
+    """One worker. `listeners` are proxy.listeners.Opened; the sockets are listening already.
 
     `run()` blocks without the GIL until `stop()` was called and, for a graceful stop, the last connection is closed.
     """
@@ -396,11 +346,12 @@ cdef class DataWorker:
         watch_input(self.w.epfd, self.w.wake_fd, &self.w.wake_kind, 0)
         self.sockets = [entry[0] for entry in listeners]
         self.w.listener_count = len(listeners)
-        for i, (sock, frontend, shared) in enumerate(listeners):
+        for i, (sock, frontend, shared, bind) in enumerate(listeners):
             sock.setblocking(False)
             self.w.listeners[i].kind = KIND_LISTENER
             self.w.listeners[i].fd = sock.fileno()
             self.w.listeners[i].owned = not shared
+            self.w.listeners[i].announced = bind.accept_proxy
             self.w.listeners[i].frontend = &image.conf.frontends[<int>frontend]
         for i in range(image.conf.frontend_count):
             if image.conf.frontends[i].log and self.w.log == NULL:

@@ -8,6 +8,7 @@ and accepts what a checker has to report.
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -55,9 +56,16 @@ class _Response:
     body_complete: bool
 
 
-def proxy_line() -> bytes:
-    """The PROXY protocol header of a check under `send-proxy`: UNKNOWN, because no client stands behind it."""
-    return b"PROXY UNKNOWN\r\n"
+def _proxy_header(exchange: Exchange, version: int) -> bytes:
+    """What HAProxy's checks begin with under `send-proxy`: their own two ends in version 1, LOCAL in version 2."""
+    if version == 2:
+        return b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"
+    channel = exchange.socket
+    if channel is None or channel.family not in (socket.AF_INET, socket.AF_INET6):
+        return b"PROXY UNKNOWN\r\n"
+    (source, source_port), (target, target_port) = channel.getsockname()[:2], channel.getpeername()[:2]
+    family = "TCP6" if channel.family == socket.AF_INET6 else "TCP4"
+    return f"PROXY {family} {source} {target} {source_port} {target_port}\r\n".encode()
 
 
 # -- TCP ----------------------------------------------------------------------------------------------------------
@@ -68,7 +76,7 @@ def probe_tcp(
     port: int,
     timeout_s: float,
     *,
-    send_proxy: bool = False,
+    send_proxy: int = 0,
     steps: Sequence[Step] = (),
     tls: TlsWish | None = None,
 ) -> ProbeResult:
@@ -78,7 +86,7 @@ def probe_tcp(
         if not steps or steps[0].action != "connect":
             exchange.connect()
             if send_proxy:
-                exchange.send(proxy_line())
+                exchange.send(_proxy_header(exchange, send_proxy))
         if steps:
             _play(exchange, steps, send_proxy=send_proxy)
             return exchange.result(True, "L7OK", f"{exchange.where} answered as expected")
@@ -91,7 +99,7 @@ def probe_tcp(
         exchange.close()
 
 
-def _play(exchange: Exchange, steps: Sequence[Step], *, send_proxy: bool) -> None:
+def _play(exchange: Exchange, steps: Sequence[Step], *, send_proxy: int) -> None:
     unread = b""
     for step in steps:
         if step.action == "connect":
@@ -102,7 +110,7 @@ def _play(exchange: Exchange, steps: Sequence[Step], *, send_proxy: bool) -> Non
                 exchange.where = f"{exchange.host}:{step.port}"
             exchange.connect()
             if send_proxy:
-                exchange.send(proxy_line())
+                exchange.send(_proxy_header(exchange, send_proxy))
         elif step.action in ("send", "send-binary"):
             unread = b""
             exchange.send(step.data)
@@ -188,7 +196,7 @@ def probe_http(
     *,
     body: bytes = b"",
     raw_suffix: bytes = b"",
-    send_proxy: bool = False,
+    send_proxy: int = 0,
     connect_timeout_s: float | None = None,
     tls: TlsWish | None = None,
 ) -> ProbeResult:
@@ -202,7 +210,7 @@ def probe_http(
     try:
         exchange.connect()
         if send_proxy:
-            exchange.send(proxy_line())
+            exchange.send(_proxy_header(exchange, send_proxy))
         exchange.send(http_request(method, uri, version, host, port, headers, body, raw_suffix))
         response = _read_response(exchange, method, wanted)
         _judge(exchange, response, wanted)

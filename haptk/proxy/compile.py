@@ -110,7 +110,7 @@ _NOT_YET = {
     "max_spread_checks_s": "max-spread-checks", "peers": "peer", "users": "user",
 }  # fmt: skip
 _NOT_YET_SERVER = {
-    "agent_check": "agent-check", "max_reuse": "max-reuse", "non_stick": "non-stick", "pool_low_conn": "pool-low-conn",
+    "agent_check": "agent-check", "pool_low_conn": "pool-low-conn",
 }  # fmt: skip
 
 

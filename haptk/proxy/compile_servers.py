@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _COPIED = (
     "weight", "maxconn", "minconn", "maxqueue", "backup", "disabled", "slowstart_s", "on_marked_down", "on_marked_up",
     "send_proxy", "track", "observe", "error_limit", "on_error", "redir", "pool_max_conn", "pool_purge_delay_s",
-    "init_addr",
+    "init_addr", "max_reuse", "non_stick",
 )  # fmt: skip
 
 
@@ -132,11 +132,17 @@ def _check(work: _Compiler, section: Section, record: dict[str, Any], host: str)
         expects=tuple(Expect(**expect) for expect in section.get("http_expects", ())) if kind == "http" else (),
         steps=steps if kind == "tcp-check" else (),
         disable_on_404=kind == "http" and bool(section.get("disable_on_404")),
-        send_proxy=bool(
-            record.get("check_send_proxy") or (record.get("send_proxy") and not addr and not record.get("check_port"))
-        ),
+        send_proxy=_check_header(record, addr),
         init_state=record.get("init_state", "up"),
     )
+
+
+def _check_header(record: dict[str, Any], addr: Address | None) -> int:
+    """The version of the PROXY header of a check: with `check-send-proxy`, or where checks go to the service itself."""
+    version: int = record.get("send_proxy", 0)
+    if record.get("check_send_proxy"):
+        return version or 1
+    return 0 if addr or record.get("check_port") else version
 
 
 def _send(section: Section) -> HttpSend:

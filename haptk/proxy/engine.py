@@ -28,8 +28,6 @@ def beyond_compiled(tables: ProxyTables) -> list[str]:
         found.update(rule.kind for rule in one.rules)
         if one.stats is not None:
             found.add("stats")
-    for frontend in tables.frontends:
-        found.update("accept-proxy" for bind in frontend.binds if bind.accept_proxy)
     for backend in tables.backends:
         found.update(_beyond_in_backend(backend))
     return sorted(found)
@@ -46,12 +44,8 @@ def _beyond_in_backend(backend: Backend) -> set[str]:
     if set(backend.retry_on) - {"conn-failure"}:
         found.add("retry-on")
     for server in backend.servers:
-        if server.send_proxy:
-            found.add("send-proxy")
         if server.redir:
             found.add("redir")
-        if server.port == 0 and not server.unix_path:
-            found.add("a server without a port")
     return found
 
 

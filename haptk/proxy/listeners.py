@@ -10,6 +10,7 @@ import os
 import socket
 import stat
 from pathlib import Path
+from typing import NamedTuple
 
 from haptk.errors import CannotBind
 from haptk.proxy.tables import Bind, Frontend
@@ -17,6 +18,15 @@ from haptk.proxy.tables import Bind, Frontend
 DEFAULT_BACKLOG = 4096  # the kernel cuts it to net.core.somaxconn
 
 Key = tuple[str, int, str, int, int]
+
+
+class Opened(NamedTuple):
+    """One listening socket for one worker: the frontend's index, whether other workers have it too, and its line."""
+
+    socket: socket.socket
+    frontend: int
+    shared: bool
+    bind: Bind
 
 
 def _key(bind: Bind, worker: int) -> Key:
@@ -40,8 +50,8 @@ class Listeners:
     def __init__(self) -> None:
         self._open: dict[Key, socket.socket] = {}
 
-    def for_worker(self, frontends: tuple[Frontend, ...], worker: int) -> list[tuple[socket.socket, int, bool]]:
-        """(socket, frontend index, shared between workers) for each bind line; raises CannotBind."""
+    def for_worker(self, frontends: tuple[Frontend, ...], worker: int) -> list[Opened]:
+        """The sockets of every bind line; raises CannotBind."""
         found = []
         for index, frontend in enumerate(frontends):
             if frontend.disabled:
@@ -50,7 +60,7 @@ class Listeners:
                 key = _key(bind, worker)
                 if key not in self._open:
                     self._open[key] = self._listen(bind, frontend)
-                found.append((self._open[key], index, bool(bind.unix_path) or bind.fd >= 0))
+                found.append(Opened(self._open[key], index, bool(bind.unix_path) or bind.fd >= 0, bind))
         return found
 
     def retain(self, frontends: tuple[Frontend, ...], workers: int) -> None:

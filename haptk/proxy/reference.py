@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from haptk.io import clock
+from haptk.proxy.listeners import Opened
 from haptk.proxy.logsink import LogSink
 from haptk.proxy.reference_route import Farm, Store
 from haptk.proxy.tables import Frontend, ProxyTables, StickTable
@@ -62,6 +63,10 @@ class Image:
         with farm.changed:
             self.seats[gid].weight = weight
 
+    def set_address(self, gid: int, host: str, port: int) -> None:
+        """Where a server is from now on."""
+        self.seats[gid].place = (host, port)
+
     def server(self, gid: int) -> dict[str, Any]:
         """State and counters of one server."""
         seat = self.seats[gid]
@@ -89,25 +94,23 @@ class Shared:
 
 
 class DataWorker:
-    """Accepts on (socket, frontend index, shared) triples and gives each client a thread."""
+    """Accepts on the sockets of proxy.listeners and gives each client a thread."""
 
-    def __init__(
-        self, image: Image, listeners: list[tuple[socket.socket, int, bool]], index: int = 0, seed: int = 1
-    ) -> None:
+    def __init__(self, image: Image, listeners: list[Opened], index: int = 0, seed: int = 1) -> None:
         del seed
         self.index = index
         self.shared = Shared(image)
         self.listeners = listeners
         self.listening = True
         self._ours, self._wake = socket.socketpair()
-        for sock, _, _ in listeners:
-            sock.setblocking(False)
+        for opened in listeners:
+            opened.socket.setblocking(False)
 
     def run(self) -> None:
         """Serve until stopped, and after a graceful stop until the last client has gone."""
         with selectors.DefaultSelector() as selector:
-            for sock, frontend, _ in self.listeners:
-                selector.register(sock, selectors.EVENT_READ, frontend)
+            for opened in self.listeners:
+                selector.register(opened.socket, selectors.EVENT_READ, opened)
             selector.register(self._ours, selectors.EVENT_READ, None)
             while not self.shared.stopping:
                 for key, _ in selector.select():
@@ -118,9 +121,10 @@ class DataWorker:
         while self.shared.sessions:
             clock.sleep(0.02)
 
-    def _accept(self, sock: Any, frontend: int) -> None:
+    def _accept(self, sock: Any, opened: Opened) -> None:
         from haptk.proxy.reference_session import Session
 
+        frontend = opened.frontend
         while True:
             try:
                 channel, _ = sock.accept()
@@ -130,7 +134,7 @@ class DataWorker:
             if limit and self.shared.fronts.get(frontend, 0) >= limit:
                 # Left in the kernel's queue by HAProxy; here the newcomer waits in its own thread.
                 pass
-            session = Session(self.shared, channel, frontend)
+            session = Session(self.shared, channel, opened)
             with self.shared.lock:
                 self.shared.sessions.add(session)
                 self.shared.fronts[frontend] = self.shared.fronts.get(frontend, 0) + 1

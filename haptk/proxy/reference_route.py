@@ -29,6 +29,7 @@ class Seat:
     state: str = "UP"
     weight: int = 1
     sessions: int = 0
+    place: tuple[str, int] = ("", 0)  # host and port now; ("", 0) while its name does not resolve
     due: float = 0.0  # next turn of the weighted round robin
     counters: dict[str, int] = field(default_factory=dict)
 
@@ -58,6 +59,7 @@ class Farm:
                 index,
                 "MAINT" if server.disabled or not (server.host or server.unix_path) else "UP",
                 server.weight,
+                place=(server.host, server.port),
             )
             for index, server in enumerate(backend.servers)
         ]

@@ -21,6 +21,7 @@ from haptk.proxy.reference_rules import Reply, page
 from haptk.proxy.tables import AddHeader, Backend, Frontend
 
 if TYPE_CHECKING:
+    from haptk.proxy.listeners import Opened
     from haptk.proxy.reference import Shared
 
 LINGER_S = 1.0
@@ -39,11 +40,12 @@ class End(Exception):
 class Session:
     """A client connection. `run` returns when it is over."""
 
-    def __init__(self, shared: Shared, channel: socket.socket, frontend: int) -> None:
+    def __init__(self, shared: Shared, channel: socket.socket, opened: Opened) -> None:
         self.shared = shared
         self.image = shared.image
-        self.front: Frontend = shared.image.tables.frontends[frontend]
-        self.front_index = frontend
+        self.front: Frontend = shared.image.tables.frontends[opened.frontend]
+        self.front_index = opened.frontend
+        self.announced = opened.bind.accept_proxy
         channel.setblocking(True)
         if channel.family != socket.AF_UNIX:
             channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -68,7 +70,7 @@ class Session:
 
         self.shared.count("connections")
         try:
-            if self._announced():
+            if self.announced:
                 read_proxy_header(self)
             if self.front.mode == "tcp":
                 from haptk.proxy.reference_tcp import relay_tcp
@@ -83,10 +85,6 @@ class Session:
         finally:
             self.drop_server()
             self._close_client()
-
-    def _announced(self) -> bool:
-        """Whether the bind line that this client came in by says `accept-proxy`."""
-        return any(bind.accept_proxy and bind.port in (0, self.dst_port) for bind in self.front.binds)
 
     def drop_server(self) -> None:
         """Close the server connection that this client keeps."""

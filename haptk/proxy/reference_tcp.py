@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import socket
 from typing import TYPE_CHECKING
 
 from haptk.core.acl import holds
 from haptk.core.logline import Record
 from haptk.io import clock
-from haptk.proxy.reference_http import Bad, Gone, Wire
+from haptk.proxy import reference_proxyproto
+from haptk.proxy.reference_http import Gone, Wire
 from haptk.proxy.reference_route import Farm, Seat
 from haptk.proxy.tables import Backend
 
 if TYPE_CHECKING:
     from haptk.proxy.reference_session import Session
 
-SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 RETRY_S = 1.0  # HAProxy's turn-around before the same server is tried again
 
 
@@ -40,88 +39,30 @@ def connect(session: Session, seat: Seat, back: Backend | None) -> Wire:
         channel.settimeout(timeout)
         channel.connect(server.unix_path)
     else:
-        port = server.port or session.dst_port + server.port_offset
-        host = session.dst if server.host == "0.0.0.0" and session.dst else server.host
+        host, port = seat.place
+        if not host:
+            raise ConnectionRefusedError(f"server {server.name} has no address yet")
+        port = port or session.dst_port + server.port_offset
+        host = session.dst if host in ("0.0.0.0", "::") and session.dst else host
         channel = socket.create_connection((host, port), timeout)
         channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     wire = Wire(channel)
-    if server.send_proxy == 1:
-        wire.send(proxy_v1(session), timeout)
-    elif server.send_proxy == 2:
-        wire.send(proxy_v2(session), timeout)
+    if server.send_proxy:
+        write = reference_proxyproto.text if server.send_proxy == 1 else reference_proxyproto.binary
+        wire.send(write(session.src, session.src_port, session.dst, session.dst_port), timeout)
     return wire
-
-
-def proxy_v1(session: Session) -> bytes:
-    """The text form of the PROXY header for this client."""
-    if not session.src:
-        return b"PROXY UNKNOWN\r\n"
-    family = "TCP6" if ":" in session.src else "TCP4"
-    return f"PROXY {family} {session.src} {session.dst} {session.src_port} {session.dst_port}\r\n".encode()
-
-
-def proxy_v2(session: Session) -> bytes:
-    """The binary form."""
-    if not session.src:
-        return SIGNATURE + b"\x20\x00\x00\x00"
-    source, target = ipaddress.ip_address(session.src), ipaddress.ip_address(session.dst)
-    data = source.packed + target.packed + session.src_port.to_bytes(2, "big") + session.dst_port.to_bytes(2, "big")
-    family = b"\x21" if source.version == 6 else b"\x11"
-    return SIGNATURE + b"\x21" + family + len(data).to_bytes(2, "big") + data
 
 
 def read_proxy_header(session: Session) -> None:
     """Take the PROXY header (either version) from the beginning of the stream and believe it. Raises Bad or Gone."""
     wire = session.client
     until = _until(session.front.timeouts.client)
-    while len(wire.data) < 16 and not wire.data.endswith(b"\r\n"):
-        if not SIGNATURE.startswith(wire.data[:12]) and not b"PROXY ".startswith(wire.data[:6]):
-            raise Bad("no PROXY header")
+    while (found := reference_proxyproto.parse(wire.data)) is None:
         if not wire.fill(until):
             raise Gone("no PROXY header")
-    if wire.data.startswith(SIGNATURE):
-        _read_v2(session, until)
-        return
-    while b"\r\n" not in wire.data[:108]:
-        if len(wire.data) >= 108:
-            raise Bad("a PROXY header without an end")
-        if not wire.fill(until):
-            raise Gone("no PROXY header")
-    line, wire.data = wire.data.split(b"\r\n", 1)
-    words = line.decode("latin-1").split(" ")
-    if words[:2] == ["PROXY", "UNKNOWN"]:
-        return
-    if len(words) != 6 or words[0] != "PROXY" or words[1] not in ("TCP4", "TCP6"):
-        raise Bad("a PROXY header that is none")
-    _believe(session, words[2], words[4], words[3], words[5])
-
-
-def _read_v2(session: Session, until: float | None) -> None:
-    wire = session.client
-    size = 16 + int.from_bytes(wire.data[14:16], "big")
-    while len(wire.data) < size:
-        if not wire.fill(until):
-            raise Gone("half a PROXY header")
-    header, wire.data = wire.data[:size], wire.data[size:]
-    if header[12] >> 4 != 2 or header[12] & 15 > 1:
-        raise Bad("a PROXY header of an unknown version")
-    width = {0x11: 4, 0x21: 16}.get(header[13], 0)
-    if header[12] & 15 == 0 or not width:
-        return  # LOCAL, or a family that says nothing about addresses
-    if size < 16 + 2 * width + 4:
-        raise Bad("a PROXY header that is too short")
-    places = header[16:]
-    ports = places[2 * width : 2 * width + 4]
-    source, target = (str(ipaddress.ip_address(places[at : at + width])) for at in (0, width))
-    _believe(session, source, str(int.from_bytes(ports[:2], "big")), target, str(int.from_bytes(ports[2:], "big")))
-
-
-def _believe(session: Session, source: str, source_port: str, target: str, target_port: str) -> None:
-    try:
-        session.src, session.dst = str(ipaddress.ip_address(source)), str(ipaddress.ip_address(target))
-        session.src_port, session.dst_port = int(source_port), int(target_port)
-    except ValueError:
-        raise Bad("a PROXY header with addresses that are none") from None
+    wire.data = wire.data[found.size :]
+    if found.source and found.target:
+        (session.src, session.src_port), (session.dst, session.dst_port) = found.source, found.target
 
 
 # -- relays without heads -----------------------------------------------------------------------------------------

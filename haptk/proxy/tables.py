@@ -183,7 +183,7 @@ class CheckPlan:
     expects: tuple[Expect, ...] = ()
     steps: tuple[TcpStep, ...] = ()
     disable_on_404: bool = False
-    send_proxy: bool = False
+    send_proxy: int = 0  # version of the PROXY header that a check begins with, 0 for none
     init_state: str = "up"
 
 
@@ -221,6 +221,8 @@ class Server:
     on_error: str = "fail-check"
     redir: str = ""
     source: str = ""
+    max_reuse: int = -1
+    non_stick: bool = False
     pool_max_conn: int = -1
     pool_purge_delay_s: float = 5.0
     init_addr: tuple[str, ...] = ()

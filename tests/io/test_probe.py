@@ -207,10 +207,12 @@ def test_body_that_never_ends_is_bounded() -> None:
 def test_tcp_and_proxy_line() -> None:
     with server() as scripted:
         assert probe_tcp("127.0.0.1", scripted.port, 3).code == "L4OK"
-        assert probe_tcp("127.0.0.1", scripted.port, 3, send_proxy=True).ok
+        assert probe_tcp("127.0.0.1", scripted.port, 3, send_proxy=1).ok
     with server(b"HTTP/1.0 200 OK\r\n\r\n") as scripted:
-        assert get(scripted.port, send_proxy=True).ok
-    assert scripted.got[0].startswith(b"PROXY UNKNOWN\r\n")
+        assert get(scripted.port, send_proxy=1).ok
+        assert get(scripted.port, send_proxy=2).ok
+    assert scripted.got[0].startswith(b"PROXY TCP4 127.0.0.1 127.0.0.1 ")
+    assert scripted.got[1].startswith(b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0")
 
 
 def test_tcp_script() -> None:

@@ -1,0 +1,10 @@
+# address: who talks to whom. A Peer is filled once and keeps its text.
+
+from haptk._fast.state cimport Peer, Session, sockaddr_storage
+
+# Keep an address; a v4 address that came through a v6 socket is a v4 address.
+cdef void note_address(Peer *peer, sockaddr_storage *addr) noexcept nogil
+# The same from 4 or 16 bytes in network order. `family` is AF_INET or AF_INET6.
+cdef void note_bytes(Peer *peer, int family, const unsigned char *bytes, unsigned short port) noexcept nogil
+# Fill s.local with the address that the client connected to, unless it is known already.
+cdef void note_local(Session *s) noexcept nogil
