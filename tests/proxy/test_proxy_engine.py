@@ -47,7 +47,6 @@ def test_compiled_path_serves(line):
         ("balance hdr(X)", "", ["balance hdr as configured"]),
         ("balance source\n    hash-type consistent", "", ["balance source as configured"]),
         ("retry-on all-retryable-errors", "", ["retry-on"]),
-        ("balance roundrobin", "send-proxy", ["send-proxy"]),
     ],
 )
 def test_reference_serves_with_a_warning_that_names_the_word(line, words, names, caplog, monkeypatch):
