@@ -11,6 +11,8 @@ from libc.string cimport memcpy
 
 from haptk._fast.hashing cimport HASH_CRC32, HASH_DJB2, HASH_SDBM, HASH_WT6
 from haptk._fast.proxyproto cimport PROXY_OUT_MAX
+from haptk._fast.retry cimport (RE_401, RE_403, RE_404, RE_408, RE_425, RE_500, RE_501, RE_502, RE_503, RE_504,
+                                RE_CONN, RE_EMPTY, RE_JUNK, RE_TIMEOUT)
 from haptk._fast.scan cimport hk_add64, hk_load, hk_store, hk_store_ptr
 from haptk._fast.state cimport (AddHeaderC, BackendC, CK_INDIRECT, CK_INSERT, CK_NOCACHE, CK_POSTONLY, CK_PREFIX,
                                 CK_PRESERVE, CK_REWRITE, CK_RULE, FrontendC, LB_FIRST, LB_HDR, LB_LEASTCONN,
@@ -70,6 +72,23 @@ def _builtin_pages():
         503: _page("503 Service Unavailable", "No server is available to handle this request."),
         504: _page("504 Gateway Time-out", "The server didn't respond in time."),
     }
+
+
+# What `retry-on all-retryable-errors` stands for.
+_RETRYABLE = ("conn-failure", "empty-response", "junk-response", "response-timeout", "500", "502", "503", "504")
+_RETRY_ON = {
+    "conn-failure": RE_CONN, "empty-response": RE_EMPTY, "junk-response": RE_JUNK, "response-timeout": RE_TIMEOUT,
+    "401": RE_401, "403": RE_403, "404": RE_404, "408": RE_408, "425": RE_425,
+    "500": RE_500, "501": RE_501, "502": RE_502, "503": RE_503, "504": RE_504,
+    "none": 0, "0rtt-rejected": 0,      # there is no TLS that could reject early data
+}
+
+
+def _retry_mask(words):
+    mask = 0
+    for word in words:
+        mask |= _retry_mask(_RETRYABLE) if word == "all-retryable-errors" else _RETRY_ON[word]
+    return mask
 
 
 def _ms(seconds):
@@ -260,6 +279,7 @@ cdef class Image:
         out.reuse = _REUSE[be.reuse]
         out.redispatch = 0 if be.redispatch is None else be.redispatch
         out.retries = be.retries
+        out.retry_on = _retry_mask(be.retry_on)
         out.persist = be.persist
         out.strict = be.strict_persist
         out.abortonclose = be.abortonclose

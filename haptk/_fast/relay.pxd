@@ -13,6 +13,7 @@ cdef enum RelayResult:
     RELAY_CLIENT = -2       # the client went away
     RELAY_BAD_REQUEST = -3  # the request body is malformed
     RELAY_BAD_RESPONSE = -4  # the response head or body is malformed
+    RELAY_AGAIN = -5        # the response is one that `retry-on` does not let pass
 
 # Request: what is rendered, then body bytes as they come.
 cdef int push(Worker *w, Session *s) noexcept nogil

@@ -8,6 +8,7 @@ from haptk._fast.http1 cimport (BODY_BAD, BODY_CHUNKED, BODY_EOF, BODY_NONE, BOD
                                 M_CONNECT, M_HEAD, body_advance, parse_response)
 from haptk._fast.pool cimport buf_drop, buf_take
 from haptk._fast.render cimport render_response
+from haptk._fast.retry cimport event_of, keep_body, may_repeat
 from haptk._fast.sockets cimport IO_AGAIN, IO_EOF, fill, no_delay, put2, shut_write
 from haptk._fast.state cimport Link, MODE_KEEP
 
@@ -84,6 +85,8 @@ cdef int push(Worker *w, Session *s) noexcept nogil:
     cdef int64_t put
     cdef int got
     while True:
+        if s.keeping and s.rx.f != s.rx.r:
+            keep_body(s)
         head = s.out_head.n - s.out_head.r
         body = s.rx.f - s.rx.r
         if head == 0 and body == 0:
@@ -153,8 +156,19 @@ cdef void response_body(Session *s, Head *h) noexcept nogil:
         s.up.mode = BODY_TUNNEL
 
 
+cdef inline void drop_request(Worker *w, Session *s) noexcept nogil:
+    if s.up.done and s.out_head.r == s.out_head.n:
+        buf_drop(w, &s.out_head)
+        s.announced = 0
+
+
 cdef int final_head(Worker *w, Session *s, Head *h) noexcept nogil:
     s.status = h.status
+    if s.keeping:
+        if may_repeat(s, event_of(h.status)):
+            return RELAY_AGAIN
+        s.keeping = 0
+        drop_request(w, s)
     s.server_keep = s.backend.connection == MODE_KEEP and s.frontend.connection == MODE_KEEP and not h.conn_close \
         and (h.minor == 1 or h.conn_keep)
     response_body(s, h)
@@ -269,9 +283,8 @@ cdef int more_response(Worker *w, Session *s) noexcept nogil:
     l.connected = 1
     if not s.response_any:
         s.response_any = 1
-        if s.up.done and s.out_head.r == s.out_head.n:
-            buf_drop(w, &s.out_head)
-            s.announced = 0
+        if not s.keeping:
+            drop_request(w, s)
     if not s.head_done:
         got = response_heads(w, s)
         return <int>got if got < 0 else 1

@@ -7,15 +7,16 @@ from libc.string cimport memcmp, memcpy
 from haptk._fast.address cimport note_local
 from haptk._fast.balance cimport any_eligible, choose, hash_request, takes_turns
 from haptk._fast.deadlines cimport LINGER_MS, arm
-from haptk._fast.http1 cimport (BODY_BAD, BODY_LENGTH, BODY_NONE, BODY_TUNNEL, Head,
+from haptk._fast.http1 cimport (BODY_BAD, BODY_EOF, BODY_LENGTH, BODY_NONE, BODY_TUNNEL, Head,
                                 M_DELETE, M_GET, M_HEAD, M_OPTIONS, M_PUT, M_TRACE, body_advance, parse_request)
 from haptk._fast.journal cimport note_end, note_request
 from haptk._fast.pool cimport buf_drop, buf_take, session_free
 from haptk._fast.queue cimport dequeue, enqueue, next_waiting
 from haptk._fast.proxyproto cimport read_proxy
 from haptk._fast.relay cimport (RELAY_BAD_REQUEST, RELAY_CLIENT, RELAY_DONE, RELAY_LINK,
-                                RELAY_WAIT, compact, owes_client, pull, push)
+                                RELAY_AGAIN, RELAY_WAIT, compact, owes_client, pull, push)
 from haptk._fast.render cimport render_request
+from haptk._fast.retry cimport RE_CONN, RE_EMPTY, RE_JUNK, RE_TIMEOUT, forget_answer, may_repeat
 from haptk._fast.scan cimport hk_add, hk_add64, hk_load
 from haptk._fast.sockets cimport IO_AGAIN, IO_EOF, close_fd, fill, put2, reset_fd, shut_write
 from haptk._fast.state cimport (BackendC, LB_SOURCE, LB_URI, Link, MODE_CLOSE, PH_DEAD, PH_HEAD, PH_LINGER, PH_PROXY,
@@ -63,8 +64,8 @@ cdef void session_kill(Worker *w, Session *s, char cause, char at) noexcept nogi
         s.cause = cause
         s.at = at
         note_end(w, s)
-    if s.phase == PH_RELAY and s.head_done and not s.down.done:
-        reset_fd(s.fd)      # the client must not take what it has for the whole
+    if s.phase == PH_RELAY and s.head_done and not s.down.done and s.down.mode == BODY_EOF:
+        reset_fd(s.fd)      # no length says that something is missing: a reset does
     else:
         close_fd(s.fd)
     leave(w, s)
@@ -311,7 +312,7 @@ cdef void reset_transaction(Session *s, Head *h) noexcept nogil:
     s.cause = s.at = c"-"
     s.status = 0
     s.head_done = s.response_any = s.server_eof = s.server_keep = s.up_failed = 0
-    s.redispatched = s.dead_retry = s.body_started = s.want_fresh = s.tunnel = 0
+    s.keeping = s.redispatched = s.dead_retry = s.body_started = s.want_fresh = s.tunnel = 0
     s.bytes_down = 0
     s.down.done = 0
     s.connect_ms = s.response_ms = s.queue_ms = 0
@@ -355,6 +356,7 @@ cdef int begin(Worker *w, Session *s, uint32_t length) noexcept nogil:
     if not take_early_body(s):
         return refuse(w, s, c"C")
     s.retries_left = be.retries
+    s.keeping = (be.retry_on & ~RE_CONN) != 0
     s.phase = PH_RELAY
     return dispatch(w, s)
 
@@ -474,7 +476,7 @@ cdef int connect_failed(Worker *w, Session *s, bint timed_out) noexcept nogil:
     w.counters.connect_failures += 1
     hk_add64(&s.server.live.failed, 1)
     detach(w, s, 0)
-    if s.retries_left <= 0:
+    if s.retries_left <= 0 or not s.backend.retry_on & RE_CONN:
         return give_up(w, s, PAGE_503, 503, c"s" if timed_out else c"S", c"C")
     s.retries_left -= 1
     w.counters.retries += 1
@@ -504,6 +506,16 @@ cdef int redispatch(Worker *w, Session *s, bint pause) noexcept nogil:
     return dispatch(w, s)
 
 
+cdef int again(Worker *w, Session *s) noexcept nogil:
+    # retry-on: the client does not see what this attempt came to.
+    hk_add64(&s.server.live.errors, 1)
+    detach(w, s, 0)
+    forget_answer(s)
+    s.retries_left -= 1
+    w.counters.retries += 1
+    return redispatch(w, s, 0) if redispatch_now(s) else dispatch(w, s)
+
+
 cdef bint repeatable(Session *s) noexcept nogil:
     # RFC 9110 9.2.2: only what is idempotent may be sent twice without asking the client.
     if s.body_started or s.response_any or not s.up.done or s.out_head.d == NULL:
@@ -531,6 +543,9 @@ cdef int link_failed(Worker *w, Session *s) noexcept nogil:
                 return dispatch(w, s)
             session_kill(w, s, c"S", c"H")
             return 0
+    if not s.head_done and may_repeat(s, RE_EMPTY):
+        return again(w, s)
+    if not s.response_any:
         hk_add64(&s.server.live.errors, 1)
         w.counters.bad_responses += 1
         return answer(w, s, PAGE_502, 502, c"S", c"H")
@@ -590,6 +605,8 @@ cdef int relay_step(Worker *w, Session *s) noexcept nogil:
     if down == RELAY_CLIENT:
         session_kill(w, s, c"C", c"D")
         return 0
+    if down == RELAY_AGAIN or (not s.head_done and may_repeat(s, RE_JUNK)):
+        return again(w, s)
     return bad_response(w, s, c"P")
 
 
@@ -635,6 +652,8 @@ cdef int relay_expired(Worker *w, Session *s) noexcept nogil:
     if not s.up.done and s.link.writable:
         s.keep = 0
         return answer(w, s, PAGE_408, 408, c"c", c"D")
+    if may_repeat(s, RE_TIMEOUT):
+        return again(w, s)
     hk_add64(&s.server.live.errors, 1)
     return answer(w, s, PAGE_504, 504, c"s", c"H")
 

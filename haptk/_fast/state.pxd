@@ -125,6 +125,7 @@ ctypedef struct BackendC:
     int reuse
     int redispatch          # 0 off, -1 on the last retry, N every Nth
     int retries
+    int retry_on            # RetryOn
     int persist
     int strict
     int abortonclose
@@ -260,6 +261,7 @@ ctypedef struct Session:    # one client connection and its current transaction
     uint8_t broken
     uint8_t up_failed       # the server takes no more of the request; it may still have answered
     uint8_t want_fresh      # do not reuse an idle server connection
+    uint8_t keeping         # retry-on: the whole request stays in out_head until its answer is accepted
     uint8_t announced       # length of the PROXY header in front of out_head
     uint32_t tried_n        # rx.n at the last attempt to parse a head
     int64_t since_ms        # start of the current wait with an absolute deadline

@@ -41,8 +41,6 @@ def _beyond_in_backend(backend: Backend) -> set[str]:
         found.add("appsession")
     if backend.balance.algorithm in ("url_param", "hdr") or backend.balance.hash_consistent:
         found.add(f"balance {backend.balance.algorithm} as configured")
-    if set(backend.retry_on) - {"conn-failure"}:
-        found.add("retry-on")
     for server in backend.servers:
         if server.redir:
             found.add("redir")

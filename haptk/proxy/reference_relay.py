@@ -43,6 +43,7 @@ class Exchange:
         self.direct = False
         self.ignore = False
         self.body_started = False
+        self.kept: bytes | None = b""  # the body as it was sent, None when it is too long to be sent again
         self.body_done = head.body == "none" or (head.body == "length" and head.length == 0)
         self.upgrade = "upgrade" in head.words("connection") and bool(head.values("upgrade")) and head.minor == 1
         self.request_line = f"{head.method} {head.target} HTTP/1.{head.minor}"
@@ -178,6 +179,7 @@ class Exchange:
         assert self.back is not None and self.farm is not None  # noqa: S101
         left = self.back.retries
         avoid: Seat | None = None
+        failed: OSError | _Again | None = None
         while True:
             seat = self.seat = self._admitted(avoid)
             if seat.server.redir and self.head.method in ("GET", "HEAD"):
@@ -186,7 +188,7 @@ class Exchange:
                 headers = [("cache-control", "no-cache"), ("content-length", "0"), ("location", location)]
                 return self._reply(Reply(302, headers), "LR", close=True)
             try:
-                if seat is avoid:
+                if seat is avoid and isinstance(failed, OSError):
                     # Nobody else is there: the same server again deserves the same pause.
                     self._pause()
                 wire = self._connect(seat)
@@ -199,7 +201,7 @@ class Exchange:
                 failed = error
             finally:
                 self._release(seat)
-            if left <= 0:
+            if left <= 0 or (isinstance(failed, OSError) and not self._on_connect_failure):
                 raise failed.end if isinstance(failed, _Again) else self._unreachable(failed)
             left -= 1
             avoid = self._after_failure(seat, failed, left)
@@ -222,6 +224,11 @@ class Exchange:
             if self.back is not None and self.back.cookie is not None and self.asked.flag == "V":
                 self.record.flags = "--D" + self.record.flags[3]
         return seat
+
+    @property
+    def _on_connect_failure(self) -> bool:
+        assert self.back is not None  # noqa: S101
+        return not {"conn-failure", "all-retryable-errors"}.isdisjoint(self.back.retry_on)
 
     def _unreachable(self, error: OSError) -> End:
         self.shared.count("connect_failures")
@@ -342,7 +349,9 @@ class Exchange:
         words = self.back.retry_on
         if event not in words and not ("all-retryable-errors" in words and event in RETRYABLE):
             return
-        if self.body_started or (isinstance(end.reply, Reply) and end.reply.status == 408):
+        if (self.body_started and not (self.body_done and self.kept)) or (
+            isinstance(end.reply, Reply) and end.reply.status == 408
+        ):
             return
         if response is not None and self.record.retries >= self.back.retries:
             return  # the last answer goes to the client, whatever it is
@@ -364,12 +373,14 @@ class Exchange:
         """The request's body to the server; True when the server answered before it was all sent."""
         assert self.back is not None  # noqa: S101
         if self.body_done:
+            wire.send(self.kept or b"", self.back.timeouts.server)  # something only when this is another attempt
             return False
         client = self.session.client
         client.before_fill = lambda until: self._watch(wire, until)
         try:
             for piece in body_pieces(client, self.head, self.front.timeouts.client):
                 self.body_started = True
+                self._keep(piece)
                 wire.send(piece, self.back.timeouts.server)
         except _Early:
             return True
@@ -383,6 +394,13 @@ class Exchange:
             client.before_fill = None
         self.body_done = True
         return False
+
+    def _keep(self, piece: bytes) -> None:
+        """Keep the body for another attempt, as far as HAProxy's buffer would hold it."""
+        if self.kept is not None:
+            self.kept += piece
+            if len(self.kept) > self.session.image.tables.process.bufsize - 2048:
+                self.kept = None
 
     def _watch(self, wire: Wire, until: float | None) -> None:
         """Wait for the client's next bytes; pass 100 (Continue) on meanwhile, and break off on a final answer."""
@@ -434,7 +452,7 @@ class Exchange:
             if len(wire.data) > self.session.image.tables.process.bufsize:
                 raise self._bad_response()
             if not wire.fill(until):
-                raise Gone("no answer") if not wire.data else self._bad_response("SH")
+                raise Gone("no whole answer")
 
     def _bad_response(self, flags: str = "PH") -> End:
         self.shared.count("bad_responses")
@@ -510,7 +528,8 @@ class Exchange:
                 piece = next(pieces, None)
             except (Gone, Bad, TimeoutError) as error:
                 self._flags("sD" if isinstance(error, TimeoutError) else "PD" if isinstance(error, Bad) else "SD")
-                reset(self.session.client.socket)
+                if response.body == "eof":
+                    reset(self.session.client.socket)
                 self.keep = False
                 return
             if piece is None:

@@ -72,6 +72,14 @@ SECTIONS: dict[str, tuple[str, str]] = {
     "accept": ("option forwardfor\n option originalto", ALL),
     "retry_on": ("retry-on conn-failure empty-response junk-response 503\n retries 2", "s1"),
     "retry_all": ("retry-on all-retryable-errors\n retries 1", "s1"),
+    "retry_empty": ("retry-on empty-response\n retries 2", "s1"),
+    "retry_junk": ("retry-on junk-response conn-failure\n retries 2", "s1"),
+    "retry_late": ("retry-on response-timeout\n retries 1\n timeout server 500ms", "s1"),
+    "retry_dead": ("retry-on 503 empty-response\n retries 2", "dead"),
+    "retry_none": ("retry-on none\n retries 2", "dead"),
+    "retry_codes": ("retry-on 401 403 404 408 425 500 501 502 503 504\n retries 1", "s1"),
+    "retry_move": ("retry-on 503\n retries 3\n option redispatch\n cookie SRV insert", "s1 s2"),
+    "retry_move1": ("retry-on 503\n retries 3\n option redispatch 1\n cookie SRV insert", "s1 s2"),
     "monitor": ("monitor-uri /alive", ALL),
     "rules": (
         """acl api path_beg /api
@@ -105,7 +113,7 @@ SECTIONS: dict[str, tuple[str, str]] = {
 
 
 # What the compiled path leaves to the reference; a file that has one of these is served by the reference as a whole.
-LEFT_TO_THE_REFERENCE = ("st_", "hdr", "url_", "rules", "uri_", "redir", "retry_")
+LEFT_TO_THE_REFERENCE = ("st_", "hdr", "url_", "rules", "uri_", "redir")
 BEYOND = [name for name in SECTIONS if name.startswith(LEFT_TO_THE_REFERENCE) and name != "uri_len"]
 BEYOND.remove("uri_depth")
 COMPILED = [name for name in SECTIONS if name not in BEYOND]
@@ -350,7 +358,7 @@ def test_proxy_header_that_is_none(pair: Pair, header: bytes) -> None:
         assert (result.got.head, result.seen) == (b"", [])
 
 
-@pytest.mark.parametrize("name", ["retry_on", "retry_all"])
+@pytest.mark.parametrize("name", ["retry_on", "retry_all", "retry_empty", "retry_junk"])
 @pytest.mark.parametrize(
     "response",
     [
@@ -359,12 +367,48 @@ def test_proxy_header_that_is_none(pair: Pair, header: bytes) -> None:
         b"garbage\r\n\r\n<close>",
         b"HTTP/1.1 503 x\r\nContent-Length: 2\r\n\r\nno",
         b"HTTP/1.1 500 x\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nConte<close>",
+        b"HTTP/1.1 503 x\r\nContent-Length: 9\r\n\r\nno<close>",
     ],
 )
-def test_retry_on(full: Pair, name: str, response: bytes) -> None:
-    theirs, ours = full.run(name, get(), response)
-    assert len(ours.seen) == len(theirs.seen)
+@pytest.mark.parametrize("body", [b"", b"hello"])
+def test_retry_on(pair: Pair, name: str, response: bytes, body: bytes) -> None:
+    same_attempts(pair, name, get(method="POST" if body else "GET", body=body), response)
+
+
+def same_attempts(pair: Pair, name: str, request: bytes, response: bytes) -> None:
+    """The same servers in the same order saw the request, and the client the same answer."""
+    theirs, ours = pair.run(name, request, response)
+    assert [(seen.server, seen.body) for seen in ours.seen] == [(seen.server, seen.body) for seen in theirs.seen]
     assert not differences(portrait(theirs), portrait(ours))
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 403, 404, 408, 410, 425, 429, 500, 501, 502, 503, 504, 505])
+def test_retry_on_statuses(pair: Pair, status: int) -> None:
+    same_attempts(pair, "retry_codes", get(), b"HTTP/1.1 %d x\r\nContent-Length: 2\r\n\r\nno" % status)
+
+
+@pytest.mark.parametrize("name", ["retry_move", "retry_move1"])
+@pytest.mark.parametrize("cookie", ["SRV=s1", "SRV=s2"])
+def test_retry_on_moves_as_redispatch_says(pair: Pair, name: str, cookie: str) -> None:
+    refusal = b"HTTP/1.1 503 x\r\nContent-Length: 2\r\n\r\nno"
+    same_attempts(pair, name, get("/case/@CASE@", f"Cookie: {cookie}"), refusal)
+
+
+@pytest.mark.parametrize("name", ["retry_dead", "retry_none"])
+def test_without_conn_failure_a_dead_server_is_asked_once(pair: Pair, name: str) -> None:
+    began = time.monotonic()
+    same(pair, name, get())
+    assert time.monotonic() - began < 1.5  # neither waited a second and tried again
+
+
+def test_retry_after_a_chunked_request(pair: Pair) -> None:
+    request = get(method="POST").replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n")
+    same_attempts(pair, "retry_on", request, b"<close>")
+
+
+def test_retry_after_a_silent_server(pair: Pair) -> None:
+    same_attempts(pair, "retry_late", get(), b"")
 
 
 def test_original_destination(pair: Pair) -> None:

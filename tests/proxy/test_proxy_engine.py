@@ -46,7 +46,6 @@ def test_compiled_path_serves(line):
         ("stick-table type ip size 1k\n    stick on src", "", ["stick-table"]),
         ("balance hdr(X)", "", ["balance hdr as configured"]),
         ("balance source\n    hash-type consistent", "", ["balance source as configured"]),
-        ("retry-on all-retryable-errors", "", ["retry-on"]),
     ],
 )
 def test_reference_serves_with_a_warning_that_names_the_word(line, words, names, caplog, monkeypatch):

@@ -1,0 +1,42 @@
+# As in HAProxy the number of attempts is shared with failed connections, and there is no pause before the next one.
+
+from libc.stdint cimport uint32_t
+from libc.string cimport memcpy
+
+
+cdef int event_of(int status) noexcept nogil:
+    if status < 500:
+        if status == 401:
+            return RE_401
+        if status == 403:
+            return RE_403
+        if status == 404:
+            return RE_404
+        if status == 408:
+            return RE_408
+        return RE_425 if status == 425 else 0
+    if status > 504:
+        return 0
+    return RE_500 << (status - 500)
+
+
+cdef bint may_repeat(Session *s, int event) noexcept nogil:
+    return s.keeping and s.backend.retry_on & event and s.retries_left > 0 and s.up.done and not s.body_started and \
+        s.rx.r == s.rx.f
+
+
+cdef void keep_body(Session *s) noexcept nogil:
+    cdef uint32_t n = s.rx.f - s.rx.r
+    if s.out_head.n + n + s.backend.head_room > s.out_head.size:
+        s.keeping = 0
+        return
+    memcpy(s.out_head.d + s.out_head.n, s.rx.d + s.rx.r, n)
+    s.out_head.n += n
+    s.rx.r = s.rx.f
+
+
+cdef void forget_answer(Session *s) noexcept nogil:
+    s.sx.r = s.sx.f = s.sx.p = s.sx.n = 0
+    s.response_any = s.head_done = s.server_eof = 0
+    s.status = 0
+    s.connect_ms = s.response_ms = 0
