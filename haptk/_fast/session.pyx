@@ -5,8 +5,9 @@ from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcmp, memcpy
 
 from haptk._fast.address cimport note_local
-from haptk._fast.balance cimport any_eligible, choose, hash_request, takes_turns
+from haptk._fast.balance cimport any_eligible, choose, takes_turns
 from haptk._fast.deadlines cimport LINGER_MS, arm
+from haptk._fast.hashkey cimport hash_request
 from haptk._fast.http1 cimport (BODY_BAD, BODY_EOF, BODY_LENGTH, BODY_NONE, BODY_TUNNEL, Head,
                                 M_DELETE, M_GET, M_HEAD, M_OPTIONS, M_PUT, M_TRACE, body_advance, parse_request)
 from haptk._fast.journal cimport note_end, note_request
@@ -19,7 +20,7 @@ from haptk._fast.render cimport render_request
 from haptk._fast.retry cimport RE_CONN, RE_EMPTY, RE_JUNK, RE_TIMEOUT, forget_answer, may_repeat
 from haptk._fast.scan cimport hk_add, hk_add64, hk_load
 from haptk._fast.sockets cimport IO_AGAIN, IO_EOF, close_fd, fill, put2, reset_fd, shut_write
-from haptk._fast.state cimport (BackendC, LB_SOURCE, LB_URI, Link, MODE_CLOSE, PH_DEAD, PH_HEAD, PH_LINGER, PH_PROXY,
+from haptk._fast.state cimport (BackendC, Link, MODE_CLOSE, PH_DEAD, PH_HEAD, PH_LINGER, PH_PROXY,
                                 PH_QUEUE, PH_RELAY, PH_REPLY, PH_RETRY, Text)
 from haptk._fast.upstream cimport ATTACH_FDS, ATTACH_OK, attach, detach, drop_kept, take_slot
 from haptk._fast.wheel cimport timer_drop
@@ -351,7 +352,7 @@ cdef int begin(Worker *w, Session *s, uint32_t length) noexcept nogil:
     if render_request(w, s, h) < 0:
         consume_head(s, length)
         return refuse(w, s, c"P")
-    hash_request(s, be, s.rx.d + h.target, h.target_len)
+    hash_request(s, be, h)
     consume_head(s, length)
     if not take_early_body(s):
         return refuse(w, s, c"C")
@@ -412,7 +413,7 @@ cdef int dispatch(Worker *w, Session *s) noexcept nogil:
 cdef int wait_in_queue(Worker *w, Session *s, bint bound) noexcept nogil:
     # A hash binds as a cookie does, as long as its server is up.
     if s.server != NULL and not bound:
-        bound = s.backend.balance == LB_SOURCE or s.backend.balance == LB_URI
+        bound = s.hashed
         if not bound:
             s.server = NULL
     s.phase = PH_QUEUE
@@ -739,5 +740,5 @@ cdef void begin_tcp(Worker *w, Session *s) noexcept nogil:
     if s.rx.p < s.rx.n:
         body_advance(&s.up, &s.rx)      # what came behind a PROXY header
     s.retries_left = s.backend.retries
-    hash_request(s, s.backend, NULL, 0)
+    hash_request(s, s.backend, NULL)
     dispatch(w, s)

@@ -46,6 +46,7 @@ ctypedef struct Text:
 
 ctypedef struct ServerC:
     int index               # inside its backend
+    int id                  # HAProxy's number of it, from the file or by position
     int gid                 # over all backends; index into Worker.servers
     Text name
     Text cookie             # p is NULL for a server without one
@@ -98,6 +99,11 @@ ctypedef struct Limits:     # milliseconds, 0 for none; fallbacks are already ap
     int client_fin
     int server_fin
 
+ctypedef struct RingPoint:
+    uint32_t key
+    uint32_t node           # its number among its server's points
+    int server
+
 ctypedef struct BackendC:
     int index
     Text name
@@ -115,7 +121,10 @@ ctypedef struct BackendC:
     int uri_whole
     int uri_length
     int uri_depth
-    Text balance_arg
+    Text balance_arg        # lower case for a header's name
+    int domain_only         # balance hdr ... use_domain_only
+    RingPoint *ring         # hash-type consistent, by key; NULL for map-based
+    int ring_n
     int cookie              # CookieFlag
     Text cookie_name
     Text cookie_tail        # "; path=/; domain=...; HttpOnly; ..." as it is appended
@@ -291,6 +300,7 @@ ctypedef struct Session:    # one client connection and its current transaction
     uint32_t last_date      # of the cookie, seconds
     uint32_t first_date
     uint32_t hash           # of the balance argument
+    uint8_t hashed          # and there is one
     Buf line                # copy of the request line, only where the frontend logs
     uint8_t queued_bound    # waits for s.server, not for any
     Session *qprev          # queue of the backend

@@ -39,8 +39,6 @@ def _beyond_in_backend(backend: Backend) -> set[str]:
         found.add("stick-table")
     if backend.appsession is not None:
         found.add("appsession")
-    if backend.balance.algorithm in ("url_param", "hdr") or backend.balance.hash_consistent:
-        found.add(f"balance {backend.balance.algorithm} as configured")
     for server in backend.servers:
         if server.redir:
             found.add("redir")

@@ -44,8 +44,6 @@ def test_compiled_path_serves(line):
     [
         ("http-request deny if { path /x }", "", ["http-request"]),
         ("stick-table type ip size 1k\n    stick on src", "", ["stick-table"]),
-        ("balance hdr(X)", "", ["balance hdr as configured"]),
-        ("balance source\n    hash-type consistent", "", ["balance source as configured"]),
     ],
 )
 def test_reference_serves_with_a_warning_that_names_the_word(line, words, names, caplog, monkeypatch):
