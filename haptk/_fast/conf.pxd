@@ -1,12 +1,14 @@
 # conf: the C image of ProxyTables. Built under the GIL, read without it, never changed afterwards; an Image owns all
 # of its memory and lives as long as any worker that runs on it.
 
-from haptk._fast.state cimport AddHeaderC, BackendC, Conf, FrontendC, Limits, Live, Place, ServerC, Text
+from haptk._fast.state cimport (AddHeaderC, BackendC, Conf, FrontendC, Limits, Live, Place, ServerC, StickC, StickRuleC,
+                                StickTableC, Text)
 
 cdef class Image:
     cdef Conf conf
     cdef Live *live             # one per server, shared by all workers
     cdef readonly object tables
+    cdef readonly object stores     # name -> Table, kept alive
     cdef readonly list server_names     # "backend/server" by gid
     cdef list kept              # bytes objects that Texts point into
     cdef list blocks            # addresses to free
@@ -22,5 +24,8 @@ cdef class Image:
     cdef int fill_server(self, ServerC *out, int index, int gid, be, server) except -1
     cdef int fill_cookie(self, BackendC *out, rule) except -1
     cdef int fill_limits(self, Limits *out, t) except -1
+    cdef int fill_stick_table(self, StickTableC *out, store, be) except -1
+    cdef int fill_stick_rule(self, StickRuleC *out, rule, list names) except -1
+    cdef int fill_stick(self, BackendC *out, be) except -1
     cdef int fill_backend(self, BackendC *out, int index, be, int gid) except -1
     cdef int fill_frontend(self, FrontendC *out, int index, fe) except -1

@@ -6,6 +6,7 @@ import socket as pysocket
 
 cimport cython
 
+from libc.stdint cimport uint16_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
@@ -13,14 +14,16 @@ from haptk._fast.hashing cimport HASH_CRC32, HASH_DJB2, HASH_SDBM, HASH_WT6
 from haptk._fast.proxyproto cimport PROXY_OUT_MAX
 from haptk._fast.retry cimport (RE_401, RE_403, RE_404, RE_408, RE_425, RE_500, RE_501, RE_502, RE_503, RE_504,
                                 RE_CONN, RE_EMPTY, RE_JUNK, RE_TIMEOUT)
-from haptk._fast.ring cimport ring_fill, ring_size
 from haptk._fast.scan cimport hk_add64, hk_load, hk_store, hk_store_ptr
-from haptk._fast.state cimport (AddHeaderC, BackendC, CK_INDIRECT, CK_INSERT, CK_NOCACHE, CK_POSTONLY, CK_PREFIX,
-                                CK_PRESERVE, CK_REWRITE, CK_RULE, FrontendC, LB_FIRST, LB_HDR, LB_LEASTCONN,
+from haptk._fast.state cimport (AddHeaderC, AppSessionC, BackendC, CK_INDIRECT, CK_INSERT, CK_NOCACHE, CK_POSTONLY, CK_PREFIX,
+                                CK_PRESERVE, CK_REWRITE, CK_RULE, FETCH_COOKIE, FETCH_HEADER, FETCH_LINE, FETCH_PARAM,
+                                FETCH_PATH, FETCH_SRC, FETCH_URL, FrontendC, LB_FIRST, LB_HDR, LB_LEASTCONN,
                                 LB_RANDOM, LB_ROUNDROBIN, LB_SOURCE, LB_STATIC_RR, LB_URI, LB_URL_PARAM, LIVE_DOWN,
                                 LIVE_DRAIN, LIVE_MAINT, LIVE_UP, Limits, MODE_CLOSE, MODE_KEEP, MODE_SERVER_CLOSE,
-                                Net, Place, RingPoint, REUSE_AGGRESSIVE, REUSE_ALWAYS, REUSE_NEVER, REUSE_SAFE, ServerC, Text,
-                                WEIGHT_SCALE)
+                                Net, Place, REUSE_AGGRESSIVE, REUSE_ALWAYS, REUSE_NEVER, REUSE_SAFE, ServerC, STICK_MATCH,
+                                STICK_STORE, StickC, StickRuleC, StickTableC, Text, WEIGHT_SCALE)
+from haptk._fast.table cimport Table
+from haptk.proxy.sticktables import appsession_name, stores_for
 
 cdef extern from "<sys/un.h>" nogil:
     cdef struct sockaddr_un:
@@ -48,6 +51,12 @@ _BALANCE = {
 }
 _CONNECTION = {"http-keep-alive": MODE_KEEP, "http-server-close": MODE_SERVER_CLOSE, "httpclose": MODE_CLOSE}
 _REUSE = {"never": REUSE_NEVER, "safe": REUSE_SAFE, "aggressive": REUSE_AGGRESSIVE, "always": REUSE_ALWAYS}
+_FETCHES = {
+    "src": FETCH_SRC, "url_param": FETCH_PARAM, "urlp": FETCH_PARAM, "path": FETCH_PATH, "url": FETCH_URL,
+    **dict.fromkeys(("req.cook", "cook", "cookie", "res.cook", "scook", "set-cookie"), FETCH_COOKIE),
+    **dict.fromkeys(("hdr", "req.hdr", "res.hdr", "shdr"), FETCH_HEADER),
+    **dict.fromkeys(("req.fhdr", "res.fhdr"), FETCH_LINE),
+}
 _HASHES = {"sdbm": HASH_SDBM, "djb2": HASH_DJB2, "wt6": HASH_WT6, "crc32": HASH_CRC32}
 _STATES = {"DOWN": LIVE_DOWN, "UP": LIVE_UP, "DRAIN": LIVE_DRAIN, "MAINT": LIVE_MAINT}
 _STATE_NAMES = {value: name for name, value in _STATES.items()}
@@ -101,15 +110,16 @@ def _ms(seconds):
 cdef class Image:
     """The C image of `tables`; raises ValueError for what the data plane cannot do."""
 
-    def __cinit__(self, tables):
+    def __cinit__(self, tables, stores=None):
         self.tables = tables
         self.kept = []
         self.blocks = []
         self.places = {}
         self.server_names = []
 
-    def __init__(self, tables):
+    def __init__(self, tables, stores=None):
         cdef int gid = 0
+        self.stores = stores_for(tables, self.make_store) if stores is None else stores
         self.conf.bufsize = tables.process.bufsize
         self.conf.maxrewrite = tables.process.maxrewrite
         self.conf.maxconn = tables.process.maxconn
@@ -129,6 +139,11 @@ cdef class Image:
     def __dealloc__(self):
         for address in self.blocks or ():
             free(<void *><size_t>address)
+
+    @staticmethod
+    def make_store(table):
+        """An empty table."""
+        return Table(table.name, table.type, table.length, table.size, table.expire_s, table.nopurge)
 
     cdef void *block(self, size_t count, size_t size) except NULL:
         cdef void *got = calloc(count if count else 1, size)
@@ -200,8 +215,9 @@ cdef class Image:
 
     cdef int fill_server(self, ServerC *out, int index, int gid, be, server) except -1:
         out.index = index
-        out.id = server.id or index + 1
         out.gid = gid
+        out.id = server.id
+        out.non_stick = server.non_stick
         self.text(&out.name, server.name)
         self.text(&out.cookie, server.cookie)
         out.port_offset = server.port_offset
@@ -256,6 +272,62 @@ cdef class Image:
         out.server_fin = _ms(t.server_fin)
         return 0
 
+    cdef int fill_stick_table(self, StickTableC *out, store, be) except -1:
+        cdef Table table = store
+        cdef int i
+        out.store = &table.store
+        out.own = <uint16_t *>self.block(len(be.servers), sizeof(uint16_t))
+        numbers = [table.number_of(server.name.encode()) for server in be.servers]
+        out.names = max(numbers, default=0) + 1
+        out.by_name = <int *>self.block(out.names, sizeof(int))
+        for i in range(out.names):
+            out.by_name[i] = -1
+        for i, number in enumerate(numbers):
+            out.own[i] = number
+            if number:
+                out.by_name[number] = i
+        return 0
+
+    cdef int fill_stick_rule(self, StickRuleC *out, rule, list names) except -1:
+        out.act = {"match": STICK_MATCH, "on": STICK_MATCH | STICK_STORE}.get(rule.action, STICK_STORE)
+        out.fetch = _FETCHES[rule.fetch]
+        self.text(&out.argument, rule.argument.lower() if out.fetch in (FETCH_HEADER, FETCH_LINE) else rule.argument)
+        out.delimiter = ord(rule.delimiter[:1] or "?")
+        out.table = names.index(rule.table)
+        return 0
+
+    cdef int fill_stick(self, BackendC *out, be) except -1:
+        cdef StickC *s
+        cdef int i
+        if not be.sticks and be.appsession is None:
+            return 0
+        names = sorted({rule.table for rule in be.sticks})
+        if be.appsession is not None:
+            names.append(appsession_name(be))
+        out.stick = s = <StickC *>self.block(1, sizeof(StickC))
+        s.table_count = len(names)
+        s.tables = <StickTableC *>self.block(len(names), sizeof(StickTableC))
+        for i, name in enumerate(names):
+            self.fill_stick_table(&s.tables[i], self.stores[name], be)
+        requests = [rule for rule in be.sticks if rule.action != "store-response"]
+        responses = [rule for rule in be.sticks if rule.action == "store-response"]
+        s.request_count, s.response_count = len(requests), len(responses)
+        s.requests = <StickRuleC *>self.block(len(requests), sizeof(StickRuleC))
+        s.responses = <StickRuleC *>self.block(len(responses), sizeof(StickRuleC))
+        for i, rule in enumerate(requests):
+            self.fill_stick_rule(&s.requests[i], rule, names)
+        for i, rule in enumerate(responses):
+            self.fill_stick_rule(&s.responses[i], rule, names)
+        if be.appsession is not None:
+            s.app = <AppSessionC *>self.block(1, sizeof(AppSessionC))
+            self.text(&s.app.name, be.appsession.name)
+            s.app.length = be.appsession.length
+            s.app.prefix = be.appsession.prefix
+            s.app.query = be.appsession.mode == "query-string"
+            s.app.request_learn = be.appsession.request_learn
+            s.app.table = len(names) - 1
+        return 0
+
     cdef int fill_backend(self, BackendC *out, int index, be, int gid) except -1:
         cdef int i
         out.index = index
@@ -270,20 +342,13 @@ cdef class Image:
         out.limited = any(server.maxconn for server in be.servers)
         out.balance = _BALANCE[be.balance.algorithm]
         out.hash_function = _HASHES[be.balance.hash_function or "sdbm"]
-        # consistent hashing without a function is sdbm with avalanche
-        out.hash_avalanche = be.balance.hash_avalanche or (
-            be.balance.hash_consistent and (be.balance.algorithm == "source" or not be.balance.hash_function))
-        if be.balance.hash_consistent and be.balance.algorithm in ("source", "uri", "url_param", "hdr"):
-            out.ring = <RingPoint *>self.block(ring_size(out), sizeof(RingPoint))
-            ring_fill(out)
+        out.hash_avalanche = be.balance.hash_avalanche
         out.uri_path_only = be.balance.uri_path_only
         out.draws = be.balance.draws
         out.uri_whole = be.balance.uri_whole
         out.uri_length = be.balance.uri_length
         out.uri_depth = be.balance.uri_depth
-        out.domain_only = be.balance.use_domain_only
-        named = be.balance.argument
-        self.text(&out.balance_arg, named.lower() if be.balance.algorithm == "hdr" else named)
+        self.text(&out.balance_arg, be.balance.argument)
         self.fill_cookie(out, be.cookie)
         out.connection = _CONNECTION[be.connection]
         out.reuse = _REUSE[be.reuse]
@@ -294,6 +359,7 @@ cdef class Image:
         out.strict = be.strict_persist
         out.abortonclose = be.abortonclose
         out.allbackups = be.allbackups
+        self.fill_stick(out, be)
         self.fill_limits(&out.limits, be.timeouts)
         self.add_header(&out.forwardfor, be.forwardfor)
         self.add_header(&out.originalto, be.originalto)

@@ -43,6 +43,29 @@ static inline long hk_send(int fd, const void *p, size_t n)
 	return syscall(SYS_sendto, fd, p, n, MSG_NOSIGNAL, NULL, 0);
 }
 
+/* A seeded hash of bytes that clients choose: multiply and fold, 16 bytes a step. Good enough that nobody who does not
+ * know the seed can fill one bucket. */
+static inline uint64_t hk_fold(uint64_t a, uint64_t b)
+{
+	unsigned __int128 v = (unsigned __int128)a * b;
+	return (uint64_t)v ^ (uint64_t)(v >> 64);
+}
+static inline uint64_t hk_hash(const void *data, size_t n, uint64_t seed)
+{
+	const unsigned char *p = (const unsigned char *)data;
+	uint64_t a, b, h = seed ^ (n * 0x9e3779b97f4a7c15ull);
+	for (; n >= 16; n -= 16, p += 16) {
+		memcpy(&a, p, 8);
+		memcpy(&b, p + 8, 8);
+		h = hk_fold(a ^ 0xa0761d6478bd642full ^ seed, b ^ h ^ 0xe7037ed1a0b428dbull);
+	}
+	a = b = 0;
+	memcpy(&a, p, n < 8 ? n : 8);
+	if (n > 8)
+		memcpy(&b, p + 8, n - 8);
+	return hk_fold(h ^ a ^ 0x8ebc6af09c88c6e3ull, b ^ seed ^ 0x589965cc75374cc3ull);
+}
+
 static inline int hk_load(const int *p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
 static inline void hk_store(int *p, int v) { __atomic_store_n(p, v, __ATOMIC_RELAXED); }
 static inline int hk_acquire(const int *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }

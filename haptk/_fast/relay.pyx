@@ -11,6 +11,7 @@ from haptk._fast.render cimport render_response
 from haptk._fast.retry cimport event_of, keep_body, may_repeat
 from haptk._fast.sockets cimport IO_AGAIN, IO_EOF, fill, no_delay, put2, shut_write
 from haptk._fast.state cimport Link, MODE_KEEP
+from haptk._fast.stick cimport stick_response
 
 cdef enum:
     SMALL_BODY = 2048
@@ -119,6 +120,8 @@ cdef int push(Worker *w, Session *s) noexcept nogil:
         if not l.connected:
             l.connected = 1
             s.connect_ms = w.now
+            if s.stick.d != NULL and s.backend.tcp:
+                stick_response(w, s, NULL)
         sent(s, <uint32_t>put)
         if s.tunnel and s.out_head.r == s.out_head.n:
             buf_drop(w, &s.out_head)    # a PROXY header, or the request that opened the tunnel
@@ -172,6 +175,8 @@ cdef int final_head(Worker *w, Session *s, Head *h) noexcept nogil:
     s.server_keep = s.backend.connection == MODE_KEEP and s.frontend.connection == MODE_KEEP and not h.conn_close \
         and (h.minor == 1 or h.conn_keep)
     response_body(s, h)
+    if s.backend.stick != NULL:
+        stick_response(w, s, h)
     if w.stopping:
         s.keep = 0
     if render_response(w, s, h, 0) < 0:
@@ -283,6 +288,8 @@ cdef int more_response(Worker *w, Session *s) noexcept nogil:
     l.connected = 1
     if not s.response_any:
         s.response_any = 1
+        if s.stick.d != NULL and s.backend.tcp:
+            stick_response(w, s, NULL)
         if not s.keeping:
             drop_request(w, s)
     if not s.head_done:

@@ -5,9 +5,8 @@ from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcmp, memcpy
 
 from haptk._fast.address cimport note_local
-from haptk._fast.balance cimport any_eligible, choose, takes_turns
+from haptk._fast.balance cimport any_eligible, choose, hash_request, takes_turns
 from haptk._fast.deadlines cimport LINGER_MS, arm
-from haptk._fast.hashkey cimport hash_request
 from haptk._fast.http1 cimport (BODY_BAD, BODY_EOF, BODY_LENGTH, BODY_NONE, BODY_TUNNEL, Head,
                                 M_DELETE, M_GET, M_HEAD, M_OPTIONS, M_PUT, M_TRACE, body_advance, parse_request)
 from haptk._fast.journal cimport note_end, note_request
@@ -20,8 +19,9 @@ from haptk._fast.render cimport render_request
 from haptk._fast.retry cimport RE_CONN, RE_EMPTY, RE_JUNK, RE_TIMEOUT, forget_answer, may_repeat
 from haptk._fast.scan cimport hk_add, hk_add64, hk_load
 from haptk._fast.sockets cimport IO_AGAIN, IO_EOF, close_fd, fill, put2, reset_fd, shut_write
-from haptk._fast.state cimport (BackendC, Link, MODE_CLOSE, PH_DEAD, PH_HEAD, PH_LINGER, PH_PROXY,
+from haptk._fast.state cimport (BackendC, LB_SOURCE, LB_URI, Link, MODE_CLOSE, PH_DEAD, PH_HEAD, PH_LINGER, PH_PROXY,
                                 PH_QUEUE, PH_RELAY, PH_REPLY, PH_RETRY, Text)
+from haptk._fast.stick cimport stick_request
 from haptk._fast.upstream cimport ATTACH_FDS, ATTACH_OK, attach, detach, drop_kept, take_slot
 from haptk._fast.wheel cimport timer_drop
 
@@ -41,6 +41,7 @@ cdef void drop_buffers(Worker *w, Session *s) noexcept nogil:
     buf_drop(w, &s.in_head)
     buf_drop(w, &s.line)
     s.announced = 0
+    buf_drop(w, &s.stick)
 
 
 cdef void leave(Worker *w, Session *s) noexcept nogil:
@@ -352,7 +353,9 @@ cdef int begin(Worker *w, Session *s, uint32_t length) noexcept nogil:
     if render_request(w, s, h) < 0:
         consume_head(s, length)
         return refuse(w, s, c"P")
-    hash_request(s, be, h)
+    hash_request(s, be, s.rx.d + h.target, h.target_len)
+    if be.stick != NULL:
+        stick_request(w, s, h, 0, 0)
     consume_head(s, length)
     if not take_early_body(s):
         return refuse(w, s, c"C")
@@ -413,7 +416,7 @@ cdef int dispatch(Worker *w, Session *s) noexcept nogil:
 cdef int wait_in_queue(Worker *w, Session *s, bint bound) noexcept nogil:
     # A hash binds as a cookie does, as long as its server is up.
     if s.server != NULL and not bound:
-        bound = s.hashed
+        bound = s.backend.balance == LB_SOURCE or s.backend.balance == LB_URI
         if not bound:
             s.server = NULL
     s.phase = PH_QUEUE
@@ -498,7 +501,8 @@ cdef int redispatch(Worker *w, Session *s, bint pause) noexcept nogil:
     s.redispatched = 1
     if s.direct:
         s.direct = 0
-        s.ck_request = c"D"
+        if s.ck_request == c"V":
+            s.ck_request = c"D"
     if pause and not takes_turns(s.backend):
         s.phase = PH_RETRY
         s.since_ms = w.now
@@ -740,5 +744,7 @@ cdef void begin_tcp(Worker *w, Session *s) noexcept nogil:
     if s.rx.p < s.rx.n:
         body_advance(&s.up, &s.rx)      # what came behind a PROXY header
     s.retries_left = s.backend.retries
-    hash_request(s, s.backend, NULL)
+    hash_request(s, s.backend, NULL, 0)
+    if s.backend.stick != NULL:
+        stick_request(w, s, NULL, 0, 0)
     dispatch(w, s)

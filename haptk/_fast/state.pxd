@@ -7,6 +7,7 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from haptk._fast.http1 cimport Body, Buf, Head
+from haptk._fast.table cimport Store
 
 cdef extern from "<sys/socket.h>" nogil:
     cdef struct sockaddr_storage:
@@ -46,8 +47,9 @@ ctypedef struct Text:
 
 ctypedef struct ServerC:
     int index               # inside its backend
-    int id                  # HAProxy's number of it, from the file or by position
     int gid                 # over all backends; index into Worker.servers
+    int id                  # HAProxy's server id, by which a stick table may name it
+    int non_stick           # no table learns it
     Text name
     Text cookie             # p is NULL for a server without one
     int port_offset
@@ -99,10 +101,42 @@ ctypedef struct Limits:     # milliseconds, 0 for none; fallbacks are already ap
     int client_fin
     int server_fin
 
-ctypedef struct RingPoint:
-    uint32_t key
-    uint32_t node           # its number among its server's points
-    int server
+cdef enum StickFetch:
+    FETCH_SRC = 0, FETCH_COOKIE, FETCH_HEADER, FETCH_LINE, FETCH_PARAM, FETCH_PATH, FETCH_URL
+
+cdef enum StickAct:
+    STICK_MATCH = 1, STICK_STORE = 2    # `on` is both
+
+ctypedef struct StickTableC:    # a table as one backend sees it
+    Store *store
+    int *by_name            # number of a name in the table -> index of the server here, -1 for none
+    int names               # length of by_name; later numbers are none of ours
+    uint16_t *own           # index of a server -> number of its name
+
+ctypedef struct StickRuleC:
+    int act                 # StickAct
+    int fetch               # StickFetch
+    int table               # index into StickC.tables
+    Text argument           # header names are lower case
+    char delimiter
+    void *condition         # what has to hold, NULL for always
+
+ctypedef struct AppSessionC:
+    Text name
+    uint32_t length
+    int prefix
+    int query
+    int request_learn
+    int table               # index into StickC.tables
+
+ctypedef struct StickC:
+    StickTableC *tables
+    int table_count
+    StickRuleC *requests    # match, on, store-request in file order
+    int request_count
+    StickRuleC *responses   # store-response
+    int response_count
+    AppSessionC *app        # NULL for none
 
 ctypedef struct BackendC:
     int index
@@ -121,10 +155,7 @@ ctypedef struct BackendC:
     int uri_whole
     int uri_length
     int uri_depth
-    Text balance_arg        # lower case for a header's name
-    int domain_only         # balance hdr ... use_domain_only
-    RingPoint *ring         # hash-type consistent, by key; NULL for map-based
-    int ring_n
+    Text balance_arg
     int cookie              # CookieFlag
     Text cookie_name
     Text cookie_tail        # "; path=/; domain=...; HttpOnly; ..." as it is appended
@@ -141,6 +172,7 @@ ctypedef struct BackendC:
     int allbackups
     int limited             # some server has a maxconn
     int head_room           # kept free in a rendered head, for a PROXY header
+    StickC *stick           # NULL: nothing is learned
     Limits limits
     AddHeaderC forwardfor
     AddHeaderC originalto
@@ -300,8 +332,8 @@ ctypedef struct Session:    # one client connection and its current transaction
     uint32_t last_date      # of the cookie, seconds
     uint32_t first_date
     uint32_t hash           # of the balance argument
-    uint8_t hashed          # and there is one
     Buf line                # copy of the request line, only where the frontend logs
+    Buf stick               # keys to store once the server has answered, only between the two
     uint8_t queued_bound    # waits for s.server, not for any
     Session *qprev          # queue of the backend
     Session *qnext

@@ -125,13 +125,16 @@ class _Compiler:
         self.front_sections = [s for s in config.proxies() if s.kind in ("frontend", "listen")]
         self.back_sections = [s for s in config.proxies() if s.kind in ("backend", "listen")]
         self.back_index = {s.name: index for index, s in enumerate(self.back_sections)}
+        self.known_tables: dict[str, StickTable] = {}
 
     def run(self) -> ProxyTables:
+        tables = self.stick_tables()
+        self.known_tables = {table.name: table for table in tables}
         backends = tuple(self.backend(section) for section in self.back_sections)
         frontends = tuple(self.frontend(section) for section in self.front_sections)
         compile_servers.check_tracks(self, backends)
         self._say_what_is_not_carried_out()
-        return ProxyTables(frontends, backends, self.process(), peers=self.peers())
+        return ProxyTables(frontends, backends, self.process(), peers=self.peers(), stick_tables=tables)
 
     def _say_what_is_not_carried_out(self) -> None:
         for section in self.config.sections:
@@ -188,7 +191,7 @@ class _Compiler:
         return Backend(
             name=section.name, servers=servers, mode=mode, balance=self._balance(section, mode), cookie=cookie,
             appsession=AppSession(**section.get("appsession")) if section.get("appsession") else None,
-            stick=self._stick(section), connection=section.get("connection", "http-keep-alive"),
+            sticks=self._sticks(section, self.known_tables), connection=section.get("connection", "http-keep-alive"),
             reuse=section.get("reuse", "safe"), timeouts=self._timeouts(section, "server"),
             forwardfor=self._header(section, "option_forwardfor", mode),
             originalto=self._header(section, "option_originalto", mode),
@@ -269,29 +272,26 @@ class _Compiler:
             return Balance()
         return found
 
-    def _stick(self, section: Section) -> StickTable | None:
-        sticks = section.get("sticks", ())
-        own = section.get("stick_table")
-        if not sticks and own is None:
-            return None
-        named = {rule["table"] for rule in sticks if rule.get("table")}
-        if len(named) > 1 or (
-            named and named != {section.name} and own is not None and any("table" not in r for r in sticks)
-        ):
-            self.error(
-                section,
-                f"{section.title}: all 'stick' lines of a section use one table; found {', '.join(sorted(named))}",
-            )
-            return None
-        name = next(iter(named), section.name)
-        holder = next((s for s in self.config.proxies() if s.name == name and s.get("stick_table")), None)
-        if holder is None:
-            self.error(sticks[0]["where"], f"stick: there is no stick-table in {name!r}")
-            return None
-        table = {key: value for key, value in holder.get("stick_table").items() if key != "where"}
-        fields = ("action", "fetch", "argument", "delimiter", "condition")
-        rules = tuple(StickRule(**{key: rule[key] for key in fields}) for rule in sticks)
-        return StickTable(name=name, **table, rules=rules)
+    def stick_tables(self) -> tuple[StickTable, ...]:
+        """Every table that a proxy declares, in the order of the file."""
+        found = []
+        for section in self.config.sections:
+            if section.kind in ("frontend", "backend", "listen") and section.get("stick_table"):
+                words = {key: value for key, value in section.get("stick_table").items() if key != "where"}
+                found.append(StickTable(name=section.name, wire_name=section.name, **words))
+        return tuple(found)
+
+    def _sticks(self, section: Section, known: dict[str, StickTable]) -> tuple[StickRule, ...]:
+        """The `stick` lines of a section; without `table` they use the section's own."""
+        rules = []
+        for record in section.get("sticks", ()):
+            name = record.get("table", section.name)
+            if name not in known:
+                self.error(record["where"], f"stick: there is no stick-table in {name!r}")
+                continue
+            fields = ("action", "fetch", "argument", "delimiter", "condition")
+            rules.append(StickRule(**{key: record[key] for key in fields}, table=name))
+        return tuple(rules)
 
     # -- rules ---------------------------------------------------------------------------------------------------
 

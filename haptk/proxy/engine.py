@@ -15,6 +15,7 @@ from haptk.io import clock
 from haptk.proxy.health import HealthRunner
 from haptk.proxy.journal import Journal
 from haptk.proxy.listeners import Listeners
+from haptk.proxy.sticktables import Stores, settle, stores_for
 from haptk.proxy.tables import Backend, Frontend, ProxyTables
 
 log = logging.getLogger("haptk.proxy")
@@ -35,10 +36,10 @@ def beyond_compiled(tables: ProxyTables) -> list[str]:
 
 def _beyond_in_backend(backend: Backend) -> set[str]:
     found: set[str] = set()
-    if backend.stick is not None:
-        found.add("stick-table")
-    if backend.appsession is not None:
-        found.add("appsession")
+    if any(rule.condition is not None for rule in backend.sticks):
+        found.add("stick with a condition")
+    if backend.balance.algorithm in ("url_param", "hdr") or backend.balance.hash_consistent:
+        found.add(f"balance {backend.balance.algorithm} as configured")
     for server in backend.servers:
         if server.redir:
             found.add("redir")
@@ -83,7 +84,9 @@ class Engine:
         if words := without_effect(tables):
             log.warning("read, but without effect yet: %s", ", ".join(words))
         self.tables = tables
-        self.image = image_type(tables)
+        # learned keys belong to the process: the next configuration goes on with them
+        self.stores: Stores = stores_for(tables, image_type.make_store, inherit.stores if inherit else None)
+        self.image = image_type(tables, self.stores)
         count = max(1, tables.process.nbthread)
         seed = clock.monotonic_usec() & 0xFFFFFFFF
         self.workers = [
@@ -103,6 +106,7 @@ class Engine:
 
     def start(self) -> None:
         """Check states first, so that the first request sees them; then the workers."""
+        settle(self.tables, self.stores)
         self.health.start()
         if self.journal is not None:
             self.journal.start()

@@ -17,7 +17,8 @@ from typing import Any
 from haptk.io import clock
 from haptk.proxy.listeners import Opened
 from haptk.proxy.logsink import LogSink
-from haptk.proxy.reference_route import Farm, Store
+from haptk.proxy.reference_route import Farm, Table
+from haptk.proxy.sticktables import Stores, stores_for
 from haptk.proxy.tables import Frontend, ProxyTables, StickTable
 
 _STATES = ("UP", "DRAIN", "DOWN", "MAINT")
@@ -30,23 +31,19 @@ _COUNTERS = (
 class Image:
     """What all workers share: farms, learned keys and log sinks of one configuration."""
 
-    def __init__(self, tables: ProxyTables) -> None:
+    def __init__(self, tables: ProxyTables, stores: Stores | None = None) -> None:
         self.tables = tables
         self.farms = [Farm(backend, seed=index + 1) for index, backend in enumerate(tables.backends)]
         self.seats = [seat for farm in self.farms for seat in farm.seats]
         self.homes = [farm for farm in self.farms for _ in farm.seats]
         self.server_names = [f"{farm.backend.name}/{seat.server.name}" for farm in self.farms for seat in farm.seats]
-        self.stores: dict[str, Store] = {}
-        for backend in tables.backends:
-            if backend.stick is not None:
-                self.stores.setdefault(backend.stick.name, Store(backend.stick))
-        # appsession learns without a bound of its own in HAProxy 1.5; here the oldest of a million makes room.
-        self.appsessions = {
-            backend.name: Store(StickTable(size=1_000_000, expire_s=backend.appsession.timeout_s))
-            for backend in tables.backends
-            if backend.appsession is not None
-        }
+        self.stores = stores_for(tables, self.make_store) if stores is None else stores
         self.sinks = [LogSink(frontend.log) for frontend in tables.frontends]
+
+    @staticmethod
+    def make_store(table: StickTable) -> Table:
+        """An empty table."""
+        return Table(table.name, table.type, table.length, table.size, table.expire_s, table.nopurge)
 
     def set_state(self, gid: int, name: str) -> None:
         """One server's state by its index over all backends: UP, DRAIN, DOWN or MAINT."""

@@ -8,13 +8,16 @@ from haptk.core.acl import holds
 from haptk.core.appsession import request_id, response_id
 from haptk.core.cookie import Asked, Candidate, read_request, write_response
 from haptk.core.logline import Record
+from haptk.core.sticktable import Exchange as Seen
+from haptk.core.sticktable import fetch_key
 from haptk.io import clock
 from haptk.proxy.reference_http import Bad, Gone, Head, Wire, body_pieces, parse_response
-from haptk.proxy.reference_route import Farm, Seat, key_of
+from haptk.proxy.reference_route import Farm, Seat
 from haptk.proxy.reference_rules import Message, Reply, apply, page
 from haptk.proxy.reference_session import IDEMPOTENT, End, forwarded, persistence, render
 from haptk.proxy.reference_tcp import connect, relay_both, reset
-from haptk.proxy.tables import Backend
+from haptk.proxy.sticktables import appsession_name
+from haptk.proxy.tables import Backend, StickRule
 
 if TYPE_CHECKING:
     from haptk.proxy.reference_session import Session
@@ -42,6 +45,7 @@ class Exchange:
         self.asked = Asked(None, (), "N")
         self.direct = False
         self.ignore = False
+        self.pending: list[tuple[str, bytes]] = []  # keys to store once a server has answered, by table
         self.body_started = False
         self.kept: bytes | None = b""  # the body as it was sent, None when it is too long to be sent again
         self.body_done = head.body == "none" or (head.body == "length" and head.length == 0)
@@ -139,38 +143,55 @@ class Exchange:
                 self.direct = True
         flag = self.asked.flag if rule is not None else "-"
         self.record.flags = f"--{flag}{'-' if flag == '-' else 'N'}"
-        if self.seat is None and not self.ignore:
-            self.seat = self._stuck(force=force) or self._app_seat(force=force)
+        # ignore-persist is about cookies: HAProxy's stick rules do not look at it
+        self._stuck(force=force)
+        self._app_seat(force=force)
 
-    def _stuck(self, *, force: bool) -> Seat | None:
-        """The server that a stick table knows for this request."""
-        assert self.back is not None and self.farm is not None  # noqa: S101
-        table = self.back.stick
-        if table is None:
-            return None
-        store = self.session.image.stores[table.name]
-        for rule in table.rules:
-            if rule.action not in ("match", "on") or not holds(rule.condition, self.facts):
+    def _stuck(self, *, force: bool) -> None:
+        """Ask the stick tables, and keep the keys that are to be stored once a server has answered."""
+        assert self.back is not None  # noqa: S101
+        for rule in self.back.sticks:
+            stores = rule.action in ("on", "store-request")
+            if stores and any(name == rule.table for name, _ in self.pending):
+                continue  # only the first key of each table is stored; the next rules are for where it is missing
+            key = self._key(rule) if rule.action != "store-response" and holds(rule.condition, self.facts) else None
+            if key is None:
                 continue
-            key = key_of(rule, table, self.facts)
-            name = store.find(key) if key else None
-            seat = next((seat for seat in self.farm.seats if seat.server.name == name), None)
-            if seat is not None and (seat.usable or force or self.back.persist):
-                self.direct = True
-                return seat
-        return None
+            if rule.action in ("match", "on"):
+                self._take_seat(self.session.image.stores[rule.table].find(key), force=force)
+            if stores:
+                self.pending.append((rule.table, key))
 
-    def _app_seat(self, *, force: bool) -> Seat | None:
+    def _key(self, rule: StickRule) -> bytes | None:
+        assert self.back is not None  # noqa: S101
+        store = self.session.image.stores[rule.table]
+        seen = Seen(self.facts.src, self.facts.target, self.head.headers, self.facts.res_headers)
+        return fetch_key(store.type, store.length, rule.fetch, rule.argument, rule.delimiter, seen)
+
+    def _take_seat(self, found: tuple[int, bytes] | None, *, force: bool) -> None:
+        """Stick to the server of a table's entry (by name, else by id) unless the session has one already."""
+        assert self.back is not None and self.farm is not None  # noqa: S101
+        if found is None or self.seat is not None:
+            return
+        server_id, name = found
+        seats = self.farm.seats
+        seat = next((seat for seat in seats if name and seat.server.name.encode() == name), None)
+        seat = seat or next((seat for seat in seats if seat.server.id == server_id), None)
+        if seat is not None and (seat.usable or force or self.back.persist or self.back.strict_persist):
+            self.seat, self.direct = seat, True
+
+    def _app_seat(self, *, force: bool) -> None:
         """The server that `appsession` knows for this request's session id."""
         assert self.back is not None and self.farm is not None  # noqa: S101
         rule = self.back.appsession
         key = request_id(rule, self.head.headers, self.head.target) if rule else None
-        name = self.session.image.appsessions[self.back.name].find(key) if key else None
-        seat = next((seat for seat in self.farm.seats if seat.server.name == name), None)
-        if seat is None or not (seat.usable or force or self.back.persist):
-            return None
-        self.direct = True
-        return seat
+        if rule is None or key is None or self.ignore:
+            return
+        name, raw = appsession_name(self.back), key.encode("latin-1", "replace")
+        found = self.session.image.stores[name].find(raw)
+        self._take_seat(found, force=force)
+        if rule.request_learn:
+            self.pending.append((name, raw))
 
     # -- servers -------------------------------------------------------------------------------------------------
 
@@ -287,7 +308,6 @@ class Exchange:
         assert self.farm is not None and self.back is not None  # noqa: S101
         self.record.server = seat.server.name
         self.facts.server = seat.server.name
-        self._learn("request", seat)
         seat.counters["total"] = seat.counters.get("total", 0) + 1
         session = self.session
         session.server_wire, session.server_of_wire = None, seat
@@ -465,6 +485,8 @@ class Exchange:
             raise self._bad_response()
         tunnel = response.status == 101 or (self.head.method == "CONNECT" and 200 <= response.status < 300)
         _frame(response, self.head)
+        self.facts.status, self.facts.res_headers = response.status, response.headers
+        self._learn(self.seat)
         headers = _without_hops(response.headers)
         if response.status == 204 or (self.head.minor == 0 and response.body == "chunked"):
             headers = [pair for pair in headers if pair[0] != "transfer-encoding"]
@@ -476,7 +498,6 @@ class Exchange:
         if reply is not None:
             self.keep = self._reply(reply, "PH")
             return False
-        self._learn("response", self.seat)
         strip = self.head.minor == 0 and response.body == "chunked"
         if response.body == "eof" or strip or not self.body_done:
             self.keep = False
@@ -537,32 +558,24 @@ class Exchange:
             self.record.bytes_down += len(piece)
             self.session.client.send(piece, self.front.timeouts.client)
 
-    def _learn(self, side: str, seat: Seat) -> None:
-        """Store in the stick table what its rules say about this side of the exchange."""
+    def _learn(self, seat: Seat) -> None:
+        """The server has answered: store what the request gave and what the response gives."""
         assert self.back is not None  # noqa: S101
-        self._learn_appsession(side, seat)
-        table = self.back.stick
-        if table is None or self.ignore:
-            return
-        actions = ("on", "store-request") if side == "request" else ("store-response",)
-        for rule in table.rules:
-            if rule.action in actions and holds(rule.condition, self.facts):
-                key = key_of(rule, table, self.facts)
-                if key:
-                    self.session.image.stores[table.name].learn(key, seat.server.name)
-
-    def _learn_appsession(self, side: str, seat: Seat) -> None:
-        assert self.back is not None  # noqa: S101
-        rule = self.back.appsession
-        if rule is None or self.ignore:
-            return
-        store = self.session.image.appsessions[self.back.name]
-        if side == "response":
-            key = response_id(rule, self.facts.res_headers)
-        else:
-            key = request_id(rule, self.head.headers, self.head.target) if rule.request_learn else None
-        if key:
-            store.learn(key, seat.server.name)
+        asked = len(self.pending)
+        for rule in self.back.sticks:
+            if rule.action != "store-response" or any(name == rule.table for name, _ in self.pending[asked:]):
+                continue
+            key = self._key(rule) if holds(rule.condition, self.facts) else None
+            if key is not None:
+                self.pending.append((rule.table, key))
+        session = self.back.appsession
+        text = response_id(session, self.facts.res_headers) if session is not None and not self.ignore else None
+        if text:
+            self.pending.append((appsession_name(self.back), text.encode("latin-1", "replace")))
+        if not seat.server.non_stick:
+            for name, key in self.pending:
+                self.session.image.stores[name].learn(key, seat.server.id, seat.server.name.encode())
+        self.pending = []
 
 
 class _DeadReuse(Exception):

@@ -8,14 +8,13 @@ from __future__ import annotations
 import bisect
 import ipaddress
 import random
-import re
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from haptk.core.acl import Facts, cookies_of, path_of
+from haptk.core.acl import Facts, path_of
 from haptk.io import clock
-from haptk.proxy.tables import Backend, Server, StickRule, StickTable
+from haptk.proxy.tables import Backend, Server
 
 POINTS_PER_WEIGHT = 16
 RING_STRIDE = 4096  # points that HAProxy reserves for each server id
@@ -158,15 +157,13 @@ class Farm:
         elif balance.algorithm == "url_param":
             query = facts.target.partition("?")[2]
             text = next(
-                (v for k, _, v in (p.partition("=") for p in query.split("&") if "=" in p) if k == balance.argument),
-                None,
+                (v for k, _, v in (p.partition("=") for p in query.split("&")) if k == balance.argument and v), None
             )
         else:
             text = next((value for name, value in facts.headers if name == balance.argument.lower()), None)
-            if text is not None:
-                text = first_value(text)
-                text = domain_of(text) if balance.use_domain_only else text
-        if text is None:
+            if text and balance.use_domain_only:
+                text = domain_of(text)
+        if not text:
             return None
         value = HASHES[balance.hash_function or "sdbm"](text.encode("latin-1", "replace"))
         # Consistent hashing without a function is sdbm with avalanche.
@@ -187,19 +184,10 @@ class Farm:
         return text
 
 
-def first_value(text: str) -> str:
-    """The first value of a comma list; quotes hide a comma."""
-    found = re.match(r'(?:"(?:\\.|[^"\\])*(?:"|\\?\Z)|[^",])*', text, re.DOTALL)
-    return found[0].rstrip(" \t") if found else ""
-
-
 def domain_of(host: str) -> str:
-    """`www.example.com:80` -> `example`: the label before the last dot, as `use_domain_only` hashes it.
-
-    As in HAProxy a dot at the very beginning is not seen, and a label has at least one character.
-    """
-    end = host.rfind(".", 1)
-    return host if end < 1 else host[host.rfind(".", 0, end - 1) + 1 : end]
+    """`www.example.com:80` -> `example`: the part before the last dot, as `use_domain_only` hashes it."""
+    labels = host.partition(":")[0].split(".")
+    return labels[-2] if len(labels) > 1 else labels[0]
 
 
 def _sdbm(data: bytes) -> int:
@@ -257,75 +245,108 @@ def avalanche(value: int) -> int:
 # -- stick tables -------------------------------------------------------------------------------------------------
 
 
-class Store:
-    """One stick table: key -> name of a server, oldest use first."""
+class Table:
+    """One stick table: key -> server, oldest use first. The shape of the compiled one."""
 
-    def __init__(self, table: StickTable) -> None:
-        self.table = table
+    def __init__(
+        self, name: str, type: str, length: int, size: int, expire_s: float | None = None, nopurge: bool = False
+    ) -> None:
+        self.name, self.type, self.length = name, type, length
         self.lock = threading.Lock()
-        self.entries: OrderedDict[str, tuple[str, float | None]] = OrderedDict()
+        self._entries: OrderedDict[bytes, tuple[int, bytes, float]] = OrderedDict()
+        self.expire_s = expire_s
+        self.reshape(size, expire_s, nopurge)
 
-    def find(self, key: str) -> str | None:
+    def reshape(self, size: int, expire_s: float | None = None, nopurge: bool = False) -> None:
+        """Change what may change; a smaller table keeps what was used last."""
+        with self.lock:
+            before, self.expire_s = self.expire_s, expire_s
+            self.size, self.nopurge = size, nopurge
+            if before != expire_s:
+                shift = (expire_s or 0.0) - (before or 0.0)
+                base = clock.monotonic() if before is None else 0.0
+                for key, (server_id, name, until) in self._entries.items():
+                    self._entries[key] = (server_id, name, base + (until if before is not None else 0.0) + shift)
+            while len(self._entries) > size:
+                self._entries.popitem(last=False)
+
+    @property
+    def expire_ms(self) -> int:
+        """How long an unused entry stays; 0 for ever."""
+        return 0 if self.expire_s is None else round(self.expire_s * 1000)
+
+    @property
+    def used(self) -> int:
+        """Entries that have not expired."""
+        with self.lock:
+            self._sweep(clock.monotonic())
+            return len(self._entries)
+
+    def _sweep(self, now: float) -> None:
+        if self.expire_s is not None:
+            for key in [key for key, (_, _, until) in self._entries.items() if until <= now]:
+                del self._entries[key]
+
+    def _alive(self, key: bytes, now: float) -> tuple[int, bytes, float] | None:
+        entry = self._entries.get(key)
+        return None if entry is None or (self.expire_s is not None and entry[2] <= now) else entry
+
+    def _row(self, key: bytes, entry: tuple[int, bytes, float], now: float) -> tuple[bytes, int, int, bytes]:
+        left = 0 if self.expire_s is None else max(0, round((entry[2] - now) * 1000))
+        return key, left, entry[0], entry[1]
+
+    def entries(self, start: int = 0, count: int = 4096) -> tuple[int, list[tuple[bytes, int, int, bytes]]]:
+        """All rows at once."""
+        del start, count
+        now = clock.monotonic()
+        with self.lock:
+            self._sweep(now)
+            return 0, [self._row(key, entry, now) for key, entry in self._entries.items()]
+
+    def get(self, key: bytes) -> tuple[bytes, int, int, bytes] | None:
+        """One row, without using it."""
+        now = clock.monotonic()
+        with self.lock:
+            entry = self._alive(key, now)
+            return None if entry is None else self._row(key, entry, now)
+
+    def find(self, key: bytes) -> tuple[int, bytes] | None:
         """The server that was learned for `key`; its time begins anew."""
         now = clock.monotonic()
         with self.lock:
-            entry = self.entries.get(key)
+            entry = self._alive(key, now)
             if entry is None:
                 return None
-            if entry[1] is not None and entry[1] <= now:
-                del self.entries[key]
-                return None
-            self._put(key, entry[0], now)
-            return entry[0]
+            self._put(key, entry[0], entry[1], now + (self.expire_s or 0.0))
+            return entry[0], entry[1]
 
-    def learn(self, key: str, server: str) -> None:
+    def learn(self, key: bytes, server_id: int, name: bytes = b"") -> bool:
         """Remember a server. A full table forgets its oldest entry, or with `nopurge` learns nothing new."""
+        return self.teach(key, self.expire_ms, server_id, name)
+
+    def teach(self, key: bytes, left_ms: int, server_id: int, name: bytes = b"") -> bool:
+        """The same with the time that is left."""
         now = clock.monotonic()
         with self.lock:
-            if key not in self.entries and len(self.entries) >= self.table.size:
-                dead = [k for k, (_, until) in self.entries.items() if until is not None and until <= now]
-                for old in dead:
-                    del self.entries[old]
-                if len(self.entries) >= self.table.size:
-                    if self.table.nopurge:
-                        return
-                    self.entries.popitem(last=False)
-            self._put(key, server, now)
+            if key not in self._entries and len(self._entries) >= self.size:
+                self._sweep(now)
+                if len(self._entries) >= self.size:
+                    if self.nopurge:
+                        return False
+                    self._entries.popitem(last=False)
+            self._put(key, server_id, name, now + min(left_ms, self.expire_ms) / 1000)
+        return True
 
-    def _put(self, key: str, server: str, now: float) -> None:
-        until = None if self.table.expire_s is None else now + self.table.expire_s
-        self.entries[key] = (server, until)
-        self.entries.move_to_end(key)
+    def _put(self, key: bytes, server_id: int, name: bytes, until: float) -> None:
+        self._entries[key] = (server_id, name, until)
+        self._entries.move_to_end(key)
 
+    def delete(self, key: bytes) -> bool:
+        """Forget one key; False when it is not there."""
+        with self.lock:
+            return self._entries.pop(key, None) is not None
 
-def key_of(rule: StickRule, table: StickTable, facts: Facts) -> str | None:
-    """The key that a stick rule takes from an exchange; None where there is none."""
-    response = rule.action == "store-response"
-    headers = facts.res_headers if response else facts.headers
-    value: str | None = None
-    if rule.fetch in ("req.cook", "cook", "cookie", "res.cook", "scook", "set-cookie"):
-        value = next(reversed(cookies_of(headers, rule.argument, response=response)), None)
-    elif rule.fetch.rpartition(".")[2] in ("hdr", "shdr", "fhdr"):
-        lines = [text for name, text in headers if name == rule.argument.lower()]
-        split = [part.strip(" \t") for line in lines for part in line.split(",")] if "fhdr" not in rule.fetch else lines
-        value = split[-1] if split else None
-    elif rule.fetch == "src":
-        value = facts.src
-    elif rule.fetch in ("url_param", "urlp"):
-        value = _parameter(facts.target, rule.argument, rule.delimiter or "?")
-    elif rule.fetch == "path":
-        value = path_of(facts.target)
-    elif rule.fetch == "url":
-        value = facts.target
-    if not value:
-        return None
-    return value[: table.length] if table.type == "string" else value
-
-
-def _parameter(target: str, name: str, delimiter: str) -> str | None:
-    text = target.partition(delimiter)[2]
-    for part in text.replace(delimiter, "&").replace(";", "&").split("&"):
-        key, equals, value = part.partition("=")
-        if equals and key == name:
-            return value
-    return None
+    def clear(self) -> None:
+        """Forget everything."""
+        with self.lock:
+            self._entries.clear()

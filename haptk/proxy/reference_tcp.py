@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from haptk.core.acl import holds
 from haptk.core.logline import Record
+from haptk.core.sticktable import key_of_address
 from haptk.io import clock
 from haptk.proxy import reference_proxyproto
 from haptk.proxy.reference_http import Gone, Wire
@@ -114,8 +115,10 @@ def _relay_tcp_to(session: Session, farm: Farm, record: Record) -> None:
     back = farm.backend
     record.facts.backend = back.name
     avoid: Seat | None = None
+    stuck, pending = _stuck(session, farm)
     for attempt in range(back.retries + 1):
-        seat = avoid if avoid is not None and not back.redispatch else farm.choose(record.facts, avoid)
+        seat = avoid if avoid is not None and not back.redispatch else stuck or farm.choose(record.facts, avoid)
+        stuck = None
         if seat is None:
             return
         try:
@@ -127,6 +130,9 @@ def _relay_tcp_to(session: Session, farm: Farm, record: Record) -> None:
                 clock.sleep(min(RETRY_S, back.timeouts.connect or RETRY_S))
             continue
         record.server, record.flags = seat.server.name, "----"
+        for name, key in pending:
+            if not seat.server.non_stick:
+                session.image.stores[name].learn(key, seat.server.id, seat.server.name.encode())
         with farm.changed:
             seat.sessions += 1
         try:
@@ -138,3 +144,27 @@ def _relay_tcp_to(session: Session, farm: Farm, record: Record) -> None:
                 seat.sessions -= 1
             wire.close()
         return
+
+
+def _stuck(session: Session, farm: Farm) -> tuple[Seat | None, list[tuple[str, bytes]]]:
+    """The server that the stick tables know for this client, and what is to be stored once one is connected."""
+    found: Seat | None = None
+    pending: list[tuple[str, bytes]] = []
+    for rule in farm.backend.sticks:
+        stores = rule.action in ("on", "store-request")
+        if rule.fetch != "src" or rule.action == "store-response" or not holds(rule.condition, session.facts(None)):
+            continue
+        if stores and any(name == rule.table for name, _ in pending):
+            continue
+        store = session.image.stores[rule.table]
+        key = key_of_address(store.type, store.length, session.src) if session.src else None
+        if key is None:
+            continue
+        known = store.find(key) if rule.action in ("match", "on") else None
+        if known is not None and found is None:
+            seats = [seat for seat in farm.seats if seat.usable or farm.backend.persist]
+            found = next((seat for seat in seats if seat.server.name.encode() == known[1]), None)
+            found = found or next((seat for seat in seats if seat.server.id == known[0]), None)
+        if stores:
+            pending.append((rule.table, key))
+    return found, pending

@@ -69,7 +69,7 @@ class StickRule:
     """One `stick match|on|store-request|store-response` line.
 
     `fetch` is req.cook, res.cook, hdr, src, url_param...; `argument` its first argument ("" for none); `delimiter` the
-    second one (url_param); `condition` is None when the rule always applies.
+    second one (url_param); `condition` is None when the rule always applies; `table` is the name of its table.
     """
 
     action: str
@@ -77,13 +77,15 @@ class StickRule:
     argument: str = ""
     delimiter: str = ""
     condition: Condition | None = None
+    table: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class StickTable:
-    """`stick-table type T len N size S expire E [nopurge] [peers NAME]` with the rules that use it.
+    """`stick-table type T len N size S expire E [nopurge] [peers NAME]`.
 
-    `name` is the proxy that declares the table: backends whose tables have one name share one store.
+    `name` is the proxy that declares the table, or `SECTION/NAME` for one of a peers section; `wire_name` is its name
+    between peers.
     """
 
     name: str = ""
@@ -93,7 +95,7 @@ class StickTable:
     expire_s: float | None = None
     nopurge: bool = False
     peers: str = ""
-    rules: tuple[StickRule, ...] = ()
+    wire_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,10 +224,10 @@ class Server:
     redir: str = ""
     source: str = ""
     max_reuse: int = -1
-    non_stick: bool = False
     pool_max_conn: int = -1
     pool_purge_delay_s: float = 5.0
     init_addr: tuple[str, ...] = ()
+    non_stick: bool = False
     check: CheckPlan | None = None
 
 
@@ -358,7 +360,7 @@ class Backend:
     balance: Balance = Balance()
     cookie: CookieRule | None = None
     appsession: AppSession | None = None
-    stick: StickTable | None = None
+    sticks: tuple[StickRule, ...] = ()
     connection: str = "http-keep-alive"
     reuse: str = "safe"
     timeouts: Timeouts = Timeouts()
@@ -424,3 +426,4 @@ class ProxyTables:
     process: Process = Process()
     warnings: tuple[str, ...] = ()
     peers: tuple[Peers, ...] = ()
+    stick_tables: tuple[StickTable, ...] = ()

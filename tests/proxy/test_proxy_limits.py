@@ -55,10 +55,11 @@ def limited(scripted, proxied, monkeypatch):
         def shaped(tables):
             image, worker = image_of(tables)
 
-            def make(_tables):
+            def make(_tables, stores):
                 back = replace(_tables.backends[0], servers=_limited(_tables.backends[0].servers, **words))
-                return image(replace(_tables, backends=(back,)))
+                return image(replace(_tables, backends=(back,)), stores)
 
+            make.make_store = image.make_store
             return make, worker
 
         monkeypatch.setattr(engine_module, "data_plane", shaped)
