@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 from haptk.io.exchange import ProbeResult
+from haptk.proxy import reference
 from haptk.proxy.compile import load_text
 from haptk.proxy.health import HealthRunner
 from haptk.proxy.runtime.commands import COMMANDS, LEVELS
 from haptk.proxy.runtime.dialog import MAX_LINE_BYTES, Dialog, commands_of, words_of
 from haptk.proxy.runtime.fields import INFO, STAT
 from haptk.proxy.runtime.world import Began, World
+from haptk.proxy.sticktables import stores_for
 
 CONFIG = """global
     stats socket /run/x.sock mode 660 level admin
@@ -46,6 +48,7 @@ class Engine:
 
     def __init__(self, text: str = CONFIG, old: Engine | None = None) -> None:
         self.tables = load_text(text, "x.cfg")
+        self.stores = stores_for(self.tables, reference.Image.make_store)
         self.published: dict[int, str] = {}
         self.weights: dict[int, float] = {}
         self.cuts: list[int] = []

@@ -15,7 +15,7 @@ import haptk
 from haptk.formats.haproxy_cfg import units
 from haptk.formats.haproxy_cfg.model import Refused
 from haptk.proxy.listeners import describe
-from haptk.proxy.runtime import states, stats
+from haptk.proxy.runtime import states, stats, sticks
 from haptk.proxy.runtime.world import Unknown, World
 
 LEVELS = ("user", "operator", "admin")
@@ -209,6 +209,21 @@ def shutdown_sessions(world: World, _caller: Caller, args: list[str]) -> str:
     return ""
 
 
+# -- learned tables ----------------------------------------------------------------------------------------------------
+
+
+def show_table(world: World, _caller: Caller, args: list[str]) -> str:
+    return sticks.show(world, args)
+
+
+def set_table(world: World, _caller: Caller, args: list[str]) -> str:
+    return sticks.put(world, args)
+
+
+def clear_table(world: World, _caller: Caller, args: list[str]) -> str:
+    return sticks.clear(world, args)
+
+
 # -- the connection itself ---------------------------------------------------------------------------------------------
 
 
@@ -253,6 +268,8 @@ def _command(usage: str, text: str, level: str, obey: Obey, words: str = "") -> 
 
 _OLD = "(use 'set server' instead)"
 COMMANDS: tuple[Command, ...] = (
+    _command("clear table <table> [<filter>]*", "remove an entry from a table (filter: data/key)", "operator",
+             clear_table, "clear table"),
     _command("disable server (DEPRECATED)", f"disable a server for maintenance {_OLD}", "admin", disable_server,
              "disable server"),
     _command("enable server  (DEPRECATED)", f"enable a disabled server {_OLD}", "admin", enable_server,
@@ -261,6 +278,8 @@ COMMANDS: tuple[Command, ...] = (
     _command("operator", "lower the level of the current CLI session to operator", "operator", lower("operator")),
     _command("set server <bk>/<srv> [opts]", "change a server's state, weight, address or ssl", "admin", set_server,
              "set server"),
+    _command("set table <table> key <k> [data.* <v>]*", "update or create a table entry's data", "operator", set_table,
+             "set table"),
     _command("set timeout [cli] <delay>", "change a timeout setting", "user", set_timeout, "set timeout"),
     _command("set weight <bk>/<srv>  (DEPRECATED)", f"change a server's weight {_OLD}", "admin", set_weight,
              "set weight"),
@@ -273,6 +292,8 @@ COMMANDS: tuple[Command, ...] = (
              "user", show_servers_state, "show servers state"),
     _command("show stat [desc|json|no-maint|typed|up]*", "report counters for each proxy and server", "user",
              show_stat, "show stat"),
+    _command("show table <table> [<filter>]*", "report table usage stats or dump this table's contents (filter: data/key)",
+             "user", show_table, "show table"),
     _command("show version", "show version of the current process", "user", show_version),
     _command("shutdown sessions server <bk>/<srv>", "kill sessions on a server", "admin", shutdown_sessions,
              "shutdown sessions server"),

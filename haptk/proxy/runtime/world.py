@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from haptk.core.health import State
 from haptk.io import clock
 from haptk.proxy.health import Checked, HealthRunner
+from haptk.proxy.sticktables import Stores, appsession_name
 from haptk.proxy.tables import Backend, Bind, Frontend, ProxyTables
 
 MAX_WEIGHT = 256
@@ -35,6 +36,8 @@ class Engine(Protocol):
     tables: ProxyTables
     health: HealthRunner
     image: Any
+
+    stores: Stores
 
     def counters(self) -> dict[str, Any]:
         """Sums over the workers."""
@@ -76,6 +79,7 @@ class World:
         self.engine = engine
         self.tables = engine.tables
         self.health = engine.health
+        self.stores = engine.stores
         self.began = began
         self.stopping = stopping
         self.sockets = sockets
@@ -106,6 +110,12 @@ class World:
         raise Unknown("No such server.\n")
 
     # -- reading
+
+    @property
+    def sticky(self) -> frozenset[str]:
+        """The names of the tables whose entries have servers: those that a rule uses."""
+        named = {rule.table for backend in self.tables.backends for rule in backend.sticks}
+        return frozenset(named | {appsession_name(one) for one in self.tables.backends if one.appsession is not None})
 
     def counters(self) -> dict[str, Any]:
         """Sums over the workers."""
