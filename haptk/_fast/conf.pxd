@@ -1,6 +1,7 @@
 # conf: the C image of ProxyTables. Built under the GIL, read without it, never changed afterwards; an Image owns all
 # of its memory and lives as long as any worker that runs on it.
 
+from haptk._fast.program cimport Arena
 from haptk._fast.state cimport (AddHeaderC, BackendC, Conf, FrontendC, Limits, Live, Place, ServerC, StickC, StickRuleC,
                                 StickTableC, Text)
 
@@ -10,6 +11,7 @@ cdef class Image:
     cdef readonly object tables
     cdef readonly object stores     # name -> Table, kept alive
     cdef readonly list server_names     # "backend/server" by gid
+    cdef Arena arena            # of the rules
     cdef list kept              # bytes objects that Texts point into
     cdef list blocks            # addresses to free
     cdef dict places            # (host, port, unix path) -> address of its Place
@@ -28,4 +30,7 @@ cdef class Image:
     cdef int fill_stick_rule(self, StickRuleC *out, rule, list names) except -1
     cdef int fill_stick(self, BackendC *out, be) except -1
     cdef int fill_backend(self, BackendC *out, int index, be, int gid) except -1
+    # own error files
+    cdef int fill_pages(self, Text *out, errorfiles) except -1
+    cdef int fill_rules(self, FrontendC *out, fe) except -1
     cdef int fill_frontend(self, FrontendC *out, int index, fe) except -1

@@ -45,6 +45,9 @@ cdef extern from "<netinet/in.h>" nogil:
         in6_addr sin6_addr
     unsigned short htons(unsigned short v)
 
+from haptk.proxy.compile_rules import needs_destination
+from haptk.proxy.pages import STATUSES, as_sent, builtin
+
 _BALANCE = {
     "roundrobin": LB_ROUNDROBIN, "static-rr": LB_STATIC_RR, "leastconn": LB_LEASTCONN, "first": LB_FIRST,
     "source": LB_SOURCE, "random": LB_RANDOM, "uri": LB_URI, "url_param": LB_URL_PARAM, "hdr": LB_HDR,
@@ -60,29 +63,6 @@ _FETCHES = {
 _HASHES = {"sdbm": HASH_SDBM, "djb2": HASH_DJB2, "wt6": HASH_WT6, "crc32": HASH_CRC32}
 _STATES = {"DOWN": LIVE_DOWN, "UP": LIVE_UP, "DRAIN": LIVE_DRAIN, "MAINT": LIVE_MAINT}
 _STATE_NAMES = {value: name for name, value in _STATES.items()}
-_PAGES = (200, 400, 408, 500, 502, 503, 504)    # the order of session.pyx's ErrorPage
-
-
-def _page(title, text, close=False):
-    body = f"<html><body><h1>{title}</h1>\n{text}\n</body></html>\n"
-    return (
-        f"HTTP/1.1 {title}\r\ncontent-length: {len(body)}\r\ncache-control: no-cache\r\n"
-        + ("connection: close\r\n" if close else "")
-        + f"content-type: text/html\r\n\r\n{body}"
-    ).encode()
-
-
-def _builtin_pages():
-    # The words are those that HAProxy's users see today, because people search their logs and pages for them.
-    return {
-        200: _page("200 OK", "Service ready."),
-        400: _page("400 Bad request", "Your browser sent an invalid request.", True),
-        408: _page("408 Request Time-out", "Your browser didn't send a complete request in time.", True),
-        500: _page("500 Internal Server Error", "An internal server error occurred."),
-        502: _page("502 Bad Gateway", "The server returned an invalid or incomplete response."),
-        503: _page("503 Service Unavailable", "No server is available to handle this request."),
-        504: _page("504 Gateway Time-out", "The server didn't respond in time."),
-    }
 
 
 # What `retry-on all-retryable-errors` stands for.
@@ -116,6 +96,7 @@ cdef class Image:
         self.blocks = []
         self.places = {}
         self.server_names = []
+        self.arena = Arena({be.name: index for index, be in enumerate(tables.backends)})
 
     def __init__(self, tables, stores=None):
         cdef int gid = 0
@@ -363,6 +344,32 @@ cdef class Image:
         self.fill_limits(&out.limits, be.timeouts)
         self.add_header(&out.forwardfor, be.forwardfor)
         self.add_header(&out.originalto, be.originalto)
+        out.program = self.arena.program(be.rules)
+        out.ruled_response = out.program.response_count > 0
+        self.fill_pages(out.pages, be.errorfiles)
+        return 0
+
+    cdef int fill_pages(self, Text *out, errorfiles) except -1:
+        for page in errorfiles:
+            self.text(&out[<int>STATUSES.index(page.status)], as_sent(page.content))
+        return 0
+
+    cdef int fill_rules(self, FrontendC *out, fe) except -1:
+        # All backends that it can choose count: what they need is looked at before one is chosen.
+        cdef int i
+        targets = {rule.target for rule in fe.rules if rule.kind == "use_backend"} | {fe.default_backend} - {-1}
+        reached = [self.tables.backends[target] for target in sorted(targets)]
+        requests = ("http-request", "redirect", "use_backend", "force-persist", "ignore-persist")
+        out.program = self.arena.program(fe.rules)
+        out.ruled = any(rule.kind in requests for one in (fe, *reached) for rule in one.rules)
+        out.ruled_response = out.program.response_count > 0
+        if fe.is_listen and fe.default_backend >= 0 and self.tables.backends[fe.default_backend].name == fe.name:
+            out.own = out.backend
+        out.wants_local = any(one.originalto is not None for one in (fe, *reached)) or \
+            any(needs_destination(one) for one in (fe, *reached))
+        out.bind_names = <Text *>self.block(len(fe.binds) + 1, sizeof(Text))
+        for i, bind in enumerate(fe.binds):
+            self.text(&out.bind_names[i], bind.name)
         return 0
 
     cdef int fill_frontend(self, FrontendC *out, int index, fe) except -1:
@@ -381,13 +388,11 @@ cdef class Image:
         self.fill_limits(&out.limits, fe.timeouts)
         self.add_header(&out.forwardfor, fe.forwardfor)
         self.add_header(&out.originalto, fe.originalto)
-        out.wants_local = out.originalto.name.p != NULL or \
-            (out.backend != NULL and out.backend.originalto.name.p != NULL)
         self.text(&out.monitor_uri, fe.monitor_uri)
-        pages = _builtin_pages()
-        pages.update({page.status: page.content for page in fe.errorfiles})
-        for i, status in enumerate(_PAGES):
-            self.text(&out.pages[i], pages[status])
+        for i, status in enumerate(STATUSES):
+            self.text(&out.pages[i], builtin(status))
+        self.fill_pages(out.pages, fe.errorfiles)
+        self.fill_rules(out, fe)
         return 0
 
     # ---- the shared states, for the control plane

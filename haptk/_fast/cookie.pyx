@@ -113,7 +113,7 @@ cdef void find_server(Session *s, BackendC *be, const char *id, uint32_t n) noex
         state = hk_load(&srv.live.state)
         if state == LIVE_DOWN or state == LIVE_MAINT:
             s.ck_request = c"D"
-            if not (be.persist or be.strict) :
+            if not (be.persist or be.strict or s.force_persist):
                 continue
         else:
             s.ck_request = c"V"

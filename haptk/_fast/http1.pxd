@@ -6,6 +6,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef enum:
     HEADERS_MAX = 101       # HAProxy's tune.http.maxhdr
+    HEADERS_ADDED = 155     # so many more may rules add
 
 cdef enum HeaderId:
     H_OTHER = 0, H_HOST, H_COOKIE, H_CONNECTION, H_LENGTH, H_CODING, H_EXPECT, H_UPGRADE, H_KEEP_ALIVE
@@ -34,6 +35,7 @@ ctypedef struct Header:
     uint8_t canonical       # the line reads exactly "name: value CR LF", so runs of lines can be copied
 
 ctypedef struct Head:
+    char *d                 # what the offsets count from: the buffer that was parsed, or the copy that rules edit
     uint32_t start          # of the first line (after empty lines before a request)
     uint32_t first_end      # after the first line
     uint32_t end            # after the empty line
@@ -60,7 +62,7 @@ ctypedef struct Head:
     uint8_t seen_length
     uint8_t seen_coding
     uint64_t length
-    Header headers[HEADERS_MAX]
+    Header headers[HEADERS_MAX + HEADERS_ADDED]
 
 # Bytes on their way through: d[r:f) may be written, d[p:n) has not been looked at, and d[f:p) is framing that was
 # dropped. r <= f <= p <= n <= size. The owner is the session; d comes from the worker's pool, NULL when none is held.
@@ -84,5 +86,13 @@ ctypedef struct Body:
 # `lax` accepts what `option accept-invalid-http-request` names. Changes bytes only by lower-casing names.
 cdef int parse_request(Buf *b, Head *h, bint lax) noexcept nogil
 cdef int parse_response(Buf *b, Head *h, bint lax) noexcept nogil
+# For headers that rules made: their id, and what Connection, Host, Upgrade and Expect say. note_host returns -1 for bytes
+# that cannot stand in a Host, and for a second one.
+cdef uint8_t header_id(const char *name, size_t n) noexcept nogil
+cdef uint8_t method_id(const char *p, size_t n) noexcept nogil
+cdef void note_connection(char *d, Header *x, Head *h) noexcept nogil
+cdef int note_host(char *d, Header *x, Head *h) noexcept nogil
+# 1 when the request's target fits its method and its Host.
+cdef int target_ok(Head *h) noexcept nogil
 # Moves b.p and b.f over what can be forwarded of the body; BODY_DONE leaves b.p at the next message.
 cdef int body_advance(Body *body, Buf *b) noexcept nogil

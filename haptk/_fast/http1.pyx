@@ -216,7 +216,8 @@ cdef int parse_headers(Buf *b, Head *h, uint32_t at, bint request) noexcept nogi
         h.count += 1
 
 
-cdef inline void clear_head(Head *h, uint32_t start) noexcept nogil:
+cdef inline void clear_head(Head *h, char *d, uint32_t start) noexcept nogil:
+    h.d = d
     h.start = start
     h.status = 0
     h.body = BODY_NONE
@@ -292,9 +293,9 @@ cdef int request_line(Buf *b, Head *h) noexcept nogil:
     return 1
 
 
-cdef int target_ok(Buf *b, Head *h) noexcept nogil:
+cdef int target_ok(Head *h) noexcept nogil:
     # The form must fit the method (RFC 9112 3.2); an absolute form must agree with Host.
-    cdef const char *t = b.d + h.target
+    cdef const char *t = h.d + h.target
     cdef uint32_t n = h.target_len, i = 0, start, k
     cdef Header *x
     if t[0] == 47:
@@ -320,7 +321,7 @@ cdef int target_ok(Buf *b, Head *h) noexcept nogil:
     for k in range(<uint32_t>h.count):
         x = &h.headers[k]
         if x.id == H_HOST:
-            return same_authority(t + start, i - start, b.d + x.value, x.value_len)
+            return same_authority(t + start, i - start, h.d + x.value, x.value_len)
     return 1
 
 
@@ -345,7 +346,7 @@ cdef int parse_request(Buf *b, Head *h, bint lax) noexcept nogil:
         if b.d[at] == CR and at + 1 < b.n and b.d[at + 1] != LF:
             return HEAD_BAD
         at += 1
-    clear_head(h, at)
+    clear_head(h, b.d, at)
     got = request_line(b, h)
     if got <= 0:
         return got
@@ -356,7 +357,7 @@ cdef int parse_request(Buf *b, Head *h, bint lax) noexcept nogil:
         return HEAD_BAD
     if h.minor == 1 and not h.seen_host and not lax:
         return HEAD_BAD
-    if not target_ok(b, h) and not lax:
+    if not target_ok(h) and not lax:
         return HEAD_BAD
     return <int>(h.end - b.p)
 
@@ -365,7 +366,7 @@ cdef int parse_response(Buf *b, Head *h, bint lax) noexcept nogil:
     cdef char *d = b.d
     cdef uint32_t i = b.p, stop
     cdef int got, k
-    clear_head(h, i)
+    clear_head(h, b.d, i)
     if b.n - i < 13:
         if b.n - i >= 5 and memcmp(d + i, b"HTTP/", 5) != 0:
             return HEAD_BAD

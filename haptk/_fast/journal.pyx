@@ -10,14 +10,26 @@ from haptk._fast.state cimport CK_INSERT, CK_PREFIX, CK_REWRITE, BackendC
 
 cdef void note_request(Worker *w, Session *s, Head *h) noexcept nogil:
     cdef uint32_t n = h.first_end - h.start
-    if s.frontend.log == 0 or buf_take(w, &s.line) < 0:
+    if (s.frontend.log == 0 and s.frontend.capture_count == 0) or buf_take(w, &s.line) < 0:
         return
     while n and (s.rx.d[h.start + n - 1] == 13 or s.rx.d[h.start + n - 1] == 10):
         n -= 1
     if n > LINE_MAX:
         n = LINE_MAX
     memcpy(s.line.d, s.rx.d + h.start, n)
-    s.line.n = n
+    s.line.n = s.line_len = n
+
+
+cdef void keep_item(Worker *w, Session *s, int slot, const char *p, uint32_t n) noexcept nogil:
+    cdef uint16_t size
+    cdef uint32_t at = s.line.n
+    if s.line.d == NULL or s.line.size - at < 3 or s.line.size - at - 3 < n or n > 0xffff:
+        return
+    size = <uint16_t>n
+    s.line.d[at] = <char>slot
+    memcpy(s.line.d + at + 1, &size, 2)
+    memcpy(s.line.d + at + 3, p, n)
+    s.line.n = at + 3 + n
 
 
 cdef char *reserve(Worker *w, uint32_t size) noexcept nogil:
@@ -48,8 +60,8 @@ cdef void counts(Session *s, Note *x) noexcept nogil:
 
 
 cdef void note_end(Worker *w, Session *s) noexcept nogil:
-    cdef uint32_t line = s.line.n if s.line.d != NULL else 0
-    cdef uint32_t size = (sizeof(Note) + line + 7) & ~<uint32_t>7
+    cdef uint32_t all_of_it = s.line.n if s.line.d != NULL else 0
+    cdef uint32_t size = (sizeof(Note) + all_of_it + 7) & ~<uint32_t>7
     cdef Note *x
     if s.frontend.log == 0:
         return
@@ -60,6 +72,7 @@ cdef void note_end(Worker *w, Session *s) noexcept nogil:
     x.size = size
     x.frontend = s.frontend.index
     x.server = s.server.gid if s.server != NULL else -1
+    x.backend = s.backend.index if s.backend != NULL else -1
     x.status = s.status
     x.accepted_ms, x.started_ms, x.request_ms = s.accepted_ms, s.started_ms, s.request_ms
     x.queue_ms, x.connect_ms, x.response_ms, x.end_ms = s.queue_ms, s.connect_ms, s.response_ms, w.now
@@ -76,9 +89,10 @@ cdef void note_end(Worker *w, Session *s) noexcept nogil:
         x.flags[2], x.flags[3] = s.ck_request, s.ck_response
     else:
         x.flags[2] = x.flags[3] = 45
-    x.line_len = <uint16_t>line
-    if line:
-        memcpy(<char *>x + sizeof(Note), s.line.d, line)
+    x.line_len = <uint16_t>s.line_len if all_of_it else 0
+    x.items_len = <uint16_t>(all_of_it - x.line_len)
+    if all_of_it:
+        memcpy(<char *>x + sizeof(Note), s.line.d, all_of_it)
     hk_release(&w.log_head, <int>(<char *>x - w.log) + <int>size)
 
 
@@ -87,7 +101,8 @@ cdef tuple as_tuple(Note *x):
         x.frontend, x.server, x.status, x.accepted_ms, x.started_ms, x.request_ms, x.queue_ms, x.connect_ms,
         x.response_ms, x.end_ms, x.bytes_down, x.bytes_up, x.retries, x.actives, x.backend_active, x.server_active,
         bool(x.redispatched), x.peer_family, x.peer_port, (<char *>x.flags)[:4].decode("ascii"),
-        (<bytes>x.peer).decode("ascii"), (<char *>x + sizeof(Note))[:x.line_len].decode("latin-1"),
+        (<bytes>x.peer).decode("ascii"), (<char *>x + sizeof(Note))[:x.line_len].decode("latin-1"), x.backend,
+        (<char *>x + sizeof(Note))[x.line_len:x.line_len + x.items_len],
     )
 
 

@@ -14,6 +14,8 @@ cdef enum RelayResult:
     RELAY_BAD_REQUEST = -3  # the request body is malformed
     RELAY_BAD_RESPONSE = -4  # the response head or body is malformed
     RELAY_AGAIN = -5        # the response is one that `retry-on` does not let pass
+    RELAY_RULED = -6        # a rule answers instead: see rules.rules_response
+    RELAY_RULES_FAILED = -7
 
 # Request: what is rendered, then body bytes as they come.
 cdef int push(Worker *w, Session *s) noexcept nogil

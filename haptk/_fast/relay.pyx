@@ -2,13 +2,14 @@
 # an announced end of stream, which only a further read can deliver.
 
 from libc.stdint cimport uint32_t
-from libc.string cimport memcpy, memmove
+from libc.string cimport memcmp, memcpy, memmove
 
 from haptk._fast.http1 cimport (BODY_BAD, BODY_CHUNKED, BODY_EOF, BODY_NONE, BODY_TUNNEL, Head, HEAD_MORE,
                                 M_CONNECT, M_HEAD, body_advance, parse_response)
 from haptk._fast.pool cimport buf_drop, buf_take
 from haptk._fast.render cimport render_response
 from haptk._fast.retry cimport event_of, keep_body, may_repeat
+from haptk._fast.rules cimport RULES_ANSWER, RULES_GO, rules_response
 from haptk._fast.sockets cimport IO_AGAIN, IO_EOF, fill, no_delay, put2, shut_write
 from haptk._fast.state cimport Link, MODE_KEEP
 from haptk._fast.stick cimport stick_response
@@ -142,8 +143,10 @@ cdef void response_body(Session *s, Head *h) noexcept nogil:
     if h.status == 101 or (s.method == M_CONNECT and h.status < 300):
         s.tunnel = 1
         s.down.mode = BODY_TUNNEL
-    elif s.method == M_HEAD or h.status == 204 or h.status == 304:
+    elif s.method == M_HEAD or s.method_sent == M_HEAD or h.status == 204 or h.status == 304:
         s.down.mode = BODY_NONE
+        if s.method != s.method_sent and h.body != BODY_NONE:
+            s.server_keep = 0   # the server's body, if any, is not read
     elif h.body == BODY_NONE:
         s.down.mode = BODY_EOF
     else:
@@ -165,13 +168,24 @@ cdef inline void drop_request(Worker *w, Session *s) noexcept nogil:
         s.announced = 0
 
 
+cdef void edited(Session *s, Head *h) noexcept nogil:
+    # What rules made of a response: their Connection may end the client's, and a status with a body where the server
+    # sent none leaves the client no other end than the connection's.
+    if h.conn_close:
+        s.keep = 0
+    if (h.status == 204 or h.status == 304) and memcmp(h.d + h.start + 9, s.sx.d + s.sx.p + 9, 3) != 0:
+        s.keep = 0
+
+
 cdef int final_head(Worker *w, Session *s, Head *h) noexcept nogil:
+    cdef int got
     s.status = h.status
     if s.keeping:
         if may_repeat(s, event_of(h.status)):
             return RELAY_AGAIN
         s.keeping = 0
         drop_request(w, s)
+    s.response_ms = w.now
     s.server_keep = s.backend.connection == MODE_KEEP and s.frontend.connection == MODE_KEEP and not h.conn_close \
         and (h.minor == 1 or h.conn_keep)
     response_body(s, h)
@@ -179,10 +193,15 @@ cdef int final_head(Worker *w, Session *s, Head *h) noexcept nogil:
         stick_response(w, s, h)
     if w.stopping:
         s.keep = 0
+    if s.backend.ruled_response or s.frontend.ruled_response:
+        got = rules_response(w, s, h)
+        if got != RULES_GO:
+            return RELAY_RULED if got == RULES_ANSWER else RELAY_RULES_FAILED
+        if h.d != s.sx.d:
+            edited(s, h)
     if render_response(w, s, h, 0) < 0:
         return RELAY_BAD_RESPONSE
     s.head_done = 1
-    s.response_ms = w.now
     if s.tunnel and s.rx.p < s.rx.n:
         # what the client sent behind its request belongs to the tunnel
         body_advance(&s.up, &s.rx)
@@ -193,6 +212,7 @@ cdef int response_heads(Worker *w, Session *s) noexcept nogil:
     # As many heads as are complete, up to the final one. 1 when that went through.
     cdef Head *h = &w.head
     cdef int got
+    cdef uint32_t end
     while not s.head_done:
         if s.sx.p == s.sx.n:
             return RELAY_WAIT
@@ -204,8 +224,9 @@ cdef int response_heads(Worker *w, Session *s) noexcept nogil:
         if h.status == 101 and not s.upgrade_asked:
             return RELAY_BAD_RESPONSE
         if h.status >= 200 or h.status == 101:
+            end = h.end
             got = final_head(w, s, h)
-            s.sx.r = s.sx.f = s.sx.p = h.end
+            s.sx.r = s.sx.f = s.sx.p = end
             if got < 0:
                 return got
             break

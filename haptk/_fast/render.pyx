@@ -71,10 +71,10 @@ cdef bint in_net(Net *net, int family, const uint8_t *a) noexcept nogil:
     return rest == 0 or (net.base[whole] ^ a[whole]) >> (8 - rest) == 0
 
 
-cdef bint has_header(const char *d, Head *h, Text *name) noexcept nogil:
+cdef bint has_header(Head *h, Text *name) noexcept nogil:
     cdef int i
     for i in range(h.count):
-        if h.headers[i].name_len == name.n and memcmp(d + h.headers[i].line, name.p, name.n) == 0:
+        if h.headers[i].name_len == name.n and memcmp(h.d + h.headers[i].line, name.p, name.n) == 0:
             return 1
     return 0
 
@@ -86,7 +86,7 @@ cdef void address_line(Buf *o, Session *s, Head *h, AddHeaderC *a, Peer *peer) n
     for i in range(a.except_count):
         if in_net(&a.except_nets[i], peer.family, peer.address):
             return
-    if a.if_none and has_header(s.rx.d, h, &a.name):
+    if a.if_none and has_header(h, &a.name):
         return
     put(o, a.name.p, a.name.n)
     word(o, b": ")
@@ -106,13 +106,13 @@ cdef bint loose(const char *v, uint32_t n) noexcept nogil:
     return 0
 
 
-cdef int edit_cookie(Worker *w, Session *s, Buf *o, Header *x) noexcept nogil:
+cdef int edit_cookie(Worker *w, Session *s, Buf *o, const char *d, Header *x) noexcept nogil:
     # Written straight into the output; most values do not name our cookie and are copied.
     cdef BackendC *be = s.backend
-    cdef const char *v = s.rx.d + x.value
+    cdef const char *v = d + x.value
     cdef uint32_t n = x.value_len, kept
     if n == 0 or (memmem(v, n, be.cookie_name.p, be.cookie_name.n) == NULL and not loose(v, n)):
-        return plain_line(o, s.rx.d, x)
+        return plain_line(o, d, x)
     if o.n + n + 10 > o.size:
         o.n = o.size + 1
         return -1
@@ -126,9 +126,9 @@ cdef int edit_cookie(Worker *w, Session *s, Buf *o, Header *x) noexcept nogil:
 
 cdef int special_request(Worker *w, Session *s, Buf *o, Head *h, Header *x) noexcept nogil:
     if x.id == H_COOKIE:
-        return edit_cookie(w, s, o, x)
+        return edit_cookie(w, s, o, h.d, x)
     if x.id == H_CONNECTION:
-        return connection_rest(o, s.rx.d, x) if h.conn_other else 0
+        return connection_rest(o, h.d, x) if h.conn_other else 0
     return 0    # Keep-Alive and Proxy-Connection speak of the connection they came on
 
 
@@ -151,7 +151,7 @@ cdef void our_request_lines(Session *s, Buf *o, Head *h) noexcept nogil:
 
 cdef int render_request(Worker *w, Session *s, Head *h) noexcept nogil:
     cdef Buf *o = &s.out_head
-    cdef char *d = s.rx.d
+    cdef char *d = h.d
     cdef uint32_t run = 0, run_end = 0
     cdef int i
     cdef Header *x
@@ -247,18 +247,18 @@ cdef bint cacheable(Session *s, const char *d, Head *h) noexcept nogil:
     return allowed and useful
 
 
-cdef int edit_set_cookie(Session *s, Buf *o, Header *x) noexcept nogil:
+cdef int edit_set_cookie(Session *s, Buf *o, const char *d, Header *x) noexcept nogil:
     cdef BackendC *be = s.backend
     cdef uint32_t kept, id_n = s.server.cookie.n if s.server != NULL else 0
     if x.value_len == 0:
-        return plain_line(o, s.sx.d, x)
+        return plain_line(o, d, x)
     if o.n + x.name_len + x.value_len + id_n + 8 > o.size:
         o.n = o.size + 1
         return -1
-    kept = cookie_response(s, be, s.sx.d + x.value, x.value_len, o.d + o.n + x.name_len + 2)
+    kept = cookie_response(s, be, d + x.value, x.value_len, o.d + o.n + x.name_len + 2)
     if kept == 0:
         return 0
-    memcpy(o.d + o.n, s.sx.d + x.line, x.name_len)
+    memcpy(o.d + o.n, d + x.line, x.name_len)
     o.d[o.n + x.name_len] = 58
     o.d[o.n + x.name_len + 1] = 32
     o.n += x.name_len + 2 + kept
@@ -267,11 +267,11 @@ cdef int edit_set_cookie(Session *s, Buf *o, Header *x) noexcept nogil:
 
 cdef int special_response(Session *s, Buf *o, Head *h, Header *x, bint interim) noexcept nogil:
     if x.id == H_SET_COOKIE or x.id == H_SET_COOKIE2:
-        return edit_set_cookie(s, o, x)
+        return edit_set_cookie(s, o, h.d, x)
     if x.id == H_CONNECTION:
-        return connection_rest(o, s.sx.d, x) if h.conn_other else 0
+        return connection_rest(o, h.d, x) if h.conn_other else 0
     if x.id == H_CODING and not (interim or h.status == 204 or s.down.strip):
-        return plain_line(o, s.sx.d, x)
+        return plain_line(o, h.d, x)
     return 0
 
 
@@ -288,13 +288,13 @@ cdef void our_lines(Worker *w, Session *s, Buf *o, Head *h) noexcept nogil:
         return
     n = cookie_line(w, s, s.backend, o.d + o.n, o.size - o.n) if o.n < o.size else 0
     o.n = o.n + n if n else o.size + 1
-    if s.backend.cookie & CK_NOCACHE and cacheable(s, s.sx.d, h):
+    if s.backend.cookie & CK_NOCACHE and cacheable(s, h.d, h):
         word(o, b"cache-control: private\r\n")
 
 
 cdef int render_response(Worker *w, Session *s, Head *h, bint interim) noexcept nogil:
     cdef Buf *o = &s.in_head
-    cdef char *d = s.sx.d
+    cdef char *d = h.d
     cdef uint32_t run, run_end
     cdef int i
     cdef Header *x

@@ -14,13 +14,17 @@ from haptk._fast.pool cimport buf_drop, buf_take, session_free
 from haptk._fast.queue cimport dequeue, enqueue, next_waiting
 from haptk._fast.proxyproto cimport read_proxy
 from haptk._fast.relay cimport (RELAY_BAD_REQUEST, RELAY_CLIENT, RELAY_DONE, RELAY_LINK,
-                                RELAY_AGAIN, RELAY_WAIT, compact, owes_client, pull, push)
+                                RELAY_AGAIN, RELAY_RULED, RELAY_RULES_FAILED, RELAY_WAIT, compact, owes_client, pull,
+                                push)
 from haptk._fast.render cimport render_request
+from haptk._fast.reply cimport REPLY_LOST, REPLY_WAIT, reply_page, reply_send
 from haptk._fast.retry cimport RE_CONN, RE_EMPTY, RE_JUNK, RE_TIMEOUT, forget_answer, may_repeat
+from haptk._fast.rules cimport RULES_ANSWER, RULES_FAILED, RULES_GO, rules_request
 from haptk._fast.scan cimport hk_add, hk_add64, hk_load
-from haptk._fast.sockets cimport IO_AGAIN, IO_EOF, close_fd, fill, put2, reset_fd, shut_write
-from haptk._fast.state cimport (BackendC, LB_SOURCE, LB_URI, Link, MODE_CLOSE, PH_DEAD, PH_HEAD, PH_LINGER, PH_PROXY,
-                                PH_QUEUE, PH_RELAY, PH_REPLY, PH_RETRY, Text)
+from haptk._fast.sockets cimport IO_AGAIN, IO_EOF, close_fd, fill, reset_fd, shut_write
+from haptk._fast.state cimport (BackendC, LB_SOURCE, LB_URI, Link, MODE_CLOSE, PAGE_200, PAGE_400, PAGE_408, PAGE_500,
+                                PAGE_502, PAGE_503, PAGE_504, PH_DEAD, PH_HEAD, PH_LINGER, PH_PROXY, PH_QUEUE,
+                                PH_RELAY, PH_REPLY, PH_RETRY)
 from haptk._fast.stick cimport stick_request
 from haptk._fast.upstream cimport ATTACH_FDS, ATTACH_OK, attach, detach, drop_kept, take_slot
 from haptk._fast.wheel cimport timer_drop
@@ -28,9 +32,6 @@ from haptk._fast.wheel cimport timer_drop
 cdef extern from "string.h" nogil:
     void *memmem(const void *a, size_t an, const void *b, size_t bn)
 
-# Index of an answer in FrontendC.pages; conf.pyx fills the pages in this order.
-cdef enum ErrorPage:
-    PAGE_200 = 0, PAGE_400, PAGE_408, PAGE_500, PAGE_502, PAGE_503, PAGE_504
 
 
 # ---------------------------------------------------------------- the end
@@ -111,61 +112,44 @@ cdef int linger_step(Worker *w, Session *s) noexcept nogil:
 
 # ---------------------------------------------------------------- answers of our own
 
-cdef inline void put(Session *s, const char *p, uint32_t n) noexcept nogil:
-    if s.in_head.n + n <= s.in_head.size:
-        memcpy(s.in_head.d + s.in_head.n, p, n)
-        s.in_head.n += n
-
-
-cdef int answer(Worker *w, Session *s, int page, int status, char cause, char at) noexcept nogil:
-    # Replace whatever was going on by one of the pages.
-    cdef Text *text = &s.frontend.pages[page]
-    cdef const char *end
-    cdef uint32_t head
+cdef void give_back(Worker *w, Session *s, char cause, char at) noexcept nogil:
+    # Whatever was going on is over: an answer of our own comes instead.
     s.cause = cause
     s.at = at
-    s.status = status
     w.counters.responses[0] += 1
     dequeue(w, s)
     detach(w, s, 0)
     buf_drop(w, &s.sx)
-    if buf_take(w, &s.in_head) < 0 or text.p == NULL:
+
+
+cdef int answer(Worker *w, Session *s, int page, int status, char cause, char at) noexcept nogil:
+    # Replace whatever was going on by one of the pages.
+    give_back(w, s, cause, at)
+    if reply_page(w, s, page, status) < 0:
         session_kill(w, s, cause, at)
         return 0
-    s.in_head.n = s.in_head.r = 0
-    if status < 500 and status >= 400 or not s.up.done or w.stopping:
-        s.keep = 0
-    end = <const char *>memmem(text.p, text.n, b"\r\n\r\n", 4)
-    head = <uint32_t>(end - text.p) + 2 if end != NULL else text.n
-    put(s, text.p, head)
-    if end != NULL:
-        if memmem(text.p, head, b"onnection: close\r\n", 18) == NULL:
-            if not s.keep:
-                put(s, b"connection: close\r\n", 19)
-            elif s.minor == 0:
-                put(s, b"connection: keep-alive\r\n", 24)
-        put(s, end + 2, 2 if s.method == M_HEAD else text.n - head)
+    s.phase = PH_REPLY
+    return 1
+
+
+cdef int ruled(Worker *w, Session *s, int got) noexcept nogil:
+    # What a rule answered lies in s.in_head; a rule that failed is an error of ours.
+    if got == RULES_FAILED:
+        return answer(w, s, PAGE_500, 500, c"P", s.at if s.at == c"H" else c"R")
+    give_back(w, s, s.cause, s.at)
     s.phase = PH_REPLY
     return 1
 
 
 cdef int reply_step(Worker *w, Session *s) noexcept nogil:
-    cdef int64_t put_n
-    while s.in_head.r < s.in_head.n:
-        if not s.writable:
-            return 0
-        put_n = put2(s.fd, s.in_head.d + s.in_head.r, s.in_head.n - s.in_head.r, NULL, 0)
-        if put_n == IO_AGAIN:
-            s.writable = 0
-            return 0
-        if put_n < 0:
-            note_end(w, s)
-            close_fd(s.fd)
-            leave(w, s)
-            return 0
-        s.in_head.r += <uint32_t>put_n
-        s.bytes_down += put_n
+    cdef int got = reply_send(s)
+    if got == REPLY_WAIT:
+        return 0
     note_end(w, s)
+    if got == REPLY_LOST:
+        close_fd(s.fd)
+        leave(w, s)
+        return 0
     return next_request(w, s) if s.keep else close_client(w, s)
 
 
@@ -304,8 +288,9 @@ cdef int refuse(Worker *w, Session *s, char cause) noexcept nogil:
 # ---------------------------------------------------------------- a request
 
 cdef void reset_transaction(Session *s, Head *h) noexcept nogil:
-    s.method = h.method
+    s.method = s.method_sent = h.method
     s.minor = h.minor
+    s.force_persist = s.ignore_persist = 0
     s.server = NULL
     s.avoid = NULL
     s.direct = 0
@@ -330,37 +315,39 @@ cdef void request_body(Session *s, Head *h) noexcept nogil:
 
 
 cdef int begin(Worker *w, Session *s, uint32_t length) noexcept nogil:
-    # A complete request head lies at s.rx.p and is parsed in w.head.
+    # A complete request head lies at s.rx.p and is parsed in w.head; its bytes stay where they are until more is read.
     cdef Head *h = &w.head
-    cdef BackendC *be = s.frontend.backend
+    cdef int got
     reset_transaction(s, h)
     request_body(s, h)
     s.request_ms = w.now
-    s.backend = be
+    s.backend = s.frontend.backend
     note_request(w, s, h)
+    consume_head(s, length)
     w.counters.requests += 1
-    s.keep = (h.minor == 1 or h.conn_keep) and not h.conn_close and not w.stopping
-    if s.frontend.connection == MODE_CLOSE or (be != NULL and be.connection == MODE_CLOSE):
+    s.keep = (h.minor == 1 or h.conn_keep) and not h.conn_close and not w.stopping and \
+        s.frontend.connection != MODE_CLOSE
+    if s.frontend.monitor_uri.n and s.frontend.monitor_uri.n == h.target_len and \
+            memcmp(s.frontend.monitor_uri.p, h.d + h.target, h.target_len) == 0:
+        return answer(w, s, PAGE_200, 200, c"L", c"R")
+    if s.frontend.ruled:
+        got = rules_request(w, s, h)
+        if got != RULES_GO:
+            return ruled(w, s, got)
+    if s.backend == NULL:
+        return answer(w, s, PAGE_503, 503, c"S", c"C")
+    if s.backend.connection == MODE_CLOSE:
         s.keep = 0
     s.upgrade_asked = h.upgrade and h.conn_upgrade and h.minor
-    if s.frontend.monitor_uri.n and s.frontend.monitor_uri.n == h.target_len and \
-            memcmp(s.frontend.monitor_uri.p, s.rx.d + h.target, h.target_len) == 0:
-        consume_head(s, length)
-        return answer(w, s, PAGE_200, 200, c"L", c"R")
-    if be == NULL:
-        consume_head(s, length)
-        return answer(w, s, PAGE_503, 503, c"S", c"C")
     if render_request(w, s, h) < 0:
-        consume_head(s, length)
         return refuse(w, s, c"P")
-    hash_request(s, be, s.rx.d + h.target, h.target_len)
-    if be.stick != NULL:
-        stick_request(w, s, h, 0, 0)
-    consume_head(s, length)
+    hash_request(s, s.backend, h.d + h.target, h.target_len)
+    if s.backend.stick != NULL:
+        stick_request(w, s, h, s.force_persist, s.ignore_persist)
     if not take_early_body(s):
         return refuse(w, s, c"C")
-    s.retries_left = be.retries
-    s.keeping = (be.retry_on & ~RE_CONN) != 0
+    s.retries_left = s.backend.retries
+    s.keeping = (s.backend.retry_on & ~RE_CONN) != 0
     s.phase = PH_RELAY
     return dispatch(w, s)
 
@@ -607,6 +594,10 @@ cdef int relay_step(Worker *w, Session *s) noexcept nogil:
         return finish(w, s)
     if down == RELAY_LINK:
         return link_failed(w, s)
+    if down == RELAY_RULED:
+        return ruled(w, s, RULES_ANSWER)
+    if down == RELAY_RULES_FAILED:
+        return ruled(w, s, RULES_FAILED)
     if down == RELAY_CLIENT:
         session_kill(w, s, c"C", c"D")
         return 0

@@ -7,6 +7,8 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from haptk._fast.http1 cimport Body, Buf, Head
+from haptk._fast.program cimport ExprC, Net, Program, Text
+from haptk._fast.regex cimport RegexRoom
 from haptk._fast.table cimport Store
 
 cdef extern from "<sys/socket.h>" nogil:
@@ -14,6 +16,11 @@ cdef extern from "<sys/socket.h>" nogil:
         unsigned short ss_family
 
 # ------------------------------------------------------------------ configuration, immutable
+
+# Index of an answer of our own in FrontendC.pages; proxy/pages.py has the statuses in this order.
+cdef enum ErrorPage:
+    PAGE_200 = 0, PAGE_400, PAGE_408, PAGE_500, PAGE_502, PAGE_503, PAGE_504
+    PAGES_MAX = 24
 
 cdef enum LiveState:
     LIVE_DOWN = 0, LIVE_UP = 1, LIVE_DRAIN = 2, LIVE_MAINT = 3
@@ -40,10 +47,6 @@ ctypedef struct Live:
     int observed            # atomic: errors in a row, for `observe`
     int tripped             # atomic: how often `observed` reached the server's error_limit
     Place *place            # atomic: where it is now; written by the control plane only, NULL while unknown
-
-ctypedef struct Text:
-    char *p
-    uint32_t n
 
 ctypedef struct ServerC:
     int index               # inside its backend
@@ -78,11 +81,6 @@ cdef enum ConnectionMode:
 
 cdef enum ReuseMode:
     REUSE_NEVER = 0, REUSE_SAFE, REUSE_AGGRESSIVE, REUSE_ALWAYS
-
-ctypedef struct Net:
-    int family
-    uint8_t base[16]
-    int bits
 
 ctypedef struct AddHeaderC:
     Text name               # lower case; p is NULL when the option is off
@@ -176,12 +174,21 @@ ctypedef struct BackendC:
     Limits limits
     AddHeaderC forwardfor
     AddHeaderC originalto
+    Program *program        # its rules
+    int ruled_response      # it has http-response rules
+    Text pages[PAGES_MAX]   # own error files by ErrorPage; p is NULL where the frontend's page serves
+
+ctypedef struct CaptureC:   # one thing that is kept for the log or for later rules, by its slot
+    ExprC expr
+    uint32_t length         # bytes kept
+    int cookie              # the first cookie of that name, as NAME=VALUE
 
 ctypedef struct FrontendC:
     int index
     Text name
     int tcp
     BackendC *backend       # NULL: 503
+    BackendC *own           # the back half of a `listen`, which has the same rules; NULL for a `frontend`
     int maxconn
     int *sessions           # atomic, shared by all workers
     int connection
@@ -191,9 +198,15 @@ ctypedef struct FrontendC:
     Limits limits
     AddHeaderC forwardfor
     AddHeaderC originalto
-    int wants_local         # some header or log needs the address that was connected to
+    int wants_local         # some header, rule or log needs the address that was connected to
     Text monitor_uri
-    Text pages[16]          # by error number (ErrorPage in reply), own errorfile or the built-in page
+    Text pages[PAGES_MAX]   # by error number (ErrorPage), own errorfile or the built-in page
+    Program *program        # its rules
+    int ruled               # it or a backend that it may choose has rules for requests
+    int ruled_response      # it has http-response rules
+    CaptureC *captures
+    int capture_count
+    Text *bind_names
 
 ctypedef struct Conf:
     FrontendC *frontends
@@ -234,6 +247,7 @@ ctypedef struct Listener:
     int watched             # epoll looks at it; not while the frontend is full or descriptors ran out
     int announced           # accept-proxy: a PROXY header comes first
     FrontendC *frontend
+    int bind                # index of its bind line in the frontend
 
 cdef enum LinkRest:
     REST_NOT = 0            # it serves a request, or is on its way to
@@ -304,6 +318,9 @@ ctypedef struct Session:    # one client connection and its current transaction
     uint8_t want_fresh      # do not reuse an idle server connection
     uint8_t keeping         # retry-on: the whole request stays in out_head until its answer is accepted
     uint8_t announced       # length of the PROXY header in front of out_head
+    uint8_t method_sent     # what the server was asked with; rules may change the method
+    uint8_t force_persist   # a force-persist rule holds
+    uint8_t ignore_persist  # an ignore-persist rule holds
     uint32_t tried_n        # rx.n at the last attempt to parse a head
     int64_t since_ms        # start of the current wait with an absolute deadline
     int link_error          # the connection attempt failed by time-out (1) or otherwise (0)
@@ -332,7 +349,8 @@ ctypedef struct Session:    # one client connection and its current transaction
     uint32_t last_date      # of the cookie, seconds
     uint32_t first_date
     uint32_t hash           # of the balance argument
-    Buf line                # copy of the request line, only where the frontend logs
+    Buf line                # copy of the request line and what was captured, only where the frontend logs or captures
+    uint32_t line_len       # of the request line; captures follow as slot (8 bits), length (16), bytes
     Buf stick               # keys to store once the server has answered, only between the two
     uint8_t queued_bound    # waits for s.server, not for any
     Session *qprev          # queue of the backend
@@ -340,7 +358,7 @@ ctypedef struct Session:    # one client connection and its current transaction
     Session *next           # free list
     Session *all_prev       # every session of the worker
     Session *all_next
-    int listener_index
+    int listener_index      # of the bind line in the frontend
     Peer peer               # the client
     Peer local              # where it connected to; only for option originalto
     uint32_t generation
@@ -406,6 +424,10 @@ ctypedef struct Worker:
     ServerW *servers
     BackendW *backends
     Head head               # scratch: valid within one call
+    char *edits             # copy of a head that rules change (first bufsize bytes) and what they add behind it
+    uint32_t edits_used
+    char *room              # of samples (see facts)
+    RegexRoom regex
     Session *free_sessions
     Link *free_links
     Session *dead_sessions  # freed at the end of the turn: epoll may still name them

@@ -9,3 +9,5 @@ cdef class DataWorker:
     cdef Image image            # keeps the tables alive
     cdef list sockets           # keeps the listening sockets alive
     cdef bint running
+
+    cdef int rules_rooms(self) except -1

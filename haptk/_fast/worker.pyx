@@ -7,8 +7,11 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 
 from haptk._fast.address cimport note_address, note_local
+from haptk._fast.edit cimport edits_size
+from haptk._fast.facts cimport ROOM_SIZE
 from haptk._fast.journal cimport RING_SIZE, take_notes
 from haptk._fast.pool cimport pool_close, pool_trim, reap, session_free, session_new
+from haptk._fast.regex cimport room_close, room_open
 from haptk._fast.scan cimport hk_load, hk_store
 from haptk._fast.session cimport serve_queues, session_begin, session_expire, session_kill, session_run
 from haptk._fast.sockets cimport (EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, accept_one, clock_ms, close_fd,
@@ -116,6 +119,7 @@ cdef void accept_some(Worker *w, Listener *l) noexcept nogil:
         s.kind = KIND_SESSION
         s.fd = fd
         s.frontend = l.frontend
+        s.listener_index = l.bind
         if n:
             note_address(&s.peer, &addr)
         if l.announced:
@@ -346,7 +350,11 @@ cdef class DataWorker:
         watch_input(self.w.epfd, self.w.wake_fd, &self.w.wake_kind, 0)
         self.sockets = [entry[0] for entry in listeners]
         self.w.listener_count = len(listeners)
+        self.rules_rooms()
+        numbers = {}
         for i, (sock, frontend, shared, bind) in enumerate(listeners):
+            self.w.listeners[i].bind = numbers.get(frontend, 0)
+            numbers[frontend] = self.w.listeners[i].bind + 1
             sock.setblocking(False)
             self.w.listeners[i].kind = KIND_LISTENER
             self.w.listeners[i].fd = sock.fileno()
@@ -363,9 +371,30 @@ cdef class DataWorker:
         wheel_init(&self.w)
         resume_accepting(&self.w)
 
+    cdef int rules_rooms(self) except -1:
+        # Scratch for rules, where the file has some.
+        cdef int i
+        cdef bint needed = 0
+        for i in range(self.w.conf.frontend_count):
+            needed = needed or self.w.conf.frontends[i].ruled or self.w.conf.frontends[i].ruled_response or \
+                self.w.conf.frontends[i].capture_count
+        for i in range(self.w.conf.backend_count):
+            needed = needed or self.w.conf.backends[i].ruled_response
+        if not needed:
+            return 0
+        room_open(&self.w.regex)
+        self.w.edits = <char *>malloc(edits_size(self.w.conf.bufsize))
+        self.w.room = <char *>malloc(ROOM_SIZE)
+        if self.w.edits == NULL or self.w.room == NULL:
+            raise MemoryError
+        return 0
+
     def __dealloc__(self):
         if self.w.conf != NULL:
             pool_close(&self.w)
+        room_close(&self.w.regex)
+        free(self.w.edits)
+        free(self.w.room)
         if self.w.epfd >= 0:
             close_fd(self.w.epfd)
         if self.w.wake_fd >= 0:

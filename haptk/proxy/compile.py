@@ -17,7 +17,7 @@ from typing import Any
 from haptk.errors import ConfigError, MissingFile
 from haptk.formats.haproxy_cfg import Config, Problem, Section, Source, parse
 from haptk.formats.haproxy_cfg.model import names
-from haptk.proxy import compile_servers
+from haptk.proxy import compile_rules, compile_servers, pages
 from haptk.proxy.tables import (
     AddHeader,
     AppSession,
@@ -301,7 +301,7 @@ class _Compiler:
         rules: list[Rule] = []
         for kind, key in (
             ("http-request", "http_request"),
-            ("http-request", "redirects"),
+            ("redirect", "redirects"),
             ("http-response", "http_response"),
         ):
             found = section.get(key, ())
@@ -314,9 +314,11 @@ class _Compiler:
                 where = f"{record['file']}:{record['line']}"
                 target = self._target(record["name"], mode, where, "use_backend")
                 rules.append(Rule("use_backend", condition=record["condition"], target=target, where=where))
-        for record in section.get("persist_rules", ()):
+        for record in section.get("persist_rules", ()) if section.kind != "frontend" else ():
             rules.append(Rule(record["kind"], condition=record["condition"], where=record["where"]))
-        return tuple(rules)
+        found = tuple(compile_rules.bytewise(rule) for rule in rules)
+        compile_rules.check(found, self.back_index, self.error)
+        return found
 
     # -- the rest ------------------------------------------------------------------------------------------------
 
@@ -329,12 +331,8 @@ class _Compiler:
             except OSError as error:
                 self.error(f"{file}:{line}", f"errorfile: {path}: {error.strerror}")
                 continue
-            if content and not content.startswith(b"HTTP/1."):
-                self.error(
-                    f"{file}:{line}", f"errorfile: {path} is no HTTP/1 response: it begins with {content[:20]!r}"
-                )
-            elif len(content) > self.top.get("bufsize", 16384):
-                self.error(f"{file}:{line}", f"errorfile: {path} has {len(content)} bytes, more than tune.bufsize")
+            if why := pages.checked(content, status, self.top.get("bufsize", 16384)):
+                self.error(f"{file}:{line}", f"errorfile: {path} {why}")
             else:
                 found.append(ErrorFile(status, content))
         return tuple(found)

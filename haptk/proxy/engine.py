@@ -26,7 +26,6 @@ def beyond_compiled(tables: ProxyTables) -> list[str]:
     found: set[str] = set()
     both: tuple[Frontend | Backend, ...] = (*tables.frontends, *tables.backends)
     for one in both:
-        found.update(rule.kind for rule in one.rules)
         if one.stats is not None:
             found.add("stats")
     for backend in tables.backends:

@@ -52,6 +52,8 @@ class Note:
     flags: str
     peer: str
     line: str
+    backend: int = -1
+    items: bytes = b""
 
 
 def _span(start: int, end: int) -> int:
@@ -140,10 +142,8 @@ class Journal:
             backend, server = self.servers[note.server]
             record.server, record.server_address, record.server_port = server.name, server.host, server.port
             backend_name = backend.name
-        elif note.request_ms and frontend.default_backend >= 0:
-            backend_name = self.tables.backends[frontend.default_backend].name
         else:
-            backend_name = frontend.name
+            backend_name = self.tables.backends[note.backend].name if note.backend >= 0 else frontend.name
         words = note.line.split(" ")
         facts = Facts(src=note.peer.rstrip("\0"), src_port=note.peer_port, frontend=frontend.name, backend=backend_name)
         facts.server = record.server

@@ -9,38 +9,11 @@ from typing import Any
 
 from haptk.core.acl import Facts, Format, compiled, holds, path_of, query_of
 from haptk.core.logline import expand
+from haptk.proxy.pages import REASONS, STATUSES, title
+from haptk.proxy.pages import body as page_body
 from haptk.proxy.tables import Rule
 
 Headers = list[tuple[str, str]]
-REASONS = {
-    200: "OK", 201: "Created", 202: "Accepted", 204: "No Content", 206: "Partial Content", 301: "Moved Permanently",
-    302: "Found", 303: "See Other", 304: "Not Modified", 307: "Temporary Redirect", 308: "Permanent Redirect",
-    400: "Bad request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",
-    406: "Not Acceptable", 407: "Unauthorized", 408: "Request Time-out", 410: "Gone", 413: "Payload Too Large",
-    421: "Misdirected Request", 422: "Unprocessable Content", 425: "Too Early", 429: "Too Many Requests",
-    500: "Internal Server Error", 501: "Not Implemented", 502: "Bad Gateway", 503: "Service Unavailable",
-    504: "Gateway Time-out",
-}  # fmt: skip
-PAGES = {
-    200: "Service ready.",
-    400: "Your browser sent an invalid request.",
-    401: "You need a valid user and password to access this content.",
-    403: "Request forbidden by administrative rules.",
-    404: "The resource could not be found.",
-    405: "A request was made of a resource using a request method not supported by that resource",
-    408: "Your browser didn't send a complete request in time.",
-    410: "The resource is no longer available and will not be available again.",
-    413: "The request entity exceeds the maximum allowed.",
-    425: "Your browser sent early data.",
-    429: "You have sent too many requests in a given amount of time.",
-    500: "An internal server error occurred.",
-    501: "The server does not support the functionality required to fulfill the request.",
-    502: "The server returned an invalid or incomplete response.",
-    503: "No server is available to handle this request.",
-    504: "The server didn't respond in time.",
-}
-
-
 @dataclass
 class Reply:
     """An answer that the proxy gives itself."""
@@ -48,21 +21,18 @@ class Reply:
     status: int
     headers: Headers
     body: bytes = b""
-    final: bool = False  # the rules after it are not looked at
-
-    @property
-    def reason(self) -> str:
-        return REASONS.get(self.status, "Other")
+    reason: str = ""
+    errorfile: bool = True  # an error file of the proxy serves in its place
+    flags: str = ""  # the two letters of the termination state, without the phase
 
 
 def page(status: int, *, close: bool = False) -> Reply:
     """The built-in page of a status, with the words that HAProxy's users know."""
-    title = f"{status} {REASONS.get(status, '')}"
-    body = f"<html><body><h1>{title}</h1>\n{PAGES.get(status, '')}\n</body></html>\n".encode()
+    body = page_body(status)
     headers = [("content-length", str(len(body))), ("cache-control", "no-cache")]
     if close:
         headers.append(("connection", "close"))
-    return Reply(status, [*headers, ("content-type", "text/html")], body)
+    return Reply(status, [*headers, ("content-type", "text/html")], body, title(status))
 
 
 @dataclass

@@ -1,0 +1,275 @@
+# The Connection line is ours, so it is decided before the first byte is written: keep needs the whole request behind us.
+
+from libc.stdint cimport int64_t, uint32_t
+from libc.string cimport memcpy, memset, strlen
+
+from haptk._fast.edit cimport edits_room
+from haptk._fast.facts cimport Cursor, path_in, query_in
+from haptk._fast.format cimport format_put
+from haptk._fast.http1 cimport BODY_BAD, Buf, H_HOST, Head, M_HEAD, body_advance
+from haptk._fast.pool cimport buf_take
+from haptk._fast.program cimport FormatC, RD_LOCATION, RD_PREFIX, Text
+from haptk._fast.scan cimport put_decimal
+from haptk._fast.sockets cimport IO_AGAIN, put2
+
+cdef extern from "string.h" nogil:
+    void *memmem(const void *a, size_t an, const void *b, size_t bn)
+
+cdef int[24] STATUSES
+
+
+cdef void fill_statuses(object statuses):
+    cdef int i
+    for i, status in enumerate(statuses):
+        STATUSES[i] = status
+
+
+from haptk.proxy.pages import STATUSES as _statuses     # noqa: E402
+
+memset(STATUSES, 0, sizeof(STATUSES))
+fill_statuses(_statuses)
+
+
+cdef int page_of(int status) noexcept nogil:
+    cdef int i
+    for i in range(24):
+        if STATUSES[i] == status:
+            return i
+    return -1
+
+
+cdef inline void put(Buf *o, const char *p, size_t n) noexcept nogil:
+    # An overflow shows as o.n == o.size + 1 and swallows all later writes.
+    if o.n + n > o.size:
+        o.n = o.size + 1
+        return
+    memcpy(o.d + o.n, p, n)
+    o.n += <uint32_t>n
+
+
+cdef inline void word(Buf *o, const char *p) noexcept nogil:
+    put(o, p, strlen(p))
+
+
+cdef inline void decimal(Buf *o, uint32_t v) noexcept nogil:
+    cdef char text[20]
+    put(o, text, put_decimal(text, v))
+
+
+cdef void format(Seen *x, Buf *o, FormatC *f) noexcept nogil:
+    cdef int64_t got
+    if o.n > o.size:
+        return
+    got = format_put(x, f, o.d + o.n, o.size - o.n)
+    if got < 0:
+        o.n = o.size + 1
+    else:
+        o.n += <uint32_t>got
+
+
+cdef void settle_body(Session *s) noexcept nogil:
+    if not s.up.done and s.rx.p < s.rx.n:
+        body_advance(&s.up, &s.rx)
+    if s.up.done:
+        s.rx.r = s.rx.f
+
+
+cdef void connection_line(Session *s, Buf *o) noexcept nogil:
+    if not s.keep:
+        word(o, b"connection: close\r\n")
+    elif s.minor == 0:
+        word(o, b"connection: keep-alive\r\n")
+
+
+cdef int fits(Buf *o, uint32_t start) noexcept nogil:
+    if o.n <= o.size:
+        return 0
+    o.n = start
+    return -1
+
+
+cdef int begin(Worker *w, Session *s) noexcept nogil:
+    # What of an interim response is not sent yet goes first.
+    if buf_take(w, &s.in_head) < 0:
+        return -1
+    if s.in_head.r == s.in_head.n:
+        s.in_head.n = s.in_head.r = 0
+    if not s.up.done or w.stopping:
+        s.keep = 0
+    return 0
+
+
+cdef Text *page_text(Session *s, int page) noexcept nogil:
+    if s.backend != NULL and s.backend.pages[page].p != NULL:
+        return &s.backend.pages[page]
+    return &s.frontend.pages[page]
+
+
+cdef uint32_t page_head(Session *s, Buf *o, Text *text) noexcept nogil:
+    # Its head up to the last line; returns where its body begins.
+    cdef const char *end = <const char *>memmem(text.p, text.n, b"\r\n\r\n", 4)
+    cdef uint32_t head = <uint32_t>(end - text.p) + 2 if end != NULL else text.n
+    put(o, text.p, head)
+    if memmem(text.p, head, b"\r\nconnection: close\r\n", 21) != NULL:
+        s.keep = 0
+    else:
+        connection_line(s, o)
+    return head + 2 if end != NULL else head
+
+
+cdef int reply_page(Worker *w, Session *s, int page, int status) noexcept nogil:
+    cdef Text *text = page_text(s, page)
+    cdef Buf *o = &s.in_head
+    cdef uint32_t body, start
+    s.status = status
+    if begin(w, s) < 0 or text.p == NULL:
+        return -1
+    start = o.n
+    body = page_head(s, o, text)
+    if body < text.n or memmem(text.p, text.n, b"\r\n\r\n", 4) != NULL:
+        word(o, b"\r\n")
+    if s.method != M_HEAD and body < text.n:
+        put(o, text.p + body, text.n - body)
+    return fits(o, start)
+
+
+cdef int page_reply(Seen *x, ReplyC *r) noexcept nogil:
+    # The page of a status with headers of the rule.
+    cdef Session *s = x.s
+    cdef Buf *o = &s.in_head
+    cdef Text *text = page_text(s, page_of(r.status))
+    cdef uint32_t body, start = o.n
+    cdef const char *end = <const char *>memmem(text.p, text.n, b"\r\n\r\n", 4)
+    if text.p == NULL or end == NULL:
+        return reply_page(x.w, s, page_of(r.status), r.status)
+    body = <uint32_t>(end - text.p) + 2
+    put(o, text.p, body)
+    more_headers(x, o, r)
+    if memmem(text.p, body, b"\r\nconnection: close\r\n", 21) != NULL:
+        s.keep = 0
+    else:
+        connection_line(s, o)
+    put(o, text.p + body, 2 if s.method == M_HEAD else text.n - body)
+    return fits(o, start)
+
+
+cdef void more_headers(Seen *x, Buf *o, ReplyC *r) noexcept nogil:
+    cdef int i
+    for i in range(r.header_count):
+        put(o, r.headers[i].name.p, r.headers[i].name.n)
+        word(o, b": ")
+        format(x, o, &r.headers[i].format)
+        word(o, b"\r\n")
+
+
+cdef void status_line(Buf *o, int status, Text *reason) noexcept nogil:
+    word(o, b"HTTP/1.1 ")
+    decimal(o, <uint32_t>status)
+    word(o, b" ")
+    put(o, reason.p, reason.n)
+    word(o, b"\r\n")
+
+
+cdef int reply_rule(Seen *x, ReplyC *r) noexcept nogil:
+    cdef Session *s = x.s
+    cdef Buf *o = &s.in_head
+    cdef uint32_t room, start
+    cdef int64_t length
+    cdef char *body
+    s.status = r.status
+    if begin(x.w, s) < 0:
+        return -1
+    if r.page:
+        return page_reply(x, r)
+    body = edits_room(x.w, &room)
+    length = format_put(x, &r.body, body, room)
+    if length < 0:
+        return -1
+    start = o.n
+    status_line(o, r.status, &r.reason)
+    if r.status != 204 and r.status != 304 and r.status >= 200:
+        word(o, b"content-length: ")
+        decimal(o, <uint32_t>length)
+        word(o, b"\r\n")
+    if r.content_type.p != NULL:
+        word(o, b"content-type: ")
+        put(o, r.content_type.p, r.content_type.n)
+        word(o, b"\r\n")
+    more_headers(x, o, r)
+    connection_line(s, o)
+    word(o, b"\r\n")
+    if s.method != M_HEAD:
+        put(o, body, <size_t>length)
+    return fits(o, start)
+
+
+cdef void kept_path(Buf *o, Head *h, RedirectC *r) noexcept nogil:
+    # The path of the request, with what the rule makes of its slash and query.
+    cdef const char *t = h.d + h.target
+    cdef uint32_t start = 0, end = 0, query = 0
+    if path_in(t, h.target_len, &start, &end):
+        put(o, t + start, end - start)
+        if r.append_slash and t[end - 1] != 47:
+            word(o, b"/")
+    else:
+        word(o, b"/")
+    if not r.drop_query and query_in(t, h.target_len, &query) and query < h.target_len:
+        put(o, t + query - 1, h.target_len - query + 1)
+
+
+cdef void host_value(Buf *o, Head *h) noexcept nogil:
+    cdef int i
+    for i in range(h.count):
+        if h.headers[i].id == H_HOST:
+            put(o, h.d + h.headers[i].value, h.headers[i].value_len)
+            return
+
+
+cdef int reply_redirect(Seen *x, RuleC *rule) noexcept nogil:
+    cdef RedirectC *r = rule.redirect
+    cdef Session *s = x.s
+    cdef Buf *o = &s.in_head
+    cdef uint32_t room, start
+    cdef char *text = edits_room(x.w, &room)
+    cdef int64_t length = format_put(x, &rule.format, text, room)
+    if length < 0:
+        return -1
+    if length == 0 and r.ignore_empty:
+        return 0
+    s.status = r.code
+    if begin(x.w, s) < 0:
+        return -1
+    start = o.n
+    status_line(o, r.code, &r.reason)
+    word(o, b"content-length: 0\r\nlocation: ")
+    if r.kind == RD_LOCATION or not (length == 1 and text[0] == 47 and r.kind == RD_PREFIX):
+        put(o, text, <size_t>length)
+    if r.kind != RD_LOCATION:
+        if r.kind != RD_PREFIX:
+            word(o, b"://")
+            host_value(o, x.req if x.req != NULL else x.res)
+        if x.req != NULL:
+            kept_path(o, x.req, r)
+    word(o, b"\r\n")
+    if r.code == 302 or r.code == 303 or r.code == 307:
+        word(o, b"cache-control: no-cache\r\n")
+    put(o, r.cookies.p, r.cookies.n)
+    connection_line(s, o)
+    word(o, b"\r\n")
+    return 1 if fits(o, start) == 0 else -1
+
+
+cdef int reply_send(Session *s) noexcept nogil:
+    cdef int64_t sent
+    while s.in_head.r < s.in_head.n:
+        if not s.writable:
+            return REPLY_WAIT
+        sent = put2(s.fd, s.in_head.d + s.in_head.r, s.in_head.n - s.in_head.r, NULL, 0)
+        if sent == IO_AGAIN:
+            s.writable = 0
+            return REPLY_WAIT
+        if sent < 0:
+            return REPLY_LOST
+        s.in_head.r += <uint32_t>sent
+        s.bytes_down += sent
+    return REPLY_SENT

@@ -1,0 +1,107 @@
+"""What rules need beyond their grammar: existing backends, usable expressions, framing left alone, texts as bytes.
+
+Strings of rules have one character for each byte of the file, as heads have for each byte that a client sent: that
+way a pattern and what it is compared with are the same thing on both paths.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from haptk.core.acl import Call, Expr, Format, Test, Variable
+from haptk.proxy.tables import Backend, Frontend, Rule
+
+Complain = Callable[[str, str], None]
+# These say where a message ends: a rule that could change them could make two messages of one.
+FRAMING = ("content-length", "transfer-encoding")
+_EDITS = ("set-header", "add-header", "del-header", "replace-header", "replace-value")
+
+
+def bytewise(value: Any) -> Any:
+    """The same value with every text as one character per byte."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-8", "surrogateescape").decode("latin-1")
+    if isinstance(value, tuple):
+        return tuple(bytewise(item) for item in value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: bytewise(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return dataclasses.replace(value, **fields)
+    return value
+
+
+def parts_of(value: Any) -> Iterator[Any]:
+    """Every dataclass inside a rule: conditions, tests, expressions, calls, formats, variables."""
+    if isinstance(value, tuple):
+        for item in value:
+            yield from parts_of(item)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        yield value
+        for field in dataclasses.fields(value):
+            yield from parts_of(getattr(value, field.name))
+
+
+def needs_destination(one: Frontend | Backend) -> bool:
+    """Whether rules of a frontend or backend look at the address that the client connected to."""
+    return any(
+        (isinstance(part, Call) and part.name in ("dst", "dst_port"))
+        or (isinstance(part, Variable) and part.name in ("fi", "fp"))
+        for part in parts_of(one.rules)
+    )
+
+
+def check(rules: Iterable[Rule], backends: Iterable[str], complain: Complain) -> None:
+    """Report by `complain(where, why)` what a rule asks for and cannot have."""
+    known = tuple(backends)
+    for rule in rules:
+        _check_framing(rule, complain)
+        for part in parts_of((rule.condition, *(value for _, value in rule.values))):
+            if isinstance(part, Call) and part.name in ("nbsrv", "be_conn") and part.args and part.args[0] not in known:
+                names = ", ".join(known) or "none"
+                complain(rule.where, f"{part.name}: there is no backend {part.args[0]!r}; known are {names}")
+        for pattern, ignore_case in _patterns(rule):
+            why = _pcre_problem(pattern, ignore_case=ignore_case)
+            if why:
+                complain(rule.where, f"{pattern!r} is no regular expression of libpcre2: {why}")
+
+
+def _check_framing(rule: Rule, complain: Complain) -> None:
+    values = dict(rule.values)
+    name = str(values.get("name", "")).lower()
+    if rule.action in _EDITS and values.get("match", "str") == "str" and name in FRAMING:
+        complain(rule.where, f"{rule.kind} {rule.action}: {name} says where the message ends; haptk lets no rule change it")
+    if rule.kind == "http-request" and rule.action == "add-header" and name == "host":
+        complain(rule.where, "http-request add-header: a second Host makes a message ambiguous; use set-header")
+    status = values.get("status", 200)
+    if rule.action == "set-status" and (status < 200 or status in (204, 304)):
+        complain(rule.where, f"http-response set-status: {status} says that there is no body; a rule cannot take it away")
+
+
+def _patterns(rule: Rule) -> Iterator[tuple[str, bool]]:
+    values = dict(rule.values)
+    if rule.action in ("replace-header", "replace-value"):
+        yield values["pattern"], False
+    if rule.action == "del-header" and values["match"] == "reg":
+        yield values["name"], True
+    for part in parts_of((rule.condition, *values.values())):
+        if isinstance(part, Test) and part.method == "reg":
+            yield from ((value, part.ignore_case) for value in part.values)
+        if isinstance(part, Expr):
+            for call in part.converters:
+                if call.name == "regsub":
+                    yield call.args[0], "i" in "".join(call.args[2:])
+
+
+def _pcre_problem(pattern: str, *, ignore_case: bool) -> str:
+    """What the compiled path would have against a pattern that Python accepts; "" where that path is not there."""
+    try:
+        from haptk._fast.regex import problem
+    except ImportError:
+        return ""
+    return str(problem(pattern.encode("latin-1", "replace"), ignore_case))
+
+
+def literal_text(chosen: Format) -> str:
+    """What of a format string is written as it stands."""
+    return "".join(part for part in chosen.parts if isinstance(part, str))
