@@ -132,10 +132,10 @@ cdef void use_value(Worker *w, Session *s, BackendC *be, const char *id, uint32_
             n = <uint32_t>(bar - id)
         if (be.maxidle_s or be.maxlife_s) and expired(w, s, be):
             n = 0
-    if n and not s.direct:
+    if n and not s.direct and not s.ignore_persist:
         find_server(s, be, id, n)
     if s.ck_request == c"N":
-        s.ck_request = c"I"
+        s.ck_request = c"U" if s.ignore_persist else c"I"
 
 
 cdef inline uint32_t copy(char *out, uint32_t at, const char *v, uint32_t start, uint32_t end) noexcept nogil:
@@ -249,7 +249,7 @@ cdef uint32_t cookie_response(Session *s, BackendC *be, const char *v, uint32_t 
     kept = copy(out, 0, v, 0, name_end if name_end > start else start)
     out[kept] = EQUAL
     kept += 1
-    if not is_ours(be, v, start, name_end):
+    if s.ignore_persist or not is_ours(be, v, start, name_end):
         return copy(out, kept, v, val, n)
     s.ck_response = c"P"
     if not be.cookie & CK_PRESERVE:
@@ -268,7 +268,7 @@ cdef uint32_t cookie_response(Session *s, BackendC *be, const char *v, uint32_t 
 
 
 cdef bint cookie_wanted(Worker *w, Session *s, BackendC *be) noexcept nogil:
-    if not be.cookie & CK_INSERT or s.server == NULL:
+    if not be.cookie & CK_INSERT or s.server == NULL or s.ignore_persist:
         return 0
     if be.cookie & CK_PRESERVE and s.ck_response == c"P":
         return 0

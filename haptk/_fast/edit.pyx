@@ -3,7 +3,7 @@
 
 from libc.string cimport memcmp, memcpy, memmove
 
-from haptk._fast.http1 cimport (H_CODING, H_CONNECTION, H_HOST, H_LENGTH, H_UPGRADE, HEADERS_ADDED, HEADERS_MAX,
+from haptk._fast.http1 cimport (H_CONNECTION, H_HOST, H_UPGRADE, HEADERS_ADDED, HEADERS_MAX,
                                 Header, M_CONNECT, header_id, method_id, note_connection, note_host, target_ok)
 from haptk._fast.scan cimport TOKEN
 

@@ -1,4 +1,4 @@
-# facts: what rules can see of an exchange, read in place from the heads, and the converters behind a fetch. Samples
+# facts: what rules can see of an exchange, read in place from the heads. Samples
 # point into the heads, the configuration or the room of Seen; they are valid until the next edit or the next sample.
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t
@@ -43,10 +43,8 @@ ctypedef struct Cursor:     # where an expression with several samples stands; z
 
 # The next sample of a fetch, as ACLs go through them, without converters. 0 when there is none.
 cdef bint fetch_next(Seen *x, ExprC *e, Cursor *c, Sample *out) noexcept nogil
-# Apply the converters; 0 when one of them has no result.
-cdef bint convert(Seen *x, ExprC *e, Sample *v) noexcept nogil
-# The one sample that formats take, converted: the last occurrence, of url_param the first.
-cdef bint fetch_one(Seen *x, ExprC *e, Sample *out) noexcept nogil
+# The one sample that formats take, without converters: the last occurrence, of url_param the first.
+cdef bint fetch_last(Seen *x, ExprC *e, Sample *out) noexcept nogil
 cdef bint as_text(Seen *x, Sample *v) noexcept nogil
 cdef bint as_int(Sample *v) noexcept nogil
 # Path and query of a request target; 0 when there is none. Offsets into t.
@@ -54,7 +52,5 @@ cdef bint path_in(const char *t, uint32_t n, uint32_t *start, uint32_t *end) noe
 cdef bint query_in(const char *t, uint32_t n, uint32_t *start) noexcept nogil
 # Bytes of w.room, NULL when it is used up.
 cdef char *room_take(Seen *x, uint32_t n) noexcept nogil
-# `template` with \0 to \9 taken from a match of v; returns the length, or -1 when it does not fit.
-cdef int64_t expand_groups(Text *template, const char *v, size_t *at, int count, char *out, uint32_t size) noexcept nogil
 # A text that is an address becomes one; 0 for any other.
 cdef bint address_of(Sample *v) noexcept nogil

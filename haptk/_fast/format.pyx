@@ -3,7 +3,8 @@
 from libc.stdint cimport uint8_t
 from libc.string cimport memchr, memcpy
 
-from haptk._fast.facts cimport Sample, as_text, fetch_one, path_in, query_in
+from haptk._fast.convert cimport fetch_one
+from haptk._fast.facts cimport Sample, as_text, path_in, query_in
 from haptk._fast.program cimport (ExprC, PartC, Text, V_BE, V_CI, V_CP, V_FE, V_FI, V_FP, V_HM, V_HOSTNAME, V_HP, V_HPO,
                                   V_HQ, V_HU, V_HV, V_MS, V_PID, V_R, V_SERVER, V_ST, V_TS)
 from haptk._fast.scan cimport put_decimal

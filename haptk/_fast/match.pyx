@@ -3,7 +3,8 @@
 from libc.stdint cimport uint32_t
 from libc.string cimport memchr, memcmp, memset
 
-from haptk._fast.facts cimport Cursor, S_ADDR, S_STR, address_of, as_int, as_text, convert, fetch_next
+from haptk._fast.convert cimport convert
+from haptk._fast.facts cimport Cursor, S_ADDR, S_STR, address_of, as_int, as_text, fetch_next
 from haptk._fast.program cimport (MT_BEG, MT_BOOL, MT_DIR, MT_DOM, MT_END, MT_FOUND, MT_INT, MT_IP, MT_LEN, MT_REG,
                                   MT_STR, MT_SUB, TermC, Text)
 from haptk._fast.regex cimport Groups, regex_exec

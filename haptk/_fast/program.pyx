@@ -14,7 +14,7 @@ from libc.string cimport memcpy
 
 from haptk._fast.regex cimport regex_compile, regex_free, regex_native
 
-from haptk.core.acl import Call, Expr, Format, Variable
+from haptk.core.acl import Expr, Format, Variable
 from haptk.proxy.pages import REASONS
 
 _FETCHES = {
@@ -321,10 +321,12 @@ cdef class Arena:
 
     cdef Program *program(self, rules) except NULL:
         cdef Program *out = <Program *>self.block(1, sizeof(Program))
-        of_kind = lambda *kinds: [rule for rule in rules if rule.kind in kinds]     # noqa: E731
-        out.request = self.rules(of_kind("http-request"), &out.request_count)
-        out.redirect = self.rules(of_kind("redirect"), &out.redirect_count)
-        out.response = self.rules(of_kind("http-response"), &out.response_count)
-        out.choice = self.rules(of_kind("use_backend"), &out.choice_count)
-        out.persist = self.rules(of_kind("force-persist", "ignore-persist"), &out.persist_count)
+        kinds = {}
+        for rule in rules:
+            kinds.setdefault("persist" if rule.kind.endswith("-persist") else rule.kind, []).append(rule)
+        out.request = self.rules(kinds.get("http-request", ()), &out.request_count)
+        out.redirect = self.rules(kinds.get("redirect", ()), &out.redirect_count)
+        out.response = self.rules(kinds.get("http-response", ()), &out.response_count)
+        out.choice = self.rules(kinds.get("use_backend", ()), &out.choice_count)
+        out.persist = self.rules(kinds.get("persist", ()), &out.persist_count)
         return out

@@ -1,7 +1,5 @@
 # The prototypes are our own, from the library's public interface for 8-bit code units. JIT is used where it works.
 
-import re as pyre
-
 from libc.stdint cimport uint8_t
 
 cdef extern from "<dlfcn.h>" nogil:

@@ -7,10 +7,11 @@ from haptk._fast.cookie cimport cookie_line, cookie_request, cookie_response, co
 from haptk._fast.http1 cimport (Buf, Header, H_CACHE_CONTROL, H_CODING, H_CONNECTION, H_COOKIE, H_ETAG, H_EXPIRES,
                                 H_KEEP_ALIVE, H_LAST_MODIFIED, H_PRAGMA, H_PROXY_CONNECTION, H_SET_COOKIE,
                                 H_SET_COOKIE2, M_GET, M_HEAD, M_OPTIONS, M_TRACE)
+from haptk._fast.match cimport in_network
 from haptk._fast.pool cimport buf_take
 from haptk._fast.scan cimport same_word
 from haptk._fast.state cimport (AddHeaderC, BackendC, CK_INSERT, CK_NOCACHE,
-                                MODE_KEEP, Net, Peer, Text)
+                                MODE_KEEP, Peer, Text)
 
 cdef extern from "string.h" nogil:
     void *memmem(const void *a, size_t an, const void *b, size_t bn)
@@ -64,13 +65,6 @@ cdef int connection_rest(Buf *o, const char *d, Header *x) noexcept nogil:
 
 # ---------------------------------------------------------------- forwardfor, originalto
 
-cdef bint in_net(Net *net, int family, const uint8_t *a) noexcept nogil:
-    cdef int whole = net.bits // 8, rest = net.bits % 8
-    if net.family != family or memcmp(net.base, a, whole) != 0:
-        return 0
-    return rest == 0 or (net.base[whole] ^ a[whole]) >> (8 - rest) == 0
-
-
 cdef bint has_header(Head *h, Text *name) noexcept nogil:
     cdef int i
     for i in range(h.count):
@@ -84,7 +78,7 @@ cdef void address_line(Buf *o, Session *s, Head *h, AddHeaderC *a, Peer *peer) n
     if peer.text_len == 0:
         return
     for i in range(a.except_count):
-        if in_net(&a.except_nets[i], peer.family, peer.address):
+        if in_network(&a.except_nets[i], peer.family, peer.address):
             return
     if a.if_none and has_header(h, &a.name):
         return

@@ -4,9 +4,9 @@ from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcpy, memset, strlen
 
 from haptk._fast.edit cimport edits_room
-from haptk._fast.facts cimport Cursor, path_in, query_in
+from haptk._fast.facts cimport path_in, query_in
 from haptk._fast.format cimport format_put
-from haptk._fast.http1 cimport BODY_BAD, Buf, H_HOST, Head, M_HEAD, body_advance
+from haptk._fast.http1 cimport Buf, H_HOST, Head, M_HEAD, body_advance
 from haptk._fast.pool cimport buf_take
 from haptk._fast.program cimport FormatC, RD_LOCATION, RD_PREFIX, Text
 from haptk._fast.scan cimport put_decimal

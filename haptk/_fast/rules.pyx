@@ -3,20 +3,20 @@
 from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcmp, memcpy, memset
 
+from haptk._fast.convert cimport expand_groups
 from haptk._fast.edit cimport (edits_begin, edits_end, edits_room, header_add, header_change, header_drop,
                                header_drop_named, set_request_line, set_status)
-from haptk._fast.facts cimport Sample, Seen, expand_groups, fetch_one, path_in, query_in
+from haptk._fast.facts cimport Seen, path_in, query_in
 from haptk._fast.format cimport format_put
 from haptk._fast.http1 cimport (H_CODING, H_HOST, H_LENGTH, Header, M_CONNECT, M_HEAD)
 from haptk._fast.journal cimport keep_item
 from haptk._fast.match cimport holds
 from haptk._fast.program cimport (A_ADD_HEADER, A_ALLOW, A_CAPTURE, A_DEL_HEADER, A_DENY, A_FORCE_PERSIST, A_REDIRECT,
                                   A_REPLACE_HEADER, A_REPLACE_VALUE, A_RETURN, A_SET_HEADER, A_SET_METHOD, A_SET_PATH,
-                                  A_SET_PATHQ, A_SET_QUERY, A_SET_STATUS, A_SET_URI, MT_BEG, MT_END, MT_REG, MT_STR,
+                                  A_SET_QUERY, A_SET_STATUS, A_SET_URI, MT_BEG, MT_END, MT_REG, MT_STR,
                                   MT_SUB, Program, RuleC, Text)
 from haptk._fast.regex cimport Groups, regex_exec
 from haptk._fast.reply cimport reply_redirect, reply_rule, settle_body
-from haptk._fast.state cimport BackendC
 
 cdef extern from "string.h" nogil:
     void *memmem(const void *a, size_t an, const void *b, size_t bn)
@@ -248,6 +248,7 @@ cdef int edit(Seen *x, RuleC *r, Head *h) noexcept nogil:
     if r.action == A_REPLACE_HEADER or r.action == A_REPLACE_VALUE:
         return replace_headers(x, r, h)
     if r.action == A_SET_STATUS:
+        x.s.status = r.status       # what the log says; h.status goes on saying how the body is framed
         return set_status(x.w, h, r.status, &r.reason)
     return change_line(x, r, h)
 

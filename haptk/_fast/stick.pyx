@@ -397,7 +397,7 @@ cdef void keep(Worker *w, Session *s, int table, Store *t, Key *k, uint16_t know
 cdef void app_request(Worker *w, Session *s, Head *h, bint force) noexcept nogil:
     cdef AppSessionC *app = s.backend.stick.app
     cdef StickTableC *t = &s.backend.stick.tables[app.table]
-    cdef Piece id = app_in_request(app, s.rx.d, h)
+    cdef Piece id = app_in_request(app, h.d, h)
     cdef Key k
     cdef Found found
     found.name = 0
@@ -426,7 +426,7 @@ cdef void stick_request(Worker *w, Session *s, Head *h, bint force, bint ignore)
         if r.fetch == FETCH_SRC:
             if not address_key(t.store, &s.peer, &k):
                 continue
-        elif h == NULL or not text_key(t.store, fetched(s, r, s.rx.d, h, 0), &k):
+        elif h == NULL or not text_key(t.store, fetched(s, r, h.d, h, 0), &k):
             continue
         found.name = 0
         if r.act & STICK_MATCH and store_find(t.store, k.p, k.n, w.now, &found) and s.server == NULL:
@@ -469,10 +469,10 @@ cdef void stick_response(Worker *w, Session *s, Head *h) noexcept nogil:
         r = &rules.responses[i]
         if noted(s, r.table, 1):
             continue
-        if text_key(rules.tables[r.table].store, fetched(s, r, s.sx.d, h, 1), &k):
+        if text_key(rules.tables[r.table].store, fetched(s, r, h.d, h, 1), &k):
             keep(w, s, r.table, rules.tables[r.table].store, &k, 0, 1)
     if rules.app != NULL and h != NULL:
-        id = app_in_response(rules.app, s.sx.d, h)
+        id = app_in_response(rules.app, h.d, h)
         if id.n:
             k.p, k.n = id.p, id.n
             keep(w, s, rules.app.table, rules.tables[rules.app.table].store, &k, 0, 1)

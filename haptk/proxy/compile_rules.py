@@ -67,19 +67,23 @@ def check(rules: Iterable[Rule], backends: Iterable[str], complain: Complain) ->
 
 
 def _check_framing(rule: Rule, complain: Complain) -> None:
-    values = dict(rule.values)
+    values: dict[str, Any] = dict(rule.values)
     name = str(values.get("name", "")).lower()
     if rule.action in _EDITS and values.get("match", "str") == "str" and name in FRAMING:
-        complain(rule.where, f"{rule.kind} {rule.action}: {name} says where the message ends; haptk lets no rule change it")
+        complain(
+            rule.where, f"{rule.kind} {rule.action}: {name} says where the message ends; haptk lets no rule change it"
+        )
     if rule.kind == "http-request" and rule.action == "add-header" and name == "host":
         complain(rule.where, "http-request add-header: a second Host makes a message ambiguous; use set-header")
     status = values.get("status", 200)
     if rule.action == "set-status" and (status < 200 or status in (204, 304)):
-        complain(rule.where, f"http-response set-status: {status} says that there is no body; a rule cannot take it away")
+        complain(
+            rule.where, f"http-response set-status: {status} says that there is no body; a rule cannot take it away"
+        )
 
 
 def _patterns(rule: Rule) -> Iterator[tuple[str, bool]]:
-    values = dict(rule.values)
+    values: dict[str, Any] = dict(rule.values)
     if rule.action in ("replace-header", "replace-value"):
         yield values["pattern"], False
     if rule.action == "del-header" and values["match"] == "reg":

@@ -17,7 +17,7 @@ from haptk.proxy.reference_rules import Message, Reply, apply, page
 from haptk.proxy.reference_session import IDEMPOTENT, End, forwarded, persistence, render
 from haptk.proxy.reference_tcp import connect, relay_both, reset
 from haptk.proxy.sticktables import appsession_name
-from haptk.proxy.tables import Backend, StickRule
+from haptk.proxy.tables import Backend, Rule, StickRule
 
 if TYPE_CHECKING:
     from haptk.proxy.reference_session import Session
@@ -44,7 +44,7 @@ class Exchange:
         self.seat: Seat | None = None
         self.asked = Asked(None, (), "N")
         self.direct = False
-        self.ignore = False
+        self.force = self.ignore = False
         self.pending: list[tuple[str, bytes]] = []  # keys to store once a server has answered, by table
         self.body_started = False
         self.kept: bytes | None = b""  # the body as it was sent, None when it is too long to be sent again
@@ -63,7 +63,7 @@ class Exchange:
         try:
             reply = self._decide()
             if reply is not None:
-                return self._reply(reply, "LR" if reply.status < 400 else "PR")
+                return self._reply(reply, f"{reply.cause or 'L'}R")
             return self._serve()
         except Bad:
             return self._reply(page(400, close=True), "CD" if self.body_started else "CR", close=True)
@@ -78,8 +78,6 @@ class Exchange:
 
     def _reply(self, reply: Reply, flags: str, *, close: bool = False) -> bool:
         """Answer ourselves. An unread body or an error of the request costs the connection."""
-        if flags == "LR" and reply.status >= 400:
-            flags = "PR"
         self._flags(flags)
         self._discard_body()
         keep = self.keep and self.body_done and not close and reply.status not in (400, 408)
@@ -99,7 +97,10 @@ class Exchange:
         if front.monitor_uri and head.target == front.monitor_uri:
             return page(200)
         message = Message(head.headers, head.method, head.target)
-        reply = apply(front.rules, "http-request", message, self.facts)
+        own = front.is_listen and front.default_backend >= 0
+        if own:
+            self.facts.backend = front.name
+        reply = self._request_rules(front.rules, message)
         if reply is not None:
             return self._take(message, reply)
         index = front.default_backend
@@ -114,13 +115,19 @@ class Exchange:
         self.facts.backend = self.back.name
         if self.back.connection == "httpclose":
             self.keep = False
+        self.force, self.ignore = persistence(self.back, self.facts)
         if not (front.is_listen and self.back.name == front.name):
-            reply = apply(self.back.rules, "http-request", message, self.facts)
+            reply = self._request_rules(self.back.rules, message)
         self._take(message, None)
         if reply is not None:
             return reply
         self._read_cookies()
         return None
+
+    def _request_rules(self, rules: tuple[Rule, ...], message: Message) -> Reply | None:
+        """`http-request`, then the old `redirect` lines, which `http-request allow` does not skip."""
+        reply = apply(rules, "http-request", message, self.facts)
+        return reply if reply is not None else apply(rules, "redirect", message, self.facts)
 
     def _take(self, message: Message, reply: Reply | None) -> Reply | None:
         self.head.headers, self.head.method, self.head.target = message.headers, message.method, message.target
@@ -129,7 +136,7 @@ class Exchange:
     def _read_cookies(self) -> None:
         """Which server the cookies (then the stick tables) ask for."""
         assert self.back is not None and self.farm is not None  # noqa: S101
-        force, self.ignore = persistence(self.front, self.back, self.facts)
+        force = self.force
         rule = self.back.cookie
         if rule is not None:
             candidates = [Candidate(seat.server.cookie, seat.usable) for seat in self.farm.seats]
@@ -490,14 +497,16 @@ class Exchange:
         headers = _without_hops(response.headers)
         if response.status == 204 or (self.head.minor == 0 and response.body == "chunked"):
             headers = [pair for pair in headers if pair[0] != "transfer-encoding"]
-        message = Message(self._cookies(headers, response), status=response.status, reason=response.reason)
+        message = Message(headers, status=response.status, reason=response.reason)
         self.facts.status, self.facts.res_headers = response.status, message.headers
         self.facts.res_version = f"1.{response.minor}"
-        rules = self.back.rules if not (self.front.is_listen and self.back.name == self.front.name) else ()
-        reply = apply((*rules, *self.front.rules), "http-response", message, self.facts)
-        if reply is not None:
-            self.keep = self._reply(reply, "PH")
-            return False
+        own = self.front.is_listen and self.back.name == self.front.name
+        for rules in ((), self.front.rules) if own else (self.back.rules, self.front.rules):
+            reply = apply(rules, "http-response", message, self.facts)
+            if reply is not None:
+                self.keep = self._reply(reply, f"{reply.cause}H")
+                return False
+        message.headers = self._cookies(message.headers, response)
         strip = self.head.minor == 0 and response.body == "chunked"
         if response.body == "eof" or strip or not self.body_done:
             self.keep = False

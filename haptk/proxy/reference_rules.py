@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from haptk.core.acl import Facts, Format, compiled, holds, path_of, query_of
 from haptk.core.logline import expand
-from haptk.proxy.pages import REASONS, STATUSES, title
+from haptk.proxy.pages import REASONS, title
 from haptk.proxy.pages import body as page_body
 from haptk.proxy.tables import Rule
 
 Headers = list[tuple[str, str]]
+
+
 @dataclass
 class Reply:
     """An answer that the proxy gives itself."""
@@ -22,8 +24,9 @@ class Reply:
     headers: Headers
     body: bytes = b""
     reason: str = ""
-    errorfile: bool = True  # an error file of the proxy serves in its place
-    flags: str = ""  # the two letters of the termination state, without the phase
+    is_page: bool = False  # an error file of the proxy serves in its place
+    cause: str = ""  # first letter of the termination state when a rule gave the answer
+    extra: tuple[tuple[str, str], ...] = ()  # headers of the rule behind those of a page
 
 
 def page(status: int, *, close: bool = False) -> Reply:
@@ -32,7 +35,7 @@ def page(status: int, *, close: bool = False) -> Reply:
     headers = [("content-length", str(len(body))), ("cache-control", "no-cache")]
     if close:
         headers.append(("connection", "close"))
-    return Reply(status, [*headers, ("content-type", "text/html")], body, title(status))
+    return Reply(status, [*headers, ("content-type", "text/html")], body, title(status), is_page=True)
 
 
 @dataclass
@@ -54,12 +57,14 @@ def apply(rules: Iterable[Rule], kind: str, message: Message, facts: Facts) -> R
     for rule in rules:
         if rule.kind != kind or not holds(rule.condition, facts):
             continue
-        values = dict(rule.values)
+        values: dict[str, Any] = dict(rule.values)
         if rule.action == "allow":
             return None
         if rule.action in ("deny", "return"):
-            return _answer(values, facts)
+            return _answer(rule.action, values, facts)
         if rule.action == "redirect":
+            if values.get("ignore_empty") and not expand(values["format"], facts):
+                continue
             return _redirect(values, facts)
         _edit(rule.action, values, message, facts)
         if kind == "http-request":
@@ -133,17 +138,18 @@ def _target(action: str, target: str, text: str) -> str:
     return front + path + (f"?{text}" if text else "")
 
 
-def _answer(values: dict[str, Any], facts: Facts) -> Reply:
+def _answer(action: str, values: dict[str, Any], facts: Facts) -> Reply:
     status = values["status"]
     body = values.get("body")
-    extra = [(name.lower(), expand(chosen, facts)) for name, chosen in values.get("headers", ())]
-    if body is None and (status in PAGES and (status != 200 or values.get("errorfiles"))):
-        return page(status) if not extra else Reply(status, [*page(status).headers, *extra], page(status).body)
-    content = expand(body, facts).encode("utf-8", "surrogateescape") if isinstance(body, Format) else b""
+    cause = "P" if action == "deny" else "L"
+    extra = tuple((name.lower(), expand(chosen, facts)) for name, chosen in values.get("headers", ()))
+    if body is None and (action == "deny" or values.get("errorfiles")):
+        return replace(page(status), cause=cause, extra=extra)
+    content = expand(body, facts).encode("latin-1") if isinstance(body, Format) else b""
     headers = [] if status in (204, 304) else [("content-length", str(len(content)))]
-    if content and values.get("content_type"):
+    if isinstance(body, Format) and body.parts and values.get("content_type"):
         headers.append(("content-type", values["content_type"]))
-    return Reply(status, [*headers, *extra], content)
+    return Reply(status, [*headers, *extra], content, REASONS.get(status, "Other"), cause=cause)
 
 
 def _redirect(values: dict[str, Any], facts: Facts) -> Reply:
@@ -170,4 +176,4 @@ def _redirect(values: dict[str, Any], facts: Facts) -> Reply:
         headers.append(("set-cookie", f"{values['set_cookie']}; path=/;"))
     if "clear_cookie" in values:
         headers.append(("set-cookie", f"{values['clear_cookie']}; path=/; Max-Age=0;"))
-    return Reply(values["code"], headers)
+    return Reply(values["code"], headers, b"", REASONS[values["code"]], cause="L")

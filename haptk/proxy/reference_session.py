@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from haptk.core.acl import Facts, holds
 from haptk.core.logline import Record, custom_line, expand, http_line, plain_line, tcp_line
 from haptk.io import clock
+from haptk.proxy.pages import as_sent
 from haptk.proxy.reference_http import Bad, Gone, Head, Wire, parse_request
 from haptk.proxy.reference_rules import Reply, page
 from haptk.proxy.tables import AddHeader, Backend, Frontend
@@ -190,22 +191,34 @@ class Session:
 
     def answer(self, reply: Reply, record: Record, head: Head, *, keep: bool) -> None:
         """Send an answer that no server gave."""
-        for wanted in (*self.front.errorfiles, *record_errorfiles(self, record)):
-            if wanted.status == reply.status and reply.body:
-                self.client.send(wanted.content, self.front.timeouts.client)
-                record.status, record.bytes_down = reply.status, len(wanted.content)
-                return
-        headers = [(name, value) for name, value in reply.headers if name != "connection" or not keep]
+        headers = list(reply.headers)
+        body, reason = reply.body, reply.reason
+        own = self._errorfile(record, reply.status) if reply.is_page else None
+        if own == b"":
+            record.status, record.bytes_down = reply.status, 0
+            return
+        if own is not None:
+            reason, headers, body = _parts_of_page(own)
+        if ("connection", "close") in headers:
+            keep = False
+        headers += reply.extra
         if not keep:
-            if not any(name == "connection" for name, _ in headers):
+            if ("connection", "close") not in headers:
                 headers.append(("connection", "close"))
         elif head.minor == 0:
             headers.append(("connection", "keep-alive"))
-        data = render(f"HTTP/1.1 {reply.status} {reply.reason}", headers)
-        data += b"" if head.method == "HEAD" else reply.body
+        data = render(f"HTTP/1.1 {reply.status} {reason}", headers)
+        data += b"" if head.method == "HEAD" else body
         record.status = reply.status
         record.bytes_down = len(data)
         self.client.send(data, self.front.timeouts.client)
+
+    def _errorfile(self, record: Record, status: int) -> bytes | None:
+        """The error file of a status: the backend's own, else the frontend's; None for the built-in page."""
+        for wanted in (*record_errorfiles(self, record), *self.front.errorfiles):
+            if wanted.status == status:
+                return as_sent(wanted.content)
+        return None
 
     # -- logs ----------------------------------------------------------------------------------------------------
 
@@ -229,6 +242,14 @@ class Session:
             line = tcp_line(record) if plan.style == "tcp" else plain_line(record)
         failed = record.status >= 500 or record.flags[:2] not in ("--", "LR")
         self.image.sinks[self.front_index].write(line, "err" if failed and plan.log_separate_errors else "info")
+
+
+def _parts_of_page(page_bytes: bytes) -> tuple[str, list[tuple[str, str]], bytes]:
+    """Reason, headers and body of an error file in the form that is sent."""
+    head, _, body = page_bytes.partition(b"\r\n\r\n")
+    first, *lines = head.decode("latin-1").split("\r\n")
+    pairs = (line.partition(": ") for line in lines)
+    return first.split(" ", 2)[2] if first.count(" ") > 1 else "", [(name, value) for name, _, value in pairs], body
 
 
 def record_errorfiles(session: Session, record: Record) -> tuple[Any, ...]:
@@ -259,15 +280,12 @@ def forwarded(add: AddHeader | None, headers: list[tuple[str, str]], address: st
     return [(add.header.lower(), address)]
 
 
-def persistence(front: Frontend, back: Backend, facts: Facts) -> tuple[bool, bool]:
-    """(force, ignore): whether a force-persist or an ignore-persist rule holds."""
-    force = ignore = False
-    for rule in (*front.rules, *back.rules):
-        if rule.kind == "force-persist":
-            force = force or holds(rule.condition, facts)
-        elif rule.kind == "ignore-persist":
-            ignore = ignore or holds(rule.condition, facts)
-    return force, ignore
+def persistence(back: Backend, facts: Facts) -> tuple[bool, bool]:
+    """(force, ignore): which persistence rule of the backend is the first that holds."""
+    for rule in back.rules:
+        if rule.kind in ("force-persist", "ignore-persist") and holds(rule.condition, facts):
+            return rule.kind == "force-persist", rule.kind == "ignore-persist"
+    return False, False
 
 
 def header_format(chosen: Any, facts: Facts) -> str:

@@ -31,6 +31,7 @@ def _tables(line="balance roundrobin", words=""):
         "cookie A insert indirect nocache maxidle 1h", "balance leastconn", "balance uri depth 2", "option originalto",
         "option httpchk GET /", "option http-server-close", "balance uri\n    hash-type map-based wt6",
         "stick-table type ip size 1k\n    stick on src", "appsession A len 9 timeout 1h request-learn",
+        "http-request deny if { path /x }", "force-persist if { path /x }", "redirect prefix /a if { path_reg ^/b }",
     ],
 )  # fmt: skip
 def test_compiled_path_serves(line):
@@ -43,7 +44,6 @@ def test_compiled_path_serves(line):
 @pytest.mark.parametrize(
     ("line", "words", "names"),
     [
-        ("http-request deny if { path /x }", "", ["http-request"]),
         ("stick-table type ip size 1k\n    stick on src if { src 127.0.0.1 }", "", ["stick with a condition"]),
         ("balance hdr(X)", "", ["balance hdr as configured"]),
         ("balance source\n    hash-type consistent", "", ["balance source as configured"]),
