@@ -33,7 +33,6 @@ cdef extern from "string.h" nogil:
     void *memmem(const void *a, size_t an, const void *b, size_t bn)
 
 
-
 # ---------------------------------------------------------------- the end
 
 cdef void drop_buffers(Worker *w, Session *s) noexcept nogil:

@@ -214,7 +214,7 @@ class Exchange:
                 self._release(seat)
                 location = seat.server.redir + self.head.target
                 headers = [("cache-control", "no-cache"), ("content-length", "0"), ("location", location)]
-                return self._reply(Reply(302, headers), "LR", close=True)
+                return self._reply(Reply(302, headers, reason="Found"), "LR", close=True)
             try:
                 if seat is avoid and isinstance(failed, OSError):
                     # Nobody else is there: the same server again deserves the same pause.
