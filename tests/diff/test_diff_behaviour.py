@@ -114,7 +114,9 @@ SECTIONS: dict[str, tuple[str, str]] = {
 
 # What the compiled path leaves to the reference; a file that has one of these is served by the reference as a whole.
 LEFT_TO_THE_REFERENCE = ("st_login", "hdr", "url_", "uri_", "redir")
-BEYOND = [name for name in SECTIONS if name.startswith(LEFT_TO_THE_REFERENCE) and name not in ("uri_len", "redisp", "redisp1")]
+BEYOND = [
+    name for name in SECTIONS if name.startswith(LEFT_TO_THE_REFERENCE) and name not in ("uri_len", "redisp", "redisp1")
+]
 BEYOND.remove("uri_depth")
 COMPILED = [name for name in SECTIONS if name not in BEYOND]
 
