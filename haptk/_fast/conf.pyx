@@ -219,7 +219,7 @@ cdef class Image:
         if server.host or server.unix_path:
             hk_store_ptr(<void **>&out.live.place, self.place(server.host, server.port, server.unix_path))
         out.live.weight = server.weight * WEIGHT_SCALE
-        out.live.state = LIVE_MAINT if server.disabled else LIVE_DOWN if not (server.host or server.unix_path) else LIVE_UP
+        out.live.state = LIVE_MAINT if server.disabled or not (server.host or server.unix_path) else LIVE_UP
         self.server_names.append(f"{be.name}/{server.name}")
         return 0
 

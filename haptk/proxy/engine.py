@@ -15,6 +15,7 @@ from haptk.io import clock
 from haptk.proxy.health import HealthRunner
 from haptk.proxy.journal import Journal
 from haptk.proxy.listeners import Listeners
+from haptk.proxy.names import NameWatch
 from haptk.proxy.sticktables import Stores, settle, stores_for
 from haptk.proxy.tables import Backend, Frontend, ProxyTables
 
@@ -98,7 +99,9 @@ class Engine:
             inherit.health if inherit else None,
             weigh=self.image.set_weight,
             cut=self._cut if hasattr(image_type, "cut_sessions") else None,
+            place=self.image.set_address,
         )
+        self.names = NameWatch(tables, self.health.move)
         # the compiled workers note what ended, the reference writes its own lines
         self.journal = Journal(tables, self.workers) if hasattr(worker_type, "notes") else None
         self._threads: list[threading.Thread] = []
@@ -107,6 +110,7 @@ class Engine:
         """Check states first, so that the first request sees them; then the workers."""
         settle(self.tables, self.stores)
         self.health.start()
+        self.names.start()
         if self.journal is not None:
             self.journal.start()
         for index, worker in enumerate(self.workers):
@@ -124,6 +128,7 @@ class Engine:
         for worker in self.workers:
             worker.stop(now)
         self.health.stop()
+        self.names.stop()
         deadline = clock.monotonic() + 2.0
         while any(worker.listening for worker in self.workers) and clock.monotonic() < deadline:
             clock.sleep(0.001)

@@ -12,7 +12,7 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from haptk.core.health import Change, CheckRules, Health, State, Verdict, transplant
 from haptk.io import clock
@@ -25,6 +25,7 @@ log = logging.getLogger("haptk.proxy")
 Publish = Callable[[int, str], None]
 Weigh = Callable[[int, float], None]
 Cut = Callable[[int], None]
+Settle = Callable[[int, str, int], None]
 
 
 @dataclass(eq=False)
@@ -47,6 +48,7 @@ class Checked:
     downs: int = 0
     down_s: float = 0.0
     since: float = 0.0
+    host: str = ""  # where it is now; "" while its name does not resolve
 
 
 def rules_of(server: Server, plan: CheckPlan | None) -> CheckRules:
@@ -106,8 +108,8 @@ class HealthRunner:
 
     Calls `publish(gid, "UP" | "DOWN" | "DRAIN" | "MAINT")`; `weigh(gid, weight)` follows slowstart and the
     administrator; `cut(gid)` ends the sessions of a server that went down where its line has `on-marked-down
-    shutdown-sessions`. Servers that `track` another follow it. Use `start`, `stop`; `admin`, `force` and `set_weight`
-    may be called from any thread.
+    shutdown-sessions`. `place(gid, host, port)` hears where a server is that has moved. Servers that `track` another
+    follow it. Use `start`, `stop`; `admin`, `force`, `set_weight` and `move` may be called from any thread.
     """
 
     def __init__(
@@ -118,10 +120,12 @@ class HealthRunner:
         *,
         weigh: Weigh | None = None,
         cut: Cut | None = None,
+        place: Settle | None = None,
     ) -> None:
         self.publish = publish
         self.weigh = weigh
         self.cut = cut
+        self.place = place
         self.servers: list[Checked] = []
         self.leaders: dict[int, str] = {}
         self._results: queue.SimpleQueue[tuple[Checked, ProbeResult] | None] = queue.SimpleQueue()
@@ -148,7 +152,7 @@ class HealthRunner:
             health = Health(f"server {name}", rules, started_at=now)
             if old is not None and old.health.wish != "ready":
                 health.admin(old.health.wish, now)
-        one = Checked(gid, name, server.check, health, server, weight=server.weight, since=now)
+        one = Checked(gid, name, server.check, health, server, weight=server.weight, since=now, host=server.host)
         if old is None or old.server.disabled != server.disabled:
             # what the file says counts when it is new; otherwise a reload keeps what the administrator said
             health.admin("maint" if server.disabled else "ready", now)
@@ -195,6 +199,17 @@ class HealthRunner:
             if self.weigh is not None and not one.warming:
                 self.weigh(gid, weight)
 
+    def move(self, gid: int, host: str, port: int | None = None) -> None:
+        """One server is at another address from now on, as are its checks; "" takes it out of service."""
+        with self._lock:
+            one = self.servers[gid]
+            if host and self.place is not None:
+                self.place(gid, host, one.server.port if port is None else port)
+            if one.plan is not None and one.plan.host == one.host:
+                one.plan = replace(one.plan, host=host)
+            one.host = host
+            self._tell(one)
+
     def chain(self, one: Checked) -> list[Checked]:
         """The servers that `one` tracks, next one first; its state follows the last."""
         found: list[Checked] = []
@@ -213,8 +228,8 @@ class HealthRunner:
         chain = self.chain(one)
         if any(each.health.state is State.MAINT for each in (one, *chain)):
             return State.MAINT
-        if not one.server.host and not one.server.unix_path:
-            return State.DOWN
+        if not one.host and not one.server.unix_path:
+            return State.MAINT
         if not chain:
             return own
         last = chain[-1].health.state
@@ -244,8 +259,9 @@ class HealthRunner:
                 now = clock.monotonic()
                 while due and due[0][0] <= now:
                     one = by_gid[heapq.heappop(due)[1]]
-                    if one.health.due_at() is None:
-                        heapq.heappush(due, (now + min(one.health.rules.inter_s, 1.0), one.gid))  # in maintenance
+                    if one.health.due_at() is None or (one.plan is not None and not one.plan.host):
+                        # in maintenance, or without an address
+                        heapq.heappush(due, (now + min(one.health.rules.inter_s, 1.0), one.gid))
                     else:
                         pool.submit(self._probe, one)
                 wait_s = max(due[0][0] - now, 0.0) if due else 1.0

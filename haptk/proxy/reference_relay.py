@@ -304,7 +304,8 @@ class Exchange:
         """The connection kept for this client when it leads to `seat`, else a new one. Raises OSError."""
         session = self.session
         if session.server_wire is not None:
-            if session.server_of_wire is seat and not session.server_wire.readable([], clock.monotonic()):
+            stays = session.server_of_wire is seat and session.server_place == seat.place
+            if stays and not session.server_wire.readable([], clock.monotonic()):
                 session.server_wire.reused = True
                 return session.server_wire
             session.drop_server()
@@ -317,7 +318,7 @@ class Exchange:
         self.facts.server = seat.server.name
         seat.counters["total"] = seat.counters.get("total", 0) + 1
         session = self.session
-        session.server_wire, session.server_of_wire = None, seat
+        session.server_wire, session.server_of_wire, session.server_place = None, seat, seat.place
         reusable = False
         try:
             reusable = self._relay(wire)

@@ -58,6 +58,7 @@ class Session:
         self.dst, self.dst_port = _address(channel, peer=False)
         self.server_wire: Wire | None = None
         self.server_of_wire: Any = None
+        self.server_place: tuple[str, int] = ("", 0)
 
     def stop(self, *, now: bool) -> None:
         """Cut the connection at once, or when it is idle between two requests."""

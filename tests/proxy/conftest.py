@@ -22,11 +22,13 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 class ScriptedServer:
     """Accepts connections and runs `script(sock, number)` for each in a thread; keeps what `read_head` returned."""
 
-    def __init__(self, script: Callable[[ScriptedServer, socket.socket, int], None], host: str = "127.0.0.1") -> None:
+    def __init__(
+        self, script: Callable[[ScriptedServer, socket.socket, int], None], host: str = "127.0.0.1", port: int = 0
+    ) -> None:
         self.script = script
         self.seen: list[bytes] = []
         self.connections = 0
-        self.listener = socket.create_server((host, 0), backlog=256)
+        self.listener = socket.create_server((host, port), backlog=256)
         self.port = int(self.listener.getsockname()[1])
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -156,9 +158,11 @@ def scripted() -> Iterator[Callable[..., ScriptedServer]]:
     made: list[ScriptedServer] = []
 
     def make(
-        script: Callable[[ScriptedServer, socket.socket, int], None] | bytes = OK, host: str = "127.0.0.1"
+        script: Callable[[ScriptedServer, socket.socket, int], None] | bytes = OK,
+        host: str = "127.0.0.1",
+        port: int = 0,
     ) -> ScriptedServer:
-        server = ScriptedServer(keep_answering(script) if isinstance(script, bytes) else script, host)
+        server = ScriptedServer(keep_answering(script) if isinstance(script, bytes) else script, host, port)
         made.append(server)
         return server
 
@@ -204,6 +208,12 @@ def proxied() -> Iterator[Callable[..., RunningProxy]]:
     yield start
     for proxy in running:
         proxy.close()
+
+
+def free_port() -> int:
+    """A port on which nothing listens at the moment."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
 
 
 @pytest.fixture

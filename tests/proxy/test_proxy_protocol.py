@@ -15,7 +15,7 @@ from haptk.proxy import engine as engine_module
 from haptk.proxy import reference, reference_proxyproto
 from haptk.proxy.compile import load_text
 from haptk.proxy.reference_http import Bad
-from tests.proxy.conftest import RunningProxy, read_all
+from tests.proxy.conftest import RunningProxy, free_port, read_all
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 V2 = b"\r\n\r\n\0\r\nQUIT\n"
@@ -165,11 +165,6 @@ def serve(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
     yield start
     for proxy in running:
         proxy.close()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def listen(lines: str, *, bind: str = "") -> str:
