@@ -38,8 +38,6 @@ def _beyond_in_backend(backend: Backend) -> set[str]:
     found: set[str] = set()
     if any(rule.condition is not None for rule in backend.sticks):
         found.add("stick with a condition")
-    if backend.balance.algorithm in ("url_param", "hdr") or backend.balance.hash_consistent:
-        found.add(f"balance {backend.balance.algorithm} as configured")
     for server in backend.servers:
         if server.redir:
             found.add("redir")
