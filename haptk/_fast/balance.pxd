@@ -11,5 +11,3 @@ cdef bint takes_turns(BackendC *be) noexcept nogil
 # A server, or NULL when none is up (or all that are have reached their maxconn); `avoid` (may be NULL) is taken only
 # when there is no other.
 cdef ServerC *choose(Worker *w, Session *s, BackendC *be, ServerC *avoid) noexcept nogil
-# Hash of the bytes that source and uri balancing look at; stored in s.hash while the head is at hand.
-cdef void hash_request(Session *s, BackendC *be, const char *target, unsigned int n) noexcept nogil

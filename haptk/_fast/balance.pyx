@@ -1,12 +1,12 @@
 # Backups serve only when no active server is up: the first one, or all of them with `option allbackups`.
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t
 
-from haptk._fast.hashing cimport avalanche, hash_bytes
+from haptk._fast.ring cimport ring_find
 from haptk._fast.scan cimport hk_load
 from haptk._fast.state cimport BackendW
-from haptk._fast.state cimport (LB_FIRST, LB_LEASTCONN, LB_RANDOM, LB_SOURCE, LB_URI, LIVE_UP,
-                                WEIGHT_SCALE)
+from haptk._fast.state cimport (LB_FIRST, LB_HDR, LB_LEASTCONN, LB_RANDOM, LB_SOURCE, LB_URI, LB_URL_PARAM, LIVE_UP,
+                                RingPoint, WEIGHT_SCALE)
 
 
 cdef bint eligible(ServerC *srv) noexcept nogil:
@@ -17,9 +17,13 @@ cdef inline bint full(ServerC *srv) noexcept nogil:
     return srv.maxconn > 0 and hk_load(&srv.live.sessions) >= srv.maxconn
 
 
+cdef inline bint by_hash(BackendC *be) noexcept nogil:
+    return be.balance == LB_SOURCE or be.balance == LB_URI or be.balance == LB_URL_PARAM or be.balance == LB_HDR
+
+
 cdef inline bint skips_full(BackendC *be) noexcept nogil:
     # A hash must keep pointing at its server: there the request waits.
-    return be.balance != LB_SOURCE and be.balance != LB_URI
+    return not by_hash(be)
 
 
 cdef bint any_eligible(BackendC *be) noexcept nogil:
@@ -164,6 +168,34 @@ cdef ServerC *mapped(BackendC *be, int level, ServerC *avoid, uint32_t hash) noe
     return NULL
 
 
+cdef inline bint counts(BackendC *be, RingPoint *point, int level, ServerC *avoid) noexcept nogil:
+    # A server has as many points as its weight of now allows.
+    return candidate(be, point.server, level, avoid) and \
+        point.node < <uint32_t>hk_load(&be.servers[point.server].live.weight)
+
+
+cdef ServerC *on_ring(BackendC *be, int level, ServerC *avoid, uint32_t hash) noexcept nogil:
+    # Consistent hashing: of the two points around the hash the nearer one, the lower one when they are equally near.
+    cdef int n = be.ring_n, at = ring_find(be, hash), before = at, after = at, k
+    cdef RingPoint *low = NULL
+    cdef RingPoint *high = NULL
+    for k in range(n):
+        after = at + k if at + k < n else at + k - n
+        if counts(be, &be.ring[after], level, avoid):
+            high = &be.ring[after]
+            break
+    if high == NULL:
+        return NULL
+    for k in range(1, n + 1):
+        before = at - k if at - k >= 0 else at - k + n
+        if counts(be, &be.ring[before], level, avoid):
+            low = &be.ring[before]
+            break
+    if low != NULL and hash - low.key <= high.key - hash:
+        high = low
+    return &be.servers[high.server]
+
+
 cdef uint32_t random32(Worker *w) noexcept nogil:
     w.rng ^= w.rng << 13
     w.rng ^= w.rng >> 17
@@ -193,8 +225,8 @@ cdef ServerC *by_algorithm(Worker *w, Session *s, BackendC *be, int level, Serve
         return first(be, level, avoid)
     if be.balance == LB_RANDOM:
         return drawn(w, be, level, avoid)
-    if be.balance == LB_SOURCE or be.balance == LB_URI:
-        return mapped(be, level, avoid, s.hash)
+    if s.hashed:
+        return on_ring(be, level, avoid, s.hash) if be.ring_n else mapped(be, level, avoid, s.hash)
     if hk_load(&be.equal_weights):
         return plain_turn(w, be, level, avoid)
     return weighted_turn(w, be, level, avoid)
@@ -203,7 +235,7 @@ cdef ServerC *by_algorithm(Worker *w, Session *s, BackendC *be, int level, Serve
 cdef bint takes_turns(BackendC *be) noexcept nogil:
     # Whether the next choice is likely to be another server: turns are taken, and there is another one.
     cdef int i, active = 0
-    if be.balance == LB_LEASTCONN or be.balance == LB_FIRST or be.balance == LB_SOURCE or be.balance == LB_URI:
+    if be.balance == LB_LEASTCONN or be.balance == LB_FIRST or by_hash(be):
         return 0
     for i in range(be.count):
         active += not be.servers[i].backup and eligible(&be.servers[i])
@@ -219,49 +251,3 @@ cdef ServerC *choose(Worker *w, Session *s, BackendC *be, ServerC *avoid) noexce
     if got == NULL and avoid != NULL:
         got = by_algorithm(w, s, be, level, NULL)
     return got
-
-
-cdef uint32_t source_hash(Session *s) noexcept nogil:
-    cdef uint32_t h = 0, i
-    cdef int n = 4 if s.peer.family == 2 else 16
-    cdef uint8_t *a = s.peer.address
-    for i in range(<uint32_t>(n // 4)):
-        h ^= (<uint32_t>a[4 * i] << 24) | (<uint32_t>a[4 * i + 1] << 16) | \
-            (<uint32_t>a[4 * i + 2] << 8) | a[4 * i + 3]
-    return h
-
-
-cdef uint32_t uri_hash(BackendC *be, const char *target, uint32_t n) noexcept nogil:
-    # The part of the target that counts: from the path on, without the query, cut by `len` and `depth`.
-    cdef uint32_t i = 0, depth = 0
-    if be.uri_path_only and n and target[0] != 47:
-        while i + 3 < n and not (target[i] == 58 and target[i + 1] == 47 and target[i + 2] == 47):
-            i += 1
-        i += 3
-        while i < n and target[i] != 47:
-            i += 1
-        if i >= n:
-            return 0
-        target += i
-        n -= i
-    if be.uri_length and n > <uint32_t>be.uri_length:
-        n = be.uri_length
-    for i in range(n):
-        if target[i] == 63 and not be.uri_whole:
-            n = i
-            break
-        if target[i] == 47 and be.uri_depth:
-            depth += 1
-            if depth == <uint32_t>be.uri_depth + 1:
-                n = i
-                break
-    return hash_bytes(be.hash_function, target, n)
-
-
-cdef void hash_request(Session *s, BackendC *be, const char *target, unsigned int n) noexcept nogil:
-    if be.balance == LB_SOURCE:
-        s.hash = source_hash(s)
-    elif be.balance == LB_URI:
-        s.hash = uri_hash(be, target, n)
-    if be.hash_avalanche:
-        s.hash = avalanche(s.hash)

@@ -14,13 +14,15 @@ from haptk._fast.hashing cimport HASH_CRC32, HASH_DJB2, HASH_SDBM, HASH_WT6
 from haptk._fast.proxyproto cimport PROXY_OUT_MAX
 from haptk._fast.retry cimport (RE_401, RE_403, RE_404, RE_408, RE_425, RE_500, RE_501, RE_502, RE_503, RE_504,
                                 RE_CONN, RE_EMPTY, RE_JUNK, RE_TIMEOUT)
+from haptk._fast.ring cimport ring_fill, ring_size
 from haptk._fast.scan cimport hk_add64, hk_load, hk_store, hk_store_ptr
 from haptk._fast.state cimport (AddHeaderC, AppSessionC, BackendC, CK_INDIRECT, CK_INSERT, CK_NOCACHE, CK_POSTONLY, CK_PREFIX,
                                 CK_PRESERVE, CK_REWRITE, CK_RULE, FETCH_COOKIE, FETCH_HEADER, FETCH_LINE, FETCH_PARAM,
                                 FETCH_PATH, FETCH_SRC, FETCH_URL, FrontendC, LB_FIRST, LB_HDR, LB_LEASTCONN,
                                 LB_RANDOM, LB_ROUNDROBIN, LB_SOURCE, LB_STATIC_RR, LB_URI, LB_URL_PARAM, LIVE_DOWN,
                                 LIVE_DRAIN, LIVE_MAINT, LIVE_UP, Limits, MODE_CLOSE, MODE_KEEP, MODE_SERVER_CLOSE,
-                                Net, Place, REUSE_AGGRESSIVE, REUSE_ALWAYS, REUSE_NEVER, REUSE_SAFE, ServerC, STICK_MATCH,
+                                Net, Place, RingPoint, REUSE_AGGRESSIVE, REUSE_ALWAYS, REUSE_NEVER, REUSE_SAFE, ServerC,
+                                STICK_MATCH,
                                 STICK_STORE, StickC, StickRuleC, StickTableC, Text, WEIGHT_SCALE)
 from haptk._fast.table cimport Table
 from haptk.proxy.sticktables import appsession_name, stores_for
@@ -197,7 +199,7 @@ cdef class Image:
     cdef int fill_server(self, ServerC *out, int index, int gid, be, server) except -1:
         out.index = index
         out.gid = gid
-        out.id = server.id
+        out.id = server.id or index + 1
         out.non_stick = server.non_stick
         self.text(&out.name, server.name)
         self.text(&out.cookie, server.cookie)
@@ -323,13 +325,20 @@ cdef class Image:
         out.limited = any(server.maxconn for server in be.servers)
         out.balance = _BALANCE[be.balance.algorithm]
         out.hash_function = _HASHES[be.balance.hash_function or "sdbm"]
-        out.hash_avalanche = be.balance.hash_avalanche
+        # consistent hashing without a function is sdbm with avalanche
+        out.hash_avalanche = be.balance.hash_avalanche or (
+            be.balance.hash_consistent and (be.balance.algorithm == "source" or not be.balance.hash_function))
+        if be.balance.hash_consistent and be.balance.algorithm in ("source", "uri", "url_param", "hdr"):
+            out.ring = <RingPoint *>self.block(ring_size(out), sizeof(RingPoint))
+            ring_fill(out)
         out.uri_path_only = be.balance.uri_path_only
         out.draws = be.balance.draws
         out.uri_whole = be.balance.uri_whole
         out.uri_length = be.balance.uri_length
         out.uri_depth = be.balance.uri_depth
-        self.text(&out.balance_arg, be.balance.argument)
+        out.domain_only = be.balance.use_domain_only
+        named = be.balance.argument
+        self.text(&out.balance_arg, named.lower() if be.balance.algorithm == "hdr" else named)
         self.fill_cookie(out, be.cookie)
         out.connection = _CONNECTION[be.connection]
         out.reuse = _REUSE[be.reuse]

@@ -5,8 +5,9 @@ from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcmp, memcpy
 
 from haptk._fast.address cimport note_local
-from haptk._fast.balance cimport any_eligible, choose, hash_request, takes_turns
+from haptk._fast.balance cimport any_eligible, choose, takes_turns
 from haptk._fast.deadlines cimport LINGER_MS, arm
+from haptk._fast.hashkey cimport hash_request
 from haptk._fast.http1 cimport (BODY_BAD, BODY_EOF, BODY_LENGTH, BODY_NONE, BODY_TUNNEL, Head,
                                 M_DELETE, M_GET, M_HEAD, M_OPTIONS, M_PUT, M_TRACE, body_advance, parse_request)
 from haptk._fast.journal cimport note_end, note_request
@@ -22,7 +23,7 @@ from haptk._fast.retry cimport RE_CONN, RE_EMPTY, RE_JUNK, RE_TIMEOUT, forget_an
 from haptk._fast.rules cimport RULES_ANSWER, RULES_FAILED, RULES_GO, rules_request
 from haptk._fast.scan cimport hk_add, hk_add64, hk_load
 from haptk._fast.sockets cimport IO_AGAIN, IO_EOF, close_fd, fill, reset_fd, shut_write
-from haptk._fast.state cimport (BackendC, LB_SOURCE, LB_URI, Link, MODE_CLOSE, PAGE_200, PAGE_400, PAGE_408, PAGE_500,
+from haptk._fast.state cimport (BackendC, Link, MODE_CLOSE, PAGE_200, PAGE_400, PAGE_408, PAGE_500,
                                 PAGE_502, PAGE_503, PAGE_504, PH_DEAD, PH_HEAD, PH_LINGER, PH_PROXY, PH_QUEUE,
                                 PH_RELAY, PH_REPLY, PH_RETRY)
 from haptk._fast.stick cimport stick_request
@@ -340,7 +341,7 @@ cdef int begin(Worker *w, Session *s, uint32_t length) noexcept nogil:
     s.upgrade_asked = h.upgrade and h.conn_upgrade and h.minor
     if render_request(w, s, h) < 0:
         return refuse(w, s, c"P")
-    hash_request(s, s.backend, h.d + h.target, h.target_len)
+    hash_request(s, s.backend, h)
     if s.backend.stick != NULL:
         stick_request(w, s, h, s.force_persist, s.ignore_persist)
     if not take_early_body(s):
@@ -402,7 +403,7 @@ cdef int dispatch(Worker *w, Session *s) noexcept nogil:
 cdef int wait_in_queue(Worker *w, Session *s, bint bound) noexcept nogil:
     # A hash binds as a cookie does, as long as its server is up.
     if s.server != NULL and not bound:
-        bound = s.backend.balance == LB_SOURCE or s.backend.balance == LB_URI
+        bound = s.hashed
         if not bound:
             s.server = NULL
     s.phase = PH_QUEUE
@@ -734,7 +735,7 @@ cdef void begin_tcp(Worker *w, Session *s) noexcept nogil:
     if s.rx.p < s.rx.n:
         body_advance(&s.up, &s.rx)      # what came behind a PROXY header
     s.retries_left = s.backend.retries
-    hash_request(s, s.backend, NULL, 0)
+    hash_request(s, s.backend, NULL)
     if s.backend.stick != NULL:
         stick_request(w, s, NULL, 0, 0)
     dispatch(w, s)

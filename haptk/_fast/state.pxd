@@ -136,6 +136,11 @@ ctypedef struct StickC:
     int response_count
     AppSessionC *app        # NULL for none
 
+ctypedef struct RingPoint:
+    uint32_t key
+    uint32_t node           # its number among its server's points
+    int server
+
 ctypedef struct BackendC:
     int index
     Text name
@@ -153,7 +158,10 @@ ctypedef struct BackendC:
     int uri_whole
     int uri_length
     int uri_depth
-    Text balance_arg
+    Text balance_arg        # lower case for a header's name
+    int domain_only         # balance hdr ... use_domain_only
+    RingPoint *ring         # hash-type consistent, by key; NULL for map-based
+    int ring_n
     int cookie              # CookieFlag
     Text cookie_name
     Text cookie_tail        # "; path=/; domain=...; HttpOnly; ..." as it is appended
@@ -349,6 +357,7 @@ ctypedef struct Session:    # one client connection and its current transaction
     uint32_t last_date      # of the cookie, seconds
     uint32_t first_date
     uint32_t hash           # of the balance argument
+    uint8_t hashed          # and there is one
     Buf line                # copy of the request line and what was captured, only where the frontend logs or captures
     uint32_t line_len       # of the request line; captures follow as slot (8 bits), length (16), bytes
     Buf stick               # keys to store once the server has answered, only between the two

@@ -8,6 +8,7 @@ from __future__ import annotations
 import bisect
 import ipaddress
 import random
+import re
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -157,13 +158,15 @@ class Farm:
         elif balance.algorithm == "url_param":
             query = facts.target.partition("?")[2]
             text = next(
-                (v for k, _, v in (p.partition("=") for p in query.split("&")) if k == balance.argument and v), None
+                (v for k, _, v in (p.partition("=") for p in query.split("&") if "=" in p) if k == balance.argument),
+                None,
             )
         else:
             text = next((value for name, value in facts.headers if name == balance.argument.lower()), None)
-            if text and balance.use_domain_only:
-                text = domain_of(text)
-        if not text:
+            if text is not None:
+                text = first_value(text)
+                text = domain_of(text) if balance.use_domain_only else text
+        if text is None:
             return None
         value = HASHES[balance.hash_function or "sdbm"](text.encode("latin-1", "replace"))
         # Consistent hashing without a function is sdbm with avalanche.
@@ -184,10 +187,19 @@ class Farm:
         return text
 
 
+def first_value(text: str) -> str:
+    """The first value of a comma list; quotes hide a comma."""
+    found = re.match(r'(?:"(?:\\.|[^"\\])*(?:"|\\?\Z)|[^",])*', text, re.DOTALL)
+    return found[0].rstrip(" \t") if found else ""
+
+
 def domain_of(host: str) -> str:
-    """`www.example.com:80` -> `example`: the part before the last dot, as `use_domain_only` hashes it."""
-    labels = host.partition(":")[0].split(".")
-    return labels[-2] if len(labels) > 1 else labels[0]
+    """`www.example.com:80` -> `example`: the label before the last dot, as `use_domain_only` hashes it.
+
+    As in HAProxy a dot at the very beginning is not seen, and a label has at least one character.
+    """
+    end = host.rfind(".", 1)
+    return host if end < 1 else host[host.rfind(".", 0, end - 1) + 1 : end]
 
 
 def _sdbm(data: bytes) -> int:

@@ -38,7 +38,11 @@ SECTIONS: dict[str, tuple[str, str]] = {
     "uri_cons": ("balance uri\n hash-type consistent", "s1:1 s2:3 s4:2"),
     "url_param": ("balance url_param userid", ALL),
     "hdr": ("balance hdr(X-User)", ALL),
-    "hdr_dom": ("balance hdr(Host) use_domain_only", ALL),
+    "hdr_host": ("balance hdr(Host) use_domain_only", ALL),
+    "hdr_dom": ("balance hdr(X-User) use_domain_only", ALL),
+    "hdr_dom_cons": ("balance hdr(X-User) use_domain_only\n hash-type consistent", "s1:1 s2:3 s4:2"),
+    "source_cons": ("balance source\n hash-type consistent", "s1:1 s2:3 s4:2"),
+    "url_cons": ("balance url_param userid\n hash-type consistent crc32", "s1:1 s2:3 s4:2"),
     "hdr_cons": ("balance hdr(X-User)\n hash-type consistent", ALL),
     "redisp": ("option redispatch\n retries 2\n cookie SRV insert indirect", "s1 dead"),
     "redisp1": ("option redispatch 1\n retries 2\n cookie SRV insert indirect", "s1 dead"),
@@ -113,11 +117,8 @@ SECTIONS: dict[str, tuple[str, str]] = {
 
 
 # What the compiled path leaves to the reference; a file that has one of these is served by the reference as a whole.
-LEFT_TO_THE_REFERENCE = ("st_login", "hdr", "url_", "uri_", "redir")
-BEYOND = [
-    name for name in SECTIONS if name.startswith(LEFT_TO_THE_REFERENCE) and name not in ("uri_len", "redisp", "redisp1")
-]
-BEYOND.remove("uri_depth")
+LEFT_TO_THE_REFERENCE = ("st_login", "redir")
+BEYOND = [name for name in SECTIONS if name in LEFT_TO_THE_REFERENCE]
 COMPILED = [name for name in SECTIONS if name not in BEYOND]
 
 
@@ -314,14 +315,36 @@ def same_hashes(pair: Pair, name: str) -> None:
         assert ours.server == theirs.server, request
 
 
-@pytest.mark.parametrize("name", ["source", "uri", "uri_depth"])
+@pytest.mark.parametrize("name", [name for name in COMPILED if name.startswith(("source", "uri", "url_", "hdr"))])
 def test_hashes_choose_the_same_server(pair: Pair, name: str) -> None:
     same_hashes(pair, name)
 
 
-@pytest.mark.parametrize("name", [name for name in BEYOND if name.startswith(("uri_", "url_", "hdr"))])
-def test_other_hashes_choose_the_same_server(full: Pair, name: str) -> None:
-    same_hashes(full, name)
+@pytest.mark.parametrize("name", ["hdr", "hdr_dom", "hdr_cons", "hdr_dom_cons"])
+@pytest.mark.parametrize(
+    "value",
+    ["a.b", "a", "www.a.b", ".b", "a..b", "..", ".", "a.b:80", "x.a.b, y", "a,b", "a , b", "127.0.0.1", "a b.c", '"a,b".c'],
+)  # fmt: skip
+def test_odd_values_hash_alike(pair: Pair, name: str, value: str) -> None:
+    theirs, ours = pair.run(name, get("/case/@CASE@", f"X-User: {value}", "X-User: other.example.org"))
+    assert ours.server == theirs.server
+
+
+@pytest.mark.parametrize(
+    "query", ["userid=", "userid=&a", "a=1&userid=x", "xuserid=1&userid=y", "userid=a&userid=b", "a?userid=z", "&&userid=q", "userid=a/b?c"]
+)  # fmt: skip
+def test_odd_parameters_hash_alike(pair: Pair, query: str) -> None:
+    theirs, ours = pair.run("url_param", get(f"/case/@CASE@?{query}"))
+    assert ours.server == theirs.server
+
+
+@pytest.mark.parametrize("name", ["url_param", "hdr"])
+def test_turns_are_taken_where_there_is_nothing_to_hash(pair: Pair, name: str) -> None:
+    for query in ("", "?userid", "?user=x"):
+        counts = [
+            Counter(pair.one(index, name, get(f"/case/@CASE@{query}")).server for _ in range(6)) for index in (0, 1)
+        ]
+        assert counts[1] == counts[0] == Counter({"s1": 2, "s2": 2, "s4": 2})
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])

@@ -45,6 +45,7 @@ def parsers() -> Callable[[bytes], None]:
     """The first byte chooses: request head, response head, chunked body, PROXY header."""
     sys.path.insert(0, str(Path(__file__).parent))
     import fuzz_http1
+
     from haptk._fast import http1, proxyproto
     from haptk.proxy import reference_proxyproto
     from haptk.proxy.reference_http import Bad
@@ -169,7 +170,16 @@ def build() -> int:
     )
     driver = BUILD / "libfuzzdriver.so"
     archive = str(runtime("fuzzer_no_main"))
-    command = [clang() + "++", "-shared", "-fPIC", "-o", str(driver), "-Wl,--whole-archive", archive, "-Wl,--no-whole-archive"]
+    command = [
+        clang() + "++",
+        "-shared",
+        "-fPIC",
+        "-o",
+        str(driver),
+        "-Wl,--whole-archive",
+        archive,
+        "-Wl,--no-whole-archive",
+    ]
     if not shutil.which(command[0]):
         command[0:1] = [clang(), "-lstdc++"]
     subprocess.run([*command, "-lm", "-lpthread", "-lstdc++"], check=True)

@@ -45,8 +45,6 @@ def test_compiled_path_serves(line):
     ("line", "words", "names"),
     [
         ("stick-table type ip size 1k\n    stick on src if { src 127.0.0.1 }", "", ["stick with a condition"]),
-        ("balance hdr(X)", "", ["balance hdr as configured"]),
-        ("balance source\n    hash-type consistent", "", ["balance source as configured"]),
     ],
 )
 def test_reference_serves_with_a_warning_that_names_the_word(line, words, names, caplog, monkeypatch):
