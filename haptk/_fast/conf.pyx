@@ -15,7 +15,7 @@ from haptk._fast.proxyproto cimport PROXY_OUT_MAX
 from haptk._fast.retry cimport (RE_401, RE_403, RE_404, RE_408, RE_425, RE_500, RE_501, RE_502, RE_503, RE_504,
                                 RE_CONN, RE_EMPTY, RE_JUNK, RE_TIMEOUT)
 from haptk._fast.ring cimport ring_fill, ring_size
-from haptk._fast.scan cimport hk_add64, hk_load, hk_store, hk_store_ptr
+from haptk._fast.scan cimport hk_load, hk_store, hk_store_ptr
 from haptk._fast.state cimport (AddHeaderC, AppSessionC, BackendC, CK_INDIRECT, CK_INSERT, CK_NOCACHE, CK_POSTONLY, CK_PREFIX,
                                 CK_PRESERVE, CK_REWRITE, CK_RULE, FETCH_COOKIE, FETCH_HEADER, FETCH_LINE, FETCH_PARAM,
                                 FETCH_PATH, FETCH_SRC, FETCH_URL, FrontendC, LB_FIRST, LB_HDR, LB_LEASTCONN,
@@ -350,6 +350,8 @@ cdef class Image:
         out.abortonclose = be.abortonclose
         out.allbackups = be.allbackups
         self.fill_stick(out, be)
+        out.sessions = <int *>self.block(1, 64)
+        self.text(&out.stats_uri, be.stats.uri if be.stats is not None and be.mode == "http" else None)
         self.fill_limits(&out.limits, be.timeouts)
         self.add_header(&out.forwardfor, be.forwardfor)
         self.add_header(&out.originalto, be.originalto)
@@ -370,7 +372,8 @@ cdef class Image:
         reached = [self.tables.backends[target] for target in sorted(targets)]
         requests = ("http-request", "redirect", "use_backend", "force-persist", "ignore-persist")
         out.program = self.arena.program(fe.rules)
-        out.ruled = any(rule.kind in requests for one in (fe, *reached) for rule in one.rules)
+        out.ruled = any(rule.kind in requests for one in (fe, *reached) for rule in one.rules) or \
+            any(one.stats is not None for one in (fe, *reached))
         out.ruled_response = out.program.response_count > 0
         if fe.is_listen and fe.default_backend >= 0 and self.tables.backends[fe.default_backend].name == fe.name:
             out.own = out.backend
@@ -398,6 +401,7 @@ cdef class Image:
         self.add_header(&out.forwardfor, fe.forwardfor)
         self.add_header(&out.originalto, fe.originalto)
         self.text(&out.monitor_uri, fe.monitor_uri)
+        self.text(&out.stats_uri, fe.stats.uri if fe.stats is not None and fe.mode == "http" else None)
         for i, status in enumerate(STATUSES):
             self.text(&out.pages[i], builtin(status))
         self.fill_pages(out.pages, fe.errorfiles)
@@ -438,7 +442,7 @@ cdef class Image:
         hk_store(&self.live[gid].kills, hk_load(&self.live[gid].kills) + 1)
 
     def server(self, int gid):
-        """Counters and state of one server as a dict."""
+        """State of one server as a dict; what it did is counted by the workers."""
         if not 0 <= gid < self.conf.server_count:
             raise IndexError(gid)
         cdef Live *live = &self.live[gid]
@@ -447,8 +451,5 @@ cdef class Image:
             "state": _STATE_NAMES[hk_load(&live.state)],
             "weight": hk_load(&live.weight) / <double>WEIGHT_SCALE,
             "sessions": hk_load(&live.sessions),
-            "total": hk_add64(&live.total, 0),
-            "failed": hk_add64(&live.failed, 0),
-            "errors": hk_add64(&live.errors, 0),
-            "redispatched": hk_add64(&live.redispatched, 0),
+            "queued": hk_load(&live.queued),
         }

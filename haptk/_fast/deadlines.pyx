@@ -3,7 +3,8 @@
 from libc.stdint cimport int64_t
 
 from haptk._fast.relay cimport owes_client
-from haptk._fast.state cimport (Limits, PH_HEAD, PH_LINGER, PH_PROXY, PH_QUEUE, PH_RELAY, PH_REPLY, PH_RETRY)
+from haptk._fast.service cimport service_deadline
+from haptk._fast.state cimport (Limits, PH_HEAD, PH_LINGER, PH_PROXY, PH_QUEUE, PH_RELAY, PH_REPLY, PH_RETRY, PH_SERVICE)
 from haptk._fast.wheel cimport timer_set
 
 cdef enum:
@@ -69,6 +70,8 @@ cdef void arm(Worker *w, Session *s) noexcept nogil:
         due = s.since_ms + wait
     elif s.phase == PH_QUEUE:
         due = after(s.since_ms, s.backend.limits.queue)
+    elif s.phase == PH_SERVICE:
+        due = service_deadline(w, s)
     elif s.phase == PH_PROXY:
         due = after(s.accepted_ms, client.client)
     timer_set(w, &s.timer, due)

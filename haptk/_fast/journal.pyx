@@ -6,6 +6,7 @@ from libc.string cimport memcpy
 from haptk._fast.pool cimport buf_take
 from haptk._fast.scan cimport hk_acquire, hk_load, hk_release
 from haptk._fast.state cimport CK_INSERT, CK_PREFIX, CK_REWRITE, BackendC
+from haptk._fast.tally cimport tally_end
 
 
 cdef void note_request(Worker *w, Session *s, Head *h) noexcept nogil:
@@ -63,6 +64,7 @@ cdef void note_end(Worker *w, Session *s) noexcept nogil:
     cdef uint32_t all_of_it = s.line.n if s.line.d != NULL else 0
     cdef uint32_t size = (sizeof(Note) + all_of_it + 7) & ~<uint32_t>7
     cdef Note *x
+    tally_end(w, s)
     if s.frontend.log == 0:
         return
     x = <Note *>reserve(w, size)
@@ -71,7 +73,8 @@ cdef void note_end(Worker *w, Session *s) noexcept nogil:
         return
     x.size = size
     x.frontend = s.frontend.index
-    x.server = s.server.gid if s.server != NULL else -1
+    # -2 and below: answered by a service, -1 - ServiceId
+    x.server = -1 - s.service if s.service else s.server.gid if s.server != NULL else -1
     x.backend = s.backend.index if s.backend != NULL else -1
     x.status = s.status
     x.accepted_ms, x.started_ms, x.request_ms = s.accepted_ms, s.started_ms, s.request_ms

@@ -74,4 +74,14 @@ static inline void *hk_load_ptr(void **p) { return __atomic_load_n(p, __ATOMIC_A
 static inline void hk_store_ptr(void **p, void *v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
 static inline int hk_add(int *p, int v) { return __atomic_add_fetch(p, v, __ATOMIC_RELAXED); }
 static inline uint64_t hk_add64(uint64_t *p, uint64_t v) { return __atomic_add_fetch(p, v, __ATOMIC_RELAXED); }
+
+/* A list that one side pushes to and another empties whole (newest first), without locks. */
+static inline void hk_push(void **list, void **next, void *node)
+{
+	void *first = __atomic_load_n(list, __ATOMIC_RELAXED);
+	do
+		*next = first;
+	while (!__atomic_compare_exchange_n(list, &first, node, 1, __ATOMIC_RELEASE, __ATOMIC_RELAXED));
+}
+static inline void *hk_take_all(void **list) { return __atomic_exchange_n(list, NULL, __ATOMIC_ACQUIRE); }
 #endif

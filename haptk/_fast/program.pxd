@@ -31,6 +31,7 @@ cdef enum MatchId:
 cdef enum ActionId:
     A_ALLOW = 0, A_DENY, A_RETURN, A_REDIRECT, A_SET_HEADER, A_ADD_HEADER, A_DEL_HEADER, A_REPLACE_HEADER
     A_REPLACE_VALUE, A_SET_STATUS, A_SET_METHOD, A_SET_PATH, A_SET_PATHQ, A_SET_QUERY, A_SET_URI, A_CAPTURE
+    A_USE_SERVICE
     A_USE_BACKEND, A_FORCE_PERSIST, A_IGNORE_PERSIST
 
 cdef enum VariableId:       # of format strings, as far as rules may use them

@@ -16,6 +16,7 @@ from haptk._fast.regex cimport regex_compile, regex_free, regex_native
 
 from haptk.core.acl import Expr, Format, Variable
 from haptk.proxy.pages import REASONS
+from haptk.proxy.service import SERVICES
 
 _FETCHES = {
     "base": F_BASE, "path": F_PATH, "pathq": F_PATHQ, "query": F_QUERY, "url": F_URL, "url_param": F_URL_PARAM,
@@ -42,6 +43,7 @@ _ACTIONS = {
     "add-header": A_ADD_HEADER, "del-header": A_DEL_HEADER, "replace-header": A_REPLACE_HEADER,
     "replace-value": A_REPLACE_VALUE, "set-status": A_SET_STATUS, "set-method": A_SET_METHOD, "set-path": A_SET_PATH,
     "set-pathq": A_SET_PATHQ, "set-query": A_SET_QUERY, "set-uri": A_SET_URI, "capture": A_CAPTURE,
+    "use-service": A_USE_SERVICE,
     "use_backend": A_USE_BACKEND, "force-persist": A_FORCE_PERSIST, "ignore-persist": A_IGNORE_PERSIST,
 }
 _VARIABLES = {
@@ -306,6 +308,8 @@ cdef class Arena:
         elif action == "capture":
             out.target, out.length = values["slot"], values["length"]
             self.format(&out.format, Format((values["expr"],)))
+        elif action == "use-service":
+            out.target = SERVICES[values["service"]]
         return 0
 
     cdef RuleC *rules(self, chosen, int *count) except? NULL:

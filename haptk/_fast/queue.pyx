@@ -3,6 +3,7 @@
 from haptk._fast.balance cimport eligible
 from haptk._fast.scan cimport hk_add, hk_load
 from haptk._fast.state cimport BackendW, ServerC
+from haptk._fast.tally cimport tally_queued
 
 
 cdef void enqueue(Worker *w, Session *s, bint bound) noexcept nogil:
@@ -19,6 +20,9 @@ cdef void enqueue(Worker *w, Session *s, bint bound) noexcept nogil:
     w.queued += 1
     if bound:
         hk_add(&s.server.live.queued, 1)
+    else:
+        q.unbound += 1
+    tally_queued(w, s, bound)
 
 
 cdef void dequeue(Worker *w, Session *s) noexcept nogil:
@@ -37,6 +41,8 @@ cdef void dequeue(Worker *w, Session *s) noexcept nogil:
     s.qprev = s.qnext = NULL
     if s.queued_bound == 2:
         hk_add(&s.server.live.queued, -1)
+    else:
+        q.unbound -= 1
     s.queued_bound = 0
     q.queued -= 1
     w.queued -= 1

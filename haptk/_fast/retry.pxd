@@ -17,3 +17,5 @@ cdef int event_of(int status) noexcept nogil
 cdef void keep_body(Session *s) noexcept nogil
 # Forget what came as an answer.
 cdef void forget_answer(Session *s) noexcept nogil
+# RFC 9110 9.2.2: whether the request may be sent twice without asking the client.
+cdef bint repeatable(Session *s) noexcept nogil

@@ -3,6 +3,8 @@
 from libc.stdint cimport uint32_t
 from libc.string cimport memcpy
 
+from haptk._fast.http1 cimport M_DELETE, M_GET, M_HEAD, M_OPTIONS, M_PUT, M_TRACE
+
 
 cdef int event_of(int status) noexcept nogil:
     if status < 500:
@@ -40,3 +42,10 @@ cdef void forget_answer(Session *s) noexcept nogil:
     s.response_any = s.head_done = s.server_eof = 0
     s.status = 0
     s.connect_ms = s.response_ms = 0
+
+
+cdef bint repeatable(Session *s) noexcept nogil:
+    if s.body_started or s.response_any or not s.up.done or s.out_head.d == NULL:
+        return 0
+    return s.method == M_GET or s.method == M_HEAD or s.method == M_OPTIONS or s.method == M_PUT or \
+        s.method == M_DELETE or s.method == M_TRACE

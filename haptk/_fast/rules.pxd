@@ -7,6 +7,7 @@ from haptk._fast.state cimport Session, Worker
 cdef enum RulesResult:
     RULES_GO = 0            # on to a server (s.backend says where; NULL: nowhere), or on to the client
     RULES_ANSWER = 1        # an answer of our own lies in s.in_head; s.status, s.cause and s.at are set
+    RULES_SERVICE = 2       # the control plane is to answer; s.service says what
     RULES_FAILED = -1       # a rule asked for what is no message, or what has no room: 500
 
 # Frontend, choice of the backend (s.backend), its persistence rules, then its own. The body is settled when they answer.

@@ -1,6 +1,6 @@
 # Conditions see what earlier rules changed: facts reads the very head that edit changes.
 
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.string cimport memcmp, memcpy, memset
 
 from haptk._fast.convert cimport expand_groups
@@ -13,10 +13,12 @@ from haptk._fast.journal cimport keep_item
 from haptk._fast.match cimport holds
 from haptk._fast.program cimport (A_ADD_HEADER, A_ALLOW, A_CAPTURE, A_DEL_HEADER, A_DENY, A_FORCE_PERSIST, A_REDIRECT,
                                   A_REPLACE_HEADER, A_REPLACE_VALUE, A_RETURN, A_SET_HEADER, A_SET_METHOD, A_SET_PATH,
-                                  A_SET_QUERY, A_SET_STATUS, A_SET_URI, MT_BEG, MT_END, MT_REG, MT_STR,
+                                  A_SET_QUERY, A_SET_STATUS, A_SET_URI, A_USE_SERVICE, MT_BEG, MT_END, MT_REG, MT_STR,
                                   MT_SUB, Program, RuleC, Text)
 from haptk._fast.regex cimport Groups, regex_exec
 from haptk._fast.reply cimport reply_redirect, reply_rule, settle_body
+from haptk._fast.service cimport SERVICE_STATS, is_stats
+from haptk._fast.tally cimport tally_backend, tally_denied
 
 cdef extern from "string.h" nogil:
     void *memmem(const void *a, size_t an, const void *b, size_t bn)
@@ -267,12 +269,19 @@ cdef int answered(Seen *x, RuleC *r) noexcept nogil:
     cdef int got
     if x.req != NULL:
         settle_body(s)
+    if r.action == A_DENY:
+        tally_denied(x.w, s, x.req == NULL)
     s.cause = c"P" if r.action == A_DENY else c"L"
     s.at = c"R" if x.req != NULL else c"H"
     if r.action == A_REDIRECT:
         got = reply_redirect(x, r)
         return RULES_FAILED if got < 0 else RULES_ANSWER if got else RULES_GO
     return RULES_FAILED if reply_rule(x, r.reply) < 0 else RULES_ANSWER
+
+
+cdef void hand_over(Seen *x, int kind) noexcept nogil:
+    x.s.service = <uint8_t>kind
+    x.s.cause, x.s.at = c"L", c"R"
 
 
 cdef int carry_out(Seen *x, RuleC *rules, int count, Head *h) noexcept nogil:
@@ -290,13 +299,20 @@ cdef int carry_out(Seen *x, RuleC *rules, int count, Head *h) noexcept nogil:
                 return got
         elif r.action == A_CAPTURE:
             capture(x, r)
+        elif r.action == A_USE_SERVICE:
+            hand_over(x, r.target)
+            return RULES_SERVICE
         elif edit(x, r, h) < 0:
             return RULES_FAILED
     return RULES_GO
 
 
-cdef int of_request(Seen *x, Program *p, Head *h) noexcept nogil:
+cdef int of_request(Seen *x, Program *p, Text *stats_uri, Head *h) noexcept nogil:
+    # In HAProxy's order: http-request, the statistics of this proxy, the old redirect lines.
     cdef int got = carry_out(x, p.request, p.request_count, h)
+    if got == RULES_GO and is_stats(stats_uri, h):
+        hand_over(x, SERVICE_STATS)
+        return RULES_SERVICE
     if got == RULES_GO and p.redirect_count:
         got = carry_out(x, p.redirect, p.redirect_count, h)
     return got
@@ -330,14 +346,15 @@ cdef int rules_request(Worker *w, Session *s, Head *h) noexcept nogil:
     x.line.n = h.target + h.target_len + 9 - h.start
     w.edits_used = w.conf.bufsize
     s.backend = s.frontend.own
-    got = of_request(&x, s.frontend.program, h)
+    got = of_request(&x, s.frontend.program, &s.frontend.stats_uri, h)
     if got != RULES_GO:
         return got
     choose_backend(&x, s)
     if s.backend == NULL:
         return RULES_GO
+    tally_backend(w, s)
     if s.backend != s.frontend.own:
-        got = of_request(&x, s.backend.program, h)
+        got = of_request(&x, s.backend.program, &s.backend.stats_uri, h)
         if got != RULES_GO:
             return got
     if edits_end(w, h, 1) < 0:

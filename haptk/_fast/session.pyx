@@ -9,7 +9,7 @@ from haptk._fast.balance cimport any_eligible, choose, takes_turns
 from haptk._fast.deadlines cimport LINGER_MS, arm
 from haptk._fast.hashkey cimport hash_request
 from haptk._fast.http1 cimport (BODY_BAD, BODY_EOF, BODY_LENGTH, BODY_NONE, BODY_TUNNEL, Head,
-                                M_DELETE, M_GET, M_HEAD, M_OPTIONS, M_PUT, M_TRACE, body_advance, parse_request)
+                                M_HEAD, body_advance, parse_request)
 from haptk._fast.journal cimport note_end, note_request
 from haptk._fast.pool cimport buf_drop, buf_take, session_free
 from haptk._fast.queue cimport dequeue, enqueue, next_waiting
@@ -19,14 +19,18 @@ from haptk._fast.relay cimport (RELAY_BAD_REQUEST, RELAY_CLIENT, RELAY_DONE, REL
                                 push)
 from haptk._fast.render cimport render_request
 from haptk._fast.reply cimport REPLY_LOST, REPLY_WAIT, reply_page, reply_send
-from haptk._fast.retry cimport RE_CONN, RE_EMPTY, RE_JUNK, RE_TIMEOUT, forget_answer, may_repeat
-from haptk._fast.rules cimport RULES_ANSWER, RULES_FAILED, RULES_GO, rules_request
-from haptk._fast.scan cimport hk_add, hk_add64, hk_load
+from haptk._fast.retry cimport RE_CONN, RE_EMPTY, RE_JUNK, RE_TIMEOUT, forget_answer, may_repeat, repeatable
+from haptk._fast.rules cimport RULES_ANSWER, RULES_FAILED, RULES_GO, RULES_SERVICE, rules_request
+from haptk._fast.scan cimport hk_add, hk_load
+from haptk._fast.service cimport (SERVICE_BAD, SERVICE_FAILED, SERVICE_GONE, SERVICE_SENT, service_begin,
+                                  service_drop, service_expired, service_step)
 from haptk._fast.sockets cimport IO_AGAIN, IO_EOF, close_fd, fill, reset_fd, shut_write
 from haptk._fast.state cimport (BackendC, Link, MODE_CLOSE, PAGE_200, PAGE_400, PAGE_408, PAGE_500,
                                 PAGE_502, PAGE_503, PAGE_504, PH_DEAD, PH_HEAD, PH_LINGER, PH_PROXY, PH_QUEUE,
-                                PH_RELAY, PH_REPLY, PH_RETRY)
+                                PH_RELAY, PH_REPLY, PH_RETRY, PH_SERVICE)
 from haptk._fast.stick cimport stick_request
+from haptk._fast.tally cimport (tally_accept, tally_backend, tally_balanced, tally_bytes, tally_end, tally_redispatch,
+                                tally_request, tally_retry)
 from haptk._fast.upstream cimport ATTACH_FDS, ATTACH_OK, attach, detach, drop_kept, take_slot
 from haptk._fast.wheel cimport timer_drop
 
@@ -47,6 +51,8 @@ cdef void drop_buffers(Worker *w, Session *s) noexcept nogil:
 
 cdef void leave(Worker *w, Session *s) noexcept nogil:
     # Give everything back; the descriptor is closed already.
+    tally_end(w, s)
+    service_drop(s)
     dequeue(w, s)
     detach(w, s, 0)
     drop_kept(w, s)
@@ -63,7 +69,7 @@ cdef void leave(Worker *w, Session *s) noexcept nogil:
 cdef void session_kill(Worker *w, Session *s, char cause, char at) noexcept nogil:
     if s.phase == PH_DEAD:
         return
-    if s.phase == PH_RELAY or s.phase == PH_QUEUE or s.phase == PH_RETRY:
+    if s.phase == PH_RELAY or s.phase == PH_QUEUE or s.phase == PH_RETRY or s.phase == PH_SERVICE:
         s.cause = cause
         s.at = at
         note_end(w, s)
@@ -117,8 +123,11 @@ cdef void give_back(Worker *w, Session *s, char cause, char at) noexcept nogil:
     s.cause = cause
     s.at = at
     w.counters.responses[0] += 1
+    if not s.open:
+        tally_request(w, s, 0)
     dequeue(w, s)
     detach(w, s, 0)
+    service_drop(s)
     buf_drop(w, &s.sx)
 
 
@@ -213,6 +222,7 @@ cdef int head_step(Worker *w, Session *s) noexcept nogil:
             return refuse(w, s, c"C")
         if s.first and not s.frontend.dontlognull:
             s.cause, s.at, s.status = c"C", c"R", 400
+            tally_request(w, s, 0)
             note_end(w, s)
         close_fd(s.fd)
         leave(w, s)
@@ -303,6 +313,7 @@ cdef void reset_transaction(Session *s, Head *h) noexcept nogil:
     s.bytes_down = 0
     s.down.done = 0
     s.connect_ms = s.response_ms = s.queue_ms = 0
+    s.service = 0
 
 
 cdef void request_body(Session *s, Head *h) noexcept nogil:
@@ -325,6 +336,7 @@ cdef int begin(Worker *w, Session *s, uint32_t length) noexcept nogil:
     note_request(w, s, h)
     consume_head(s, length)
     w.counters.requests += 1
+    tally_request(w, s, length)
     s.keep = (h.minor == 1 or h.conn_keep) and not h.conn_close and not w.stopping and \
         s.frontend.connection != MODE_CLOSE
     if s.frontend.monitor_uri.n and s.frontend.monitor_uri.n == h.target_len and \
@@ -332,10 +344,13 @@ cdef int begin(Worker *w, Session *s, uint32_t length) noexcept nogil:
         return answer(w, s, PAGE_200, 200, c"L", c"R")
     if s.frontend.ruled:
         got = rules_request(w, s, h)
+        if got == RULES_SERVICE:
+            return serve(w, s, h)
         if got != RULES_GO:
             return ruled(w, s, got)
     if s.backend == NULL:
         return answer(w, s, PAGE_503, 503, c"S", c"C")
+    tally_backend(w, s)
     if s.backend.connection == MODE_CLOSE:
         s.keep = 0
     s.upgrade_asked = h.upgrade and h.conn_upgrade and h.minor
@@ -350,6 +365,29 @@ cdef int begin(Worker *w, Session *s, uint32_t length) noexcept nogil:
     s.keeping = (s.backend.retry_on & ~RE_CONN) != 0
     s.phase = PH_RELAY
     return dispatch(w, s)
+
+
+cdef int serve(Worker *w, Session *s, Head *h) noexcept nogil:
+    # The control plane answers.
+    if service_begin(w, s, h) < 0:
+        return answer(w, s, PAGE_500, 500, c"R", c"R")
+    s.phase = PH_SERVICE
+    return 1
+
+
+cdef int serve_step(Worker *w, Session *s) noexcept nogil:
+    cdef int got = service_step(w, s)
+    if got == SERVICE_SENT:
+        note_end(w, s)
+        service_drop(s)
+        return next_request(w, s) if s.keep else close_client(w, s)
+    if got == SERVICE_GONE:
+        session_kill(w, s, c"C", c"D" if s.bytes_down else c"H")
+    elif got == SERVICE_BAD:
+        return refuse(w, s, c"P")
+    elif got == SERVICE_FAILED:
+        return answer(w, s, PAGE_500, 500, c"R", c"R")
+    return 0
 
 
 cdef void consume_head(Session *s, uint32_t length) noexcept nogil:
@@ -383,9 +421,11 @@ cdef int dispatch(Worker *w, Session *s) noexcept nogil:
         return redispatch(w, s, 0)
     if not bound:
         s.server = choose(w, s, s.backend, s.avoid)
-        if s.server == NULL and not any_eligible(s.backend):
+        if s.server != NULL:
+            tally_balanced(w, s)
+        elif not any_eligible(s.backend):
             return no_server(w, s)
-    if s.server == NULL or not take_slot(s):
+    if s.server == NULL or not take_slot(w, s):
         return wait_in_queue(w, s, bound)
     s.since_ms = w.now
     if s.queue_ms == 0:
@@ -465,7 +505,6 @@ cdef bint redispatch_now(Session *s) noexcept nogil:
 cdef int connect_failed(Worker *w, Session *s, bint timed_out) noexcept nogil:
     # No byte of the request was taken by a server: it may be tried again, here or elsewhere.
     w.counters.connect_failures += 1
-    hk_add64(&s.server.live.failed, 1)
     detach(w, s, 0)
     if s.retries_left <= 0 or not s.backend.retry_on & RE_CONN:
         return give_up(w, s, PAGE_503, 503, c"s" if timed_out else c"S", c"C")
@@ -473,6 +512,7 @@ cdef int connect_failed(Worker *w, Session *s, bint timed_out) noexcept nogil:
     w.counters.retries += 1
     if redispatch_now(s):
         return redispatch(w, s, not timed_out)
+    tally_retry(w, s)
     if timed_out:
         return dispatch(w, s)
     s.phase = PH_RETRY
@@ -482,7 +522,7 @@ cdef int connect_failed(Worker *w, Session *s, bint timed_out) noexcept nogil:
 
 cdef int redispatch(Worker *w, Session *s, bint pause) noexcept nogil:
     w.counters.redispatches += 1
-    hk_add64(&s.server.live.redispatched, 1)
+    tally_redispatch(w, s)
     s.avoid = s.server
     s.server = NULL
     s.redispatched = 1
@@ -500,20 +540,12 @@ cdef int redispatch(Worker *w, Session *s, bint pause) noexcept nogil:
 
 cdef int again(Worker *w, Session *s) noexcept nogil:
     # retry-on: the client does not see what this attempt came to.
-    hk_add64(&s.server.live.errors, 1)
+    tally_retry(w, s)
     detach(w, s, 0)
     forget_answer(s)
     s.retries_left -= 1
     w.counters.retries += 1
     return redispatch(w, s, 0) if redispatch_now(s) else dispatch(w, s)
-
-
-cdef bint repeatable(Session *s) noexcept nogil:
-    # RFC 9110 9.2.2: only what is idempotent may be sent twice without asking the client.
-    if s.body_started or s.response_any or not s.up.done or s.out_head.d == NULL:
-        return 0
-    return s.method == M_GET or s.method == M_HEAD or s.method == M_OPTIONS or s.method == M_PUT or \
-        s.method == M_DELETE or s.method == M_TRACE
 
 
 cdef int link_failed(Worker *w, Session *s) noexcept nogil:
@@ -538,14 +570,12 @@ cdef int link_failed(Worker *w, Session *s) noexcept nogil:
     if not s.head_done and may_repeat(s, RE_EMPTY):
         return again(w, s)
     if not s.response_any:
-        hk_add64(&s.server.live.errors, 1)
         w.counters.bad_responses += 1
         return answer(w, s, PAGE_502, 502, c"S", c"H")
     return bad_response(w, s, c"S")
 
 
 cdef int bad_response(Worker *w, Session *s, char cause) noexcept nogil:
-    hk_add64(&s.server.live.errors, 1)
     w.counters.bad_responses += 1
     if not s.head_done:
         return answer(w, s, PAGE_502, 502, cause, c"H")
@@ -585,6 +615,8 @@ cdef int relay_step(Worker *w, Session *s) noexcept nogil:
             l.readable = 1
     down = pull(w, s)
     if down == RELAY_WAIT:
+        if s.head_done:
+            tally_bytes(w, s)
         return 0
     if down == RELAY_DONE:
         if s.tunnel and not s.up.done:
@@ -650,8 +682,18 @@ cdef int relay_expired(Worker *w, Session *s) noexcept nogil:
         return answer(w, s, PAGE_408, 408, c"c", c"D")
     if may_repeat(s, RE_TIMEOUT):
         return again(w, s)
-    hk_add64(&s.server.live.errors, 1)
     return answer(w, s, PAGE_504, 504, c"s", c"H")
+
+
+cdef int serve_expired(Worker *w, Session *s) noexcept nogil:
+    cdef char late = service_expired(s)
+    s.keep = 0
+    if late == c"c":
+        return answer(w, s, PAGE_408, 408, c"c", c"D")
+    if late == c"s":
+        return answer(w, s, PAGE_504, 504, c"s", c"H")
+    session_kill(w, s, c"c", c"D")
+    return 0
 
 
 cdef void session_expire(Worker *w, Timer *t) noexcept nogil:
@@ -670,6 +712,8 @@ cdef void session_expire(Worker *w, Timer *t) noexcept nogil:
         more = 1
     elif s.phase == PH_QUEUE:
         more = answer(w, s, PAGE_503, 503, c"s", c"Q")
+    elif s.phase == PH_SERVICE:
+        more = serve_expired(w, s)
     else:
         close_fd(s.fd)
         leave(w, s)
@@ -694,6 +738,8 @@ cdef void session_run(Worker *w, Session *s) noexcept nogil:
             more = linger_step(w, s)
         elif s.phase == PH_PROXY:
             more = proxy_step(w, s)
+        elif s.phase == PH_SERVICE:
+            more = serve_step(w, s)
         else:
             if s.phase != PH_DEAD and (s.broken or (s.hup and s.backend.abortonclose)):
                 session_kill(w, s, c"C", c"Q" if s.phase == PH_QUEUE else c"C")
@@ -707,8 +753,8 @@ cdef void session_begin(Worker *w, Session *s) noexcept nogil:
     s.first = 1
     s.readable = s.writable = 1
     s.up.done = 1
-    hk_add(s.frontend.sessions, 1)
     w.counters.connections += 1
+    tally_accept(w, s, hk_add(s.frontend.sessions, 1))
     if s.phase != PH_PROXY:
         s.phase = PH_HEAD
         if s.frontend.tcp:
@@ -732,6 +778,8 @@ cdef void begin_tcp(Worker *w, Session *s) noexcept nogil:
         s.eof = 1
         s.rx.p = s.rx.n
         return
+    tally_request(w, s, 0)
+    tally_backend(w, s)
     if s.rx.p < s.rx.n:
         body_advance(&s.up, &s.rx)      # what came behind a PROXY header
     s.retries_left = s.backend.retries

@@ -40,13 +40,10 @@ ctypedef struct Live:
     int kills               # counts how often all its sessions were to be cut, written by the control plane only
     int sessions            # atomic: established or connecting requests
     int queued              # atomic
-    uint64_t total          # atomic: requests sent here
-    uint64_t failed         # atomic: connection failures
-    uint64_t errors         # atomic: bad or missing responses
-    uint64_t redispatched   # atomic
     int observed            # atomic: errors in a row, for `observe`
     int tripped             # atomic: how often `observed` reached the server's error_limit
     Place *place            # atomic: where it is now; written by the control plane only, NULL while unknown
+    int pad[7]
 
 ctypedef struct ServerC:
     int index               # inside its backend
@@ -179,6 +176,8 @@ ctypedef struct BackendC:
     int limited             # some server has a maxconn
     int head_room           # kept free in a rendered head, for a PROXY header
     StickC *stick           # NULL: nothing is learned
+    int *sessions           # atomic, shared by all workers
+    Text stats_uri          # prefix of the statistics page; p is NULL without one
     Limits limits
     AddHeaderC forwardfor
     AddHeaderC originalto
@@ -208,9 +207,10 @@ ctypedef struct FrontendC:
     AddHeaderC originalto
     int wants_local         # some header, rule or log needs the address that was connected to
     Text monitor_uri
+    Text stats_uri          # prefix of the statistics page; p is NULL without one
     Text pages[PAGES_MAX]   # by error number (ErrorPage), own errorfile or the built-in page
     Program *program        # its rules
-    int ruled               # it or a backend that it may choose has rules for requests
+    int ruled               # it or a backend that it may choose has rules for requests, or statistics
     int ruled_response      # it has http-response rules
     CaptureC *captures
     int capture_count
@@ -240,6 +240,7 @@ cdef enum Phase:
     PH_LINGER               # answered and shut down; discarding input so that the answer is not reset away
     PH_RETRY                # waiting a second before the same server is tried again
     PH_PROXY                # waiting for the PROXY header of `accept-proxy`
+    PH_SERVICE              # the control plane answers this request
     PH_DEAD
 
 ctypedef struct Timer:      # a node of the wheel; due is lazy: it may move later without relinking
@@ -329,6 +330,14 @@ ctypedef struct Session:    # one client connection and its current transaction
     uint8_t method_sent     # what the server was asked with; rules may change the method
     uint8_t force_persist   # a force-persist rule holds
     uint8_t ignore_persist  # an ignore-persist rule holds
+    uint8_t open            # a transaction is open and will be counted when it ends
+    uint8_t in_backend      # stands in backend.sessions
+    uint8_t denied          # a rule refused this transaction
+    uint8_t service         # ServiceId that answers this transaction
+    uint32_t head_in        # bytes of the request head
+    uint64_t told_in        # of the bytes of this transaction, what the tallies know already
+    uint64_t told_out
+    Errand *errand          # NULL unless a service answers
     uint32_t tried_n        # rx.n at the last attempt to parse a head
     int64_t since_ms        # start of the current wait with an absolute deadline
     int link_error          # the connection attempt failed by time-out (1) or otherwise (0)
@@ -390,6 +399,67 @@ ctypedef struct BackendW:
     Session *queue          # first in, first out: waiting for a slot of their server or of any
     Session *queue_tail
     int queued
+    int unbound             # of them, those that wait for any server
+
+ctypedef struct Rate:       # events by the second
+    int64_t start           # ms, of the current one
+    uint32_t current
+    uint32_t before
+    uint32_t most           # in any one
+
+ctypedef struct Tally:      # of one frontend, backend or server; see tally.pxd
+    uint64_t sessions       # connections to a frontend, requests to a backend, attempts to use a server
+    uint64_t requests
+    uint64_t answers[6]     # by class, 0 for none
+    uint64_t bytes_in
+    uint64_t bytes_out
+    uint64_t denied_requests
+    uint64_t denied_responses
+    uint64_t bad_requests
+    uint64_t connect_errors
+    uint64_t bad_responses
+    uint64_t retries
+    uint64_t redispatches
+    uint64_t client_aborts
+    uint64_t server_aborts
+    uint64_t balanced
+    uint64_t connects
+    uint64_t reused
+    uint64_t intercepted    # answered by a service
+    uint64_t internal_errors
+    uint64_t timed          # transactions in the sums below, ms
+    uint64_t queue_sum
+    uint64_t connect_sum
+    uint64_t response_sum
+    uint64_t total_sum
+    uint32_t queue_most
+    uint32_t connect_most
+    uint32_t response_most
+    uint32_t total_most
+    uint32_t live_most      # sessions at once
+    uint32_t queued_most
+    int64_t last            # ms, of the last session
+    Rate rate               # of sessions
+    Rate request_rate
+
+ctypedef struct Errand:     # see service.pxd
+    Errand *next
+    Session *session
+    int kind                # ServiceId
+    int stage               # of the worker: reading the body, waiting, writing
+    int frontend            # indices
+    int backend             # -1: the frontend's own statistics
+    int keep                # the client's connection stays open
+    int minor
+    Peer peer
+    char *ask               # the head and then the body
+    uint32_t head_n
+    uint32_t ask_n
+    uint32_t ask_size
+    char *out               # head and body of the answer
+    uint64_t out_n
+    uint64_t sent
+    int status              # 0: no answer
 
 ctypedef struct Counters:
     uint64_t connections
@@ -432,6 +502,14 @@ ctypedef struct Worker:
     int listener_count
     ServerW *servers
     BackendW *backends
+    Tally *fronts           # by index
+    Tally *backs
+    Tally *servs            # by gid
+    void *posted            # Errands for the control plane, newest first
+    void *answered          # Errands from it
+    Errand *arrived         # taken from `answered`, oldest first
+    int clear_asked         # atomic: 1 the highest values of the tallies, 2 all of them are to be zeroed
+    int service_fd          # eventfd that tells the control plane; -1 when nothing is served
     Head head               # scratch: valid within one call
     char *edits             # copy of a head that rules change (first bufsize bytes) and what they add behind it
     uint32_t edits_used

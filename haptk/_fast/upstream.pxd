@@ -9,7 +9,7 @@ cdef enum AttachResult:
     ATTACH_FDS = -2         # no descriptor left, even after idle connections were given up
 
 # Count s at s.server; 0 when that has reached its maxconn. detach() gives the slot back.
-cdef bint take_slot(Session *s) noexcept nogil
+cdef bint take_slot(Worker *w, Session *s) noexcept nogil
 # Give s a connection to s.server: the newest idle one if the reuse rules allow it, else a new one.
 cdef int attach(Worker *w, Session *s) noexcept nogil
 # Take the connection away from s: into the idle list when `keep`, else closed. Does nothing without one.

@@ -8,11 +8,12 @@ from libc.string cimport memcpy, memmove
 from haptk._fast.address cimport note_local
 from haptk._fast.pool cimport buf_take, link_free, link_new
 from haptk._fast.proxyproto cimport PROXY_OUT_MAX, write_proxy
-from haptk._fast.scan cimport hk_add, hk_add64, hk_load_ptr
+from haptk._fast.scan cimport hk_add, hk_load_ptr
 from haptk._fast.sockets cimport CONNECT_DONE, CONNECT_FDS, close_fd, connect_to, watch
 from haptk._fast.http1 cimport Buf
 from haptk._fast.state cimport (KIND_SERVER, Place, REST_KEPT, REST_NOT, REST_SHARED, REUSE_NEVER, REUSE_SAFE,
                                 ServerC, ServerW, sockaddr_storage)
+from haptk._fast.tally cimport tally_server, tally_slot
 
 cdef extern from "<netinet/in.h>" nogil:
     cdef struct in_addr:
@@ -215,16 +216,17 @@ cdef int attach(Worker *w, Session *s) noexcept nogil:
     sw.used += 1
     if sw.used > sw.peak:
         sw.peak = sw.used
-    hk_add64(&s.server.live.total, 1)
+    tally_server(w, s)
     return ATTACH_OK
 
 
-cdef bint take_slot(Session *s) noexcept nogil:
+cdef bint take_slot(Worker *w, Session *s) noexcept nogil:
     cdef int n = hk_add(&s.server.live.sessions, 1)
     if s.server.maxconn and n > s.server.maxconn:
         hk_add(&s.server.live.sessions, -1)
         return 0
     s.counted = 1
+    tally_slot(w, s, n)
     return 1
 
 

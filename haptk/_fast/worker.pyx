@@ -13,11 +13,13 @@ from haptk._fast.journal cimport RING_SIZE, take_notes
 from haptk._fast.pool cimport pool_close, pool_trim, reap, session_free, session_new
 from haptk._fast.regex cimport room_close, room_open
 from haptk._fast.scan cimport hk_load, hk_store
+from haptk._fast.service cimport next_answered, service_close, take_errands
 from haptk._fast.session cimport serve_queues, session_begin, session_expire, session_kill, session_run
 from haptk._fast.sockets cimport (EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, accept_one, clock_ms, close_fd,
                                   epoll_event, epoll_wait, unwatch, watch, watch_input)
 from haptk._fast.state cimport (BackendW, FrontendC, KIND_LISTENER, KIND_SERVER, KIND_SESSION, KIND_WAKE, Link,
-                                Listener, PH_DEAD, PH_HEAD, PH_PROXY, ServerW, Session, Timer, sockaddr_storage)
+                                Listener, PH_DEAD, PH_HEAD, PH_PROXY, ServerW, Session, Tally, Timer, sockaddr_storage)
+from haptk._fast.tally cimport add_up, tally_clear
 from haptk._fast.upstream cimport give_up_idle, idle_event, purge_idle
 from haptk._fast.wheel cimport wheel_init, wheel_next, wheel_wait
 
@@ -194,6 +196,15 @@ cdef void cut_sessions(Worker *w) noexcept nogil:
             s = following
 
 
+cdef void run_answered(Worker *w) noexcept nogil:
+    cdef Session *s
+    while True:
+        s = next_answered(w)
+        if s == NULL:
+            return
+        session_run(w, s)
+
+
 cdef void handle(Worker *w, epoll_event *e) noexcept nogil:
     cdef int kind = (<int *>e.data.ptr)[0]
     cdef uint64_t drained
@@ -206,6 +217,10 @@ cdef void handle(Worker *w, epoll_event *e) noexcept nogil:
     elif kind == KIND_WAKE:
         eventfd_read(w.wake_fd, &drained)
         cut_sessions(w)
+        run_answered(w)
+        if hk_load(&w.clear_asked):
+            tally_clear(w, hk_load(&w.clear_asked) == 2)
+            hk_store(&w.clear_asked, 0)
 
 
 # ---------------------------------------------------------------- descriptors of our own
@@ -220,8 +235,8 @@ cdef void own_table(Worker *w) noexcept nogil:
     w.own_table = 1
     while True:
         lowest = -1
-        for i in range(w.listener_count + 2):
-            fd = w.epfd if i == 0 else w.wake_fd if i == 1 else w.listeners[i - 2].fd
+        for i in range(w.listener_count + 3):
+            fd = w.epfd if i == 0 else w.wake_fd if i == 1 else w.service_fd if i == 2 else w.listeners[i - 3].fd
             if fd >= low and (lowest < 0 or fd < lowest):
                 lowest = fd
         if lowest < 0:
@@ -332,7 +347,7 @@ cdef class DataWorker:
     def __cinit__(self, Image image, listeners, int index=0, unsigned int seed=1):
         cdef int i
         memset(&self.w, 0, sizeof(Worker))
-        self.w.epfd = self.w.wake_fd = -1
+        self.w.epfd = self.w.wake_fd = self.w.service_fd = -1
         self.image = image
         self.w.conf = &image.conf
         self.w.index = index
@@ -340,11 +355,16 @@ cdef class DataWorker:
         self.w.servers = <ServerW *>calloc(image.conf.server_count + 1, sizeof(ServerW))
         self.w.backends = <BackendW *>calloc(image.conf.backend_count + 1, sizeof(BackendW))
         self.w.listeners = <Listener *>calloc(len(listeners) + 1, sizeof(Listener))
-        if self.w.servers == NULL or self.w.backends == NULL or self.w.listeners == NULL:
+        self.w.fronts = <Tally *>calloc(image.conf.frontend_count + 1, sizeof(Tally))
+        self.w.backs = <Tally *>calloc(image.conf.backend_count + 1, sizeof(Tally))
+        self.w.servs = <Tally *>calloc(image.conf.server_count + 1, sizeof(Tally))
+        if self.w.servers == NULL or self.w.backends == NULL or self.w.listeners == NULL or \
+                self.w.fronts == NULL or self.w.backs == NULL or self.w.servs == NULL:
             raise MemoryError
         self.w.epfd = epoll_create1(EPOLL_CLOEXEC)
         self.w.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
-        if self.w.epfd < 0 or self.w.wake_fd < 0:
+        self.w.service_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
+        if self.w.epfd < 0 or self.w.wake_fd < 0 or self.w.service_fd < 0:
             raise OSError("no descriptors left for an event loop")
         self.w.wake_kind = KIND_WAKE
         watch_input(self.w.epfd, self.w.wake_fd, &self.w.wake_kind, 0)
@@ -392,6 +412,7 @@ cdef class DataWorker:
     def __dealloc__(self):
         if self.w.conf != NULL:
             pool_close(&self.w)
+            service_close(&self.w)
         room_close(&self.w.regex)
         free(self.w.edits)
         free(self.w.room)
@@ -399,10 +420,15 @@ cdef class DataWorker:
             close_fd(self.w.epfd)
         if self.w.wake_fd >= 0:
             close_fd(self.w.wake_fd)
+        if self.w.service_fd >= 0:
+            close_fd(self.w.service_fd)
         free(self.w.servers)
         free(self.w.backends)
         free(self.w.listeners)
         free(self.w.log)
+        free(self.w.fronts)
+        free(self.w.backs)
+        free(self.w.servs)
 
     def run(self):
         """Serve until stopped. Call once, from the thread that shall do the work."""
@@ -427,6 +453,27 @@ cdef class DataWorker:
         """What has ended since the last call, as tuples (see journal.pxd); only one thread may call this."""
         return take_notes(&self.w)
 
+    def clear(self, bint everything=False):
+        """Have the worker put the highest values (or all) of its tallies back to zero; `cleared` says when it did."""
+        hk_store(&self.w.clear_asked, 2 if everything else 1)
+        eventfd_write(self.w.wake_fd, 1)
+
+    @property
+    def cleared(self):
+        """True when nothing is left to clear."""
+        return hk_load(&self.w.clear_asked) == 0
+
+    @property
+    def service_fd(self):
+        """An eventfd that is readable when `requests` has something."""
+        return self.w.service_fd
+
+    def requests(self):
+        """What the control plane is to answer (see service.pyx's Request), oldest first; drains service_fd."""
+        cdef uint64_t drained
+        eventfd_read(self.w.service_fd, &drained)
+        return take_errands(&self.w, self)
+
     @property
     def listening(self):
         """False once this worker no longer touches its listening sockets, which may then be closed."""
@@ -440,3 +487,44 @@ cdef class DataWorker:
         out["server_links"] = self.w.link_count
         out["idle_links"] = self.w.idle_total
         return out
+
+
+cdef tuple one_tally(list workers, int kind, int i, int64_t now):
+    # `kind` is 0 for a frontend, 1 for a backend, 2 for a server.
+    cdef DataWorker one
+    cdef Tally *parts[256]
+    cdef int count = 0, live = 0, queued = 0, idle = 0, used = 0
+    for one in workers:
+        if kind == 0:
+            parts[count] = &one.w.fronts[i]
+            live = hk_load(one.w.conf.frontends[i].sessions)
+        elif kind == 1:
+            parts[count] = &one.w.backs[i]
+            live = hk_load(one.w.conf.backends[i].sessions)
+            queued += one.w.backends[i].unbound
+        else:
+            parts[count] = &one.w.servs[i]
+            live = hk_load(&one.w.conf.servers[i].live.sessions)
+            queued = hk_load(&one.w.conf.servers[i].live.queued)
+            idle += one.w.servers[i].idle_count
+            used += one.w.servers[i].used
+        count += 1
+    return add_up(parts, count, now, live, queued, idle, used)
+
+
+def tallies(list workers):
+    """What frontends, backends and servers did, summed over `workers`: three lists of tuples (proxy/tally.py's Tally).
+
+    All workers run on one image. The values are read while the workers count, so they may be some events apart.
+    """
+    cdef DataWorker first
+    cdef int64_t now = clock_ms()
+    cdef int i
+    if not workers or len(workers) > 256:
+        raise ValueError("between 1 and 256 workers are added up")
+    first = workers[0]
+    return (
+        [one_tally(workers, 0, i, now) for i in range(first.w.conf.frontend_count)],
+        [one_tally(workers, 1, i, now) for i in range(first.w.conf.backend_count)],
+        [one_tally(workers, 2, i, now) for i in range(first.w.conf.server_count)],
+    )

@@ -59,6 +59,7 @@ class Daemon:
         self.reload = reload
         self.listeners = Listeners()
         self.engine = Engine(tables, self.listeners)
+        self.engine.look = self.world
         self.leaving: list[tuple[Engine, float | None]] = []  # with the moment at which its connections are cut
         self.stops = 0
         self.began = Began.now()
@@ -168,12 +169,13 @@ class Daemon:
             log.error("the new configuration was refused, the old one stays: %s", error)
             sdnotify.ready("serving with the old configuration: the new one was refused")
             return
+        fresh.look = self.world
+        self.runtime.retain(tables.process)
         old, self.engine = self.engine, fresh
         fresh.start()
         old.stop()
         limit_s = tables.process.hard_stop_after_s
         self.leaving.append((old, None if limit_s is None else clock.monotonic() + limit_s))
-        self.runtime.retain(tables.process)
         self.listeners.retain(tables.frontends, max(1, tables.process.nbthread))
         log.info("reloaded; serving on %s", ", ".join(self.listeners.addresses()))
         sdnotify.ready(f"serving on {', '.join(self.listeners.addresses())}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from haptk.io import clock
@@ -16,8 +17,11 @@ from haptk.proxy.health import HealthRunner
 from haptk.proxy.journal import Journal
 from haptk.proxy.listeners import Listeners
 from haptk.proxy.names import NameWatch
+from haptk.proxy.runtime.world import Began, World
+from haptk.proxy.service import Answer, Ask, Desk
 from haptk.proxy.sticktables import Stores, settle, stores_for
 from haptk.proxy.tables import Backend, Frontend, ProxyTables
+from haptk.proxy.tally import Tallies, Tally
 
 log = logging.getLogger("haptk.proxy")
 
@@ -27,8 +31,6 @@ def beyond_compiled(tables: ProxyTables) -> list[str]:
     found: set[str] = set()
     both: tuple[Frontend | Backend, ...] = (*tables.frontends, *tables.backends)
     for one in both:
-        if one.stats is not None:
-            found.add("stats")
     for backend in tables.backends:
         found.update(_beyond_in_backend(backend))
     return sorted(found)
@@ -74,6 +76,12 @@ def data_plane(tables: ProxyTables) -> tuple[type[Any], type[Any]]:
     return Image, DataWorker
 
 
+def serves(tables: ProxyTables) -> bool:
+    """Whether some request is answered by the control plane."""
+    both: tuple[Frontend | Backend, ...] = (*tables.frontends, *tables.backends)
+    return any(one.stats is not None or any(rule.action == "use-service" for rule in one.rules) for one in both)
+
+
 class Engine:
     """`start` once; then `stop(now)` once; `wait` until the last connection is gone."""
 
@@ -103,6 +111,20 @@ class Engine:
         # the compiled workers note what ended, the reference writes its own lines
         self.journal = Journal(tables, self.workers) if hasattr(worker_type, "notes") else None
         self._threads: list[threading.Thread] = []
+        self.began = Began.now()
+        # a daemon puts its own in, which knows of its sockets and of stopping
+        self.look: Callable[[], World] = lambda: World(self, self.began)
+        self.desk: Desk | None = None
+        if hasattr(worker_type, "requests"):
+            self.desk = Desk(self.workers, self._answer)
+        else:
+            self.image.answer = self._answer
+
+    def _answer(self, ask: Ask) -> Answer:
+        """A request that the control plane answers."""
+        from haptk.proxy.runtime import web
+
+        return web.answer(self.look, ask)
 
     def start(self) -> None:
         """Check states first, so that the first request sees them; then the workers."""
@@ -111,6 +133,8 @@ class Engine:
         self.names.start()
         if self.journal is not None:
             self.journal.start()
+        if self.desk is not None and serves(self.tables):
+            self.desk.start()
         for index, worker in enumerate(self.workers):
             thread = threading.Thread(target=worker.run, name=f"worker-{index}", daemon=True)
             thread.start()
@@ -140,7 +164,20 @@ class Engine:
         if ended and self.journal is not None:
             self.journal.stop()
             self.journal = None
+        if ended and self.desk is not None:
+            self.desk.stop()
+            self.desk = None
         return ended
+
+    def tallies(self) -> Tallies:
+        """What each frontend, backend and server did, summed over the workers."""
+        found = self.image.tallies() if hasattr(self.image, "tallies") else self._compiled_tallies()
+        return Tallies(*([Tally(*values) for values in part] for part in found))
+
+    def _compiled_tallies(self) -> tuple[list[tuple[int, ...]], ...]:
+        from haptk._fast.worker import tallies
+
+        return tallies(self.workers)
 
     def counters(self) -> dict[str, Any]:
         """Sums over the workers, and one dict per server."""

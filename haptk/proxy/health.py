@@ -49,6 +49,27 @@ class Checked:
     down_s: float = 0.0
     since: float = 0.0
     host: str = ""  # where it is now; "" while its name does not resolve
+    paused: bool = False  # an administrator said `disable health`
+
+
+@dataclass
+class Standing:
+    """Whether a backend has a server for new sessions: since when, how often that ended, and how long it was over."""
+
+    up: bool
+    since: float
+    downs: int = 0
+    down_s: float = 0.0
+
+    def see(self, now: float, *, up: bool) -> None:
+        """Take notice of what it is now."""
+        if up == self.up:
+            return
+        if up:
+            self.down_s += now - self.since
+        else:
+            self.downs += 1
+        self.up, self.since = up, now
 
 
 def rules_of(server: Server, plan: CheckPlan | None) -> CheckRules:
@@ -137,6 +158,14 @@ class HealthRunner:
             for server in backend.servers:
                 self._add(backend, server, old.get(f"{backend.name}/{server.name}"))
         self.checked = [one for one in self.servers if one.plan is not None]
+        now = clock.monotonic()
+        before = inherit.standings if inherit else {}
+        self.standings: dict[str, Standing] = {
+            b.name: before.get(b.name) or Standing(True, now) for b in tables.backends
+        }
+        self._members: dict[str, list[Checked]] = {b.name: [] for b in tables.backends}
+        for one in self.servers:
+            self._members[one.name.rpartition("/")[0]].append(one)
         self._named = {one.name: one for one in self.servers}
 
     def _add(self, backend: Backend, server: Server, old: Checked | None) -> None:
@@ -159,6 +188,7 @@ class HealthRunner:
         if old is not None:
             one.since, one.failed, one.downs, one.down_s = old.since, old.failed, old.downs, old.down_s
             one.last = old.last
+            one.paused = old.paused
             if old.server.weight == server.weight:
                 one.weight = old.weight
         self.servers.append(one)
@@ -191,6 +221,11 @@ class HealthRunner:
             if change is not None:
                 self._changed(one, change)
 
+    def pause(self, gid: int, *, paused: bool) -> None:
+        """No checks of one server until it is said otherwise (`disable health`, `enable health`)."""
+        with self._lock:
+            self.servers[gid].paused = paused
+
     def set_weight(self, gid: int, weight: int) -> None:
         """The weight that counts from now on, instead of the file's."""
         with self._lock:
@@ -198,6 +233,7 @@ class HealthRunner:
             one.weight = weight
             if self.weigh is not None and not one.warming:
                 self.weigh(gid, weight)
+            self.standing(one.name.rpartition("/")[0])
 
     def move(self, gid: int, host: str, port: int | None = None) -> None:
         """One server is at another address from now on, as are its checks; "" takes it out of service."""
@@ -242,11 +278,22 @@ class HealthRunner:
         if self._thread is not None:
             self._thread.join(timeout=2.0)
 
+    def standing(self, backend: str) -> Standing:
+        """How a backend stands now."""
+        members = self._members[backend]
+        up = not members or any(one.weight > 0 and self.state(one) is State.UP for one in members)
+        found = self.standings[backend]
+        found.see(clock.monotonic(), up=up)
+        return found
+
     def _tell(self, one: Checked) -> None:
         self.publish(one.gid, self.state(one).value)
+        self.standing(one.name.rpartition("/")[0])
         for gid in self.leaders:
-            if one in self.chain(self.servers[gid]):
-                self.publish(gid, self.state(self.servers[gid]).value)
+            follower = self.servers[gid]
+            if one in self.chain(follower):
+                self.publish(gid, self.state(follower).value)
+                self.standing(follower.name.rpartition("/")[0])
 
     def _run(self) -> None:
         shortest = min(one.plan.inter_s for one in self.checked if one.plan is not None)
@@ -259,8 +306,8 @@ class HealthRunner:
                 now = clock.monotonic()
                 while due and due[0][0] <= now:
                     one = by_gid[heapq.heappop(due)[1]]
-                    if one.health.due_at() is None or (one.plan is not None and not one.plan.host):
-                        # in maintenance, or without an address
+                    if one.health.due_at() is None or one.paused or (one.plan is not None and not one.plan.host):
+                        # in maintenance, paused, or without an address
                         heapq.heappush(due, (now + min(one.health.rules.inter_s, 1.0), one.gid))
                     else:
                         pool.submit(self._probe, one)

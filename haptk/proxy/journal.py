@@ -18,6 +18,7 @@ from haptk.proxy.logsink import LogSink
 from haptk.proxy.tables import ProxyTables
 
 PERIOD_S = 0.05
+SERVICES = {-2: "<STATS>", -3: "<PROMEX>"}  # who answered, in place of a server (journal.pyx)
 
 
 class Noting(Protocol):
@@ -142,6 +143,9 @@ class Journal:
             backend, server = self.servers[note.server]
             record.server, record.server_address, record.server_port = server.name, server.host, server.port
             backend_name = backend.name
+        elif note.server < -1:
+            record.server = SERVICES.get(note.server, "<NOSRV>")
+            backend_name = self.tables.backends[note.backend].name if note.backend >= 0 else frontend.name
         else:
             backend_name = self.tables.backends[note.backend].name if note.backend >= 0 else frontend.name
         words = note.line.split(" ")

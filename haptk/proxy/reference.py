@@ -11,6 +11,7 @@ import contextlib
 import selectors
 import socket
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,8 +19,11 @@ from haptk.io import clock
 from haptk.proxy.listeners import Opened
 from haptk.proxy.logsink import LogSink
 from haptk.proxy.reference_route import Farm, Table
+from haptk.proxy.reference_tally import Meters
+from haptk.proxy.service import Answer, Ask
 from haptk.proxy.sticktables import Stores, stores_for
 from haptk.proxy.tables import Frontend, ProxyTables, StickTable
+from haptk.proxy.tally import Tally
 
 _STATES = ("UP", "DRAIN", "DOWN", "MAINT")
 _COUNTERS = (
@@ -38,6 +42,9 @@ class Image:
         self.homes = [farm for farm in self.farms for _ in farm.seats]
         self.server_names = [f"{farm.backend.name}/{seat.server.name}" for farm in self.farms for seat in farm.seats]
         self.stores = stores_for(tables, self.make_store) if stores is None else stores
+        self.gids = {id(seat): gid for gid, seat in enumerate(self.seats)}
+        self.answer: Callable[[Ask], Answer] | None = None  # the control plane; set by the engine
+        self.meters = Meters(len(tables.frontends), len(self.farms), len(self.seats))
         self.sinks = [LogSink(frontend.log) for frontend in tables.frontends]
 
     @staticmethod
@@ -65,10 +72,13 @@ class Image:
         self.seats[gid].place = (host, port)
 
     def server(self, gid: int) -> dict[str, Any]:
-        """State and counters of one server."""
+        """State of one server."""
         seat = self.seats[gid]
-        counters = {name: seat.counters.get(name, 0) for name in ("total", "failed", "errors", "redispatched")}
-        return {"name": self.server_names[gid], "state": seat.state, "sessions": seat.sessions, **counters}
+        return {"name": self.server_names[gid], "state": seat.state, "sessions": seat.sessions}
+
+    def tallies(self) -> tuple[list[Tally], list[Tally], list[Tally]]:
+        """What frontends, backends and servers did."""
+        return self.meters.tallies()
 
 
 @dataclass

@@ -11,13 +11,15 @@ from haptk.core.logline import Record
 from haptk.core.sticktable import Exchange as Seen
 from haptk.core.sticktable import fetch_key
 from haptk.io import clock
+from haptk.proxy.pages import REASONS
 from haptk.proxy.reference_http import Bad, Gone, Head, Wire, body_pieces, parse_response
 from haptk.proxy.reference_route import Farm, Seat
 from haptk.proxy.reference_rules import Message, Reply, apply, page
 from haptk.proxy.reference_session import IDEMPOTENT, End, forwarded, persistence, render
 from haptk.proxy.reference_tcp import connect, relay_both, reset
+from haptk.proxy.service import METRICS, SERVICES, STATS, Ask, answer_safely
 from haptk.proxy.sticktables import appsession_name
-from haptk.proxy.tables import Backend, Rule, StickRule
+from haptk.proxy.tables import Backend, Frontend, StickRule
 
 if TYPE_CHECKING:
     from haptk.proxy.reference_session import Session
@@ -100,7 +102,7 @@ class Exchange:
         own = front.is_listen and front.default_backend >= 0
         if own:
             self.facts.backend = front.name
-        reply = self._request_rules(front.rules, message)
+        reply = self._request_rules(front, message, -1)
         if reply is not None:
             return self._take(message, reply)
         index = front.default_backend
@@ -113,25 +115,56 @@ class Exchange:
         self.farm = self.session.image.farms[index]
         self.back = self.farm.backend
         self.facts.backend = self.back.name
+        self.session.bill.backend(index)
         if self.back.connection == "httpclose":
             self.keep = False
         self.force, self.ignore = persistence(self.back, self.facts)
         if not (front.is_listen and self.back.name == front.name):
-            reply = self._request_rules(self.back.rules, message)
+            reply = self._request_rules(self.back, message, index)
         self._take(message, None)
         if reply is not None:
             return reply
         self._read_cookies()
         return None
 
-    def _request_rules(self, rules: tuple[Rule, ...], message: Message) -> Reply | None:
-        """`http-request`, then the old `redirect` lines, which `http-request allow` does not skip."""
-        reply = apply(rules, "http-request", message, self.facts)
-        return reply if reply is not None else apply(rules, "redirect", message, self.facts)
+    def _request_rules(self, proxy: Frontend | Backend, message: Message, backend: int) -> Reply | None:
+        """`http-request`, the statistics, then the old `redirect` lines, which `http-request allow` does not skip."""
+        reply = apply(proxy.rules, "http-request", message, self.facts)
+        if reply is not None and reply.service:
+            return self._ask_service(SERVICES[reply.service], message, backend)
+        if reply is not None:
+            self.session.bill.deny(reply)
+            return reply
+        if proxy.stats is not None and message.target.startswith(proxy.stats.uri):
+            return self._ask_service(STATS, message, backend)
+        return apply(proxy.rules, "redirect", message, self.facts)
 
     def _take(self, message: Message, reply: Reply | None) -> Reply | None:
         self.head.headers, self.head.method, self.head.target = message.headers, message.method, message.target
         return reply
+
+    def _ask_service(self, service: int, message: Message, backend: int) -> Reply:
+        """Let the control plane answer; raises End when the body cannot be had."""
+        session, head = self.session, self.head
+        body = b""
+        for piece in body_pieces(session.client, head, self.front.timeouts.client, strip=True):
+            body += piece
+            if len(body) > session.image.tables.process.bufsize:
+                raise End("PR", page(400, close=True))
+        self.body_done = True
+        ask = Ask(
+            service, session.front_index, backend, message.method, message.target, message.headers, body, session.src,
+            head.minor, self.keep,
+        )  # fmt: skip
+        if session.image.answer is None:
+            raise End("RR", page(500))
+        self.record.server = {STATS: "<STATS>", METRICS: "<PROMEX>"}[service]
+        self.record.queue_ms = self.record.connect_ms = self.record.response_ms = 0
+        answer = answer_safely(session.image.answer, ask)
+        return Reply(
+            answer.status, [*answer.headers, ("content-length", str(len(answer.body)))], answer.body,
+            reason=REASONS.get(answer.status, "Other"),
+        )
 
     def _read_cookies(self) -> None:
         """Which server the cookies (then the stick tables) ask for."""
@@ -209,7 +242,9 @@ class Exchange:
         avoid: Seat | None = None
         failed: OSError | _Again | None = None
         while True:
+            bound = self.seat is not None
             seat = self.seat = self._admitted(avoid)
+            self.session.bill.slot(seat, balanced=not bound)
             if seat.server.redir and self.head.method in ("GET", "HEAD"):
                 self._release(seat)
                 location = seat.server.redir + self.head.target
@@ -237,6 +272,7 @@ class Exchange:
     def _after_failure(self, seat: Seat, failed: OSError | _Again, left: int) -> Seat | None:
         """Count the retry and decide where the next attempt goes; returns the seat to avoid."""
         self.record.retries += 1
+        self.session.bill.again(elsewhere=self._redispatch_now(left))
         self.shared.count("retries")
         if isinstance(failed, OSError):
             self.shared.count("connect_failures")
@@ -287,6 +323,7 @@ class Exchange:
 
     def _release(self, seat: Seat) -> None:
         assert self.farm is not None  # noqa: S101
+        self.session.bill.free(seat)
         with self.farm.changed:
             seat.sessions -= 1
             self.farm.changed.notify_all()
@@ -307,8 +344,10 @@ class Exchange:
             stays = session.server_of_wire is seat and session.server_place == seat.place
             if stays and not session.server_wire.readable([], clock.monotonic()):
                 session.server_wire.reused = True
+                session.bill.attempt(reused=True)
                 return session.server_wire
             session.drop_server()
+        session.bill.attempt(reused=False)
         return connect(self.session, seat, self.back)
 
     def _try(self, seat: Seat, wire: Wire) -> bool | None:
@@ -316,7 +355,6 @@ class Exchange:
         assert self.farm is not None and self.back is not None  # noqa: S101
         self.record.server = seat.server.name
         self.facts.server = seat.server.name
-        seat.counters["total"] = seat.counters.get("total", 0) + 1
         session = self.session
         session.server_wire, session.server_of_wire, session.server_place = None, seat, seat.place
         reusable = False
@@ -505,6 +543,7 @@ class Exchange:
         for rules in ((), self.front.rules) if own else (self.back.rules, self.front.rules):
             reply = apply(rules, "http-response", message, self.facts)
             if reply is not None:
+                self.session.bill.deny(reply, response=True)
                 self.keep = self._reply(reply, f"{reply.cause}H")
                 return False
         message.headers = self._cookies(message.headers, response)
@@ -547,6 +586,7 @@ class Exchange:
             headers.append(("connection", "keep-alive"))
         data = render(f"HTTP/1.1 {message.status} {message.reason}", headers)
         self.record.status = message.status
+        self.session.bill.answered = True
         self.record.bytes_down += len(data)
         self.session.client.send(data, self.front.timeouts.client)
 

@@ -11,7 +11,7 @@ import random
 import re
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from haptk.core.acl import Facts, path_of
 from haptk.io import clock
@@ -32,7 +32,6 @@ class Seat:
     sessions: int = 0
     place: tuple[str, int] = ("", 0)  # host and port now; ("", 0) while its name does not resolve
     due: float = 0.0  # next turn of the weighted round robin
-    counters: dict[str, int] = field(default_factory=dict)
 
     @property
     def usable(self) -> bool:

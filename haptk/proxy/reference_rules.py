@@ -27,6 +27,7 @@ class Reply:
     is_page: bool = False  # an error file of the proxy serves in its place
     cause: str = ""  # first letter of the termination state when a rule gave the answer
     extra: tuple[tuple[str, str], ...] = ()  # headers of the rule behind those of a page
+    service: str = ""  # the control plane is to answer instead
 
 
 def page(status: int, *, close: bool = False) -> Reply:
@@ -60,6 +61,8 @@ def apply(rules: Iterable[Rule], kind: str, message: Message, facts: Facts) -> R
         values: dict[str, Any] = dict(rule.values)
         if rule.action == "allow":
             return None
+        if rule.action == "use-service":
+            return Reply(0, [], service=values["service"])
         if rule.action in ("deny", "return"):
             return _answer(rule.action, values, facts)
         if rule.action == "redirect":

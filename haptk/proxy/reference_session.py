@@ -19,6 +19,7 @@ from haptk.io import clock
 from haptk.proxy.pages import as_sent
 from haptk.proxy.reference_http import Bad, Gone, Head, Wire, parse_request
 from haptk.proxy.reference_rules import Reply, page
+from haptk.proxy.reference_tally import Bill
 from haptk.proxy.tables import AddHeader, Backend, Frontend
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Session:
         self.server_wire: Wire | None = None
         self.server_of_wire: Any = None
         self.server_place: tuple[str, int] = ("", 0)
+        self.bill = Bill(self.image, self.front_index, 0)
 
     def stop(self, *, now: bool) -> None:
         """Cut the connection at once, or when it is idle between two requests."""
@@ -71,6 +73,10 @@ class Session:
         from haptk.proxy.reference_tcp import read_proxy_header
 
         self.shared.count("connections")
+        meter = self.image.meters.frontends[self.front_index]
+        meter.add("sessions")
+        meter.add("live")
+        meter.event("rate")
         try:
             if self.announced:
                 read_proxy_header(self)
@@ -86,6 +92,7 @@ class Session:
             pass
         finally:
             self.drop_server()
+            meter.add("live", -1)
             self._close_client()
 
     def drop_server(self) -> None:
@@ -115,10 +122,15 @@ class Session:
         began = clock.monotonic()
         record = Record(accepted_s=self.accepted_s, mode="http", pid=os.getpid())
         record.facts = self.facts(None)
+        self.bill = Bill(self.image, self.front_index, self.client.received - len(self.client.data))
         try:
             head = self._read_request(record, began)
             if head is None:
+                if self.first and not self.front.log.dontlognull:
+                    record.status, record.flags = 400, "CR--"
+                    self.log(record)
                 return False
+            self.bill.request()
             self.idle = False
             exchange = Exchange(self, head, record)
             keep = exchange.run()
@@ -131,6 +143,8 @@ class Session:
             if record.status < 0 and not record.request_line:
                 raise
             keep = False
+            if record.flags.startswith("--"):
+                record.flags = ("CD" if record.status > 0 else "CH") + record.flags[2:]
         record.active_ms = _ms(began) - record.idle_ms
         record.total_ms = _ms(began)
         self.log(record)
@@ -226,6 +240,7 @@ class Session:
     def log(self, record: Record) -> None:
         """One line for one exchange, in the frontend's format; nothing for an empty connection under dontlognull."""
         plan = self.front.log
+        self.bill.end(record, self.client.received - len(self.client.data))
         self.shared.responses[min(max(record.status // 100, 0), 5)] += 1
         if not plan.targets:
             return

@@ -105,6 +105,7 @@ def relay_tcp(session: Session) -> None:
     )
     record.flags = "SC--"
     if index >= 0:
+        session.bill.backend(index)
         _relay_tcp_to(session, session.image.farms[index], record)
     record.total_ms = round((clock.monotonic() - began) * 1000)
     record.request_s = session.accepted_s
@@ -121,11 +122,16 @@ def _relay_tcp_to(session: Session, farm: Farm, record: Record) -> None:
         stuck = None
         if seat is None:
             return
+        session.bill.slot(seat, balanced=seat is not avoid)
+        session.bill.attempt(reused=False)
         try:
             wire = connect(session, seat, back)
         except OSError:
+            session.bill.free(seat)
             avoid = seat
             record.retries = attempt + 1
+            if attempt < back.retries:
+                session.bill.again(elsewhere=bool(back.redispatch))
             if not back.redispatch and attempt < back.retries:
                 clock.sleep(min(RETRY_S, back.timeouts.connect or RETRY_S))
             continue
@@ -142,6 +148,7 @@ def _relay_tcp_to(session: Session, farm: Farm, record: Record) -> None:
         finally:
             with farm.changed:
                 seat.sessions -= 1
+            session.bill.free(seat)
             wire.close()
         return
 

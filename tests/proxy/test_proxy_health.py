@@ -80,7 +80,7 @@ def test_down_and_up_again(moody):
         for _ in range(4):
             answer = proxy.talk(b"GET / HTTP/1.1\r\nHost: a\r\nCookie: SID=s1~x\r\n\r\n", quiet_s=0.1)[0]
             assert answer.endswith(b"ok")
-        assert proxy.engine.image.server(0)["total"] == 0
+        assert proxy.engine.tallies().servers[0].sessions == 0
         moods[0].mood = b"200 OK"
         _until(lambda: _state(proxy) == "UP")
 
@@ -92,9 +92,9 @@ def test_404_drains(moody):
         _until(lambda: _state(proxy) == "DRAIN")
         for _ in range(4):
             proxy.talk(GET, quiet_s=0.05)
-        assert proxy.engine.image.server(0)["total"] == 0
+        assert proxy.engine.tallies().servers[0].sessions == 0
         proxy.talk(b"GET / HTTP/1.1\r\nHost: a\r\nCookie: SID=s1~x\r\n\r\n", quiet_s=0.1)
-        assert proxy.engine.image.server(0)["total"] == 1
+        assert proxy.engine.tallies().servers[0].sessions == 1
 
 
 def test_sessions_are_cut_when_their_server_goes_down(moody):

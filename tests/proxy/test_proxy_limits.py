@@ -119,7 +119,7 @@ def test_client_that_leaves_the_queue_frees_its_place(scripted, limited):
         sock.settimeout(5)
         assert sock.recv(1000).endswith(b"ok")
         sock.close()
-    assert proxy.counters()["servers"][0]["total"] == 2
+    assert proxy.engine.tallies().servers[0].sessions == 2
 
 
 def test_full_server_is_passed_over(scripted, limited):

@@ -17,6 +17,7 @@ from haptk.proxy.runtime.dialog import MAX_LINE_BYTES, Dialog, commands_of, word
 from haptk.proxy.runtime.fields import INFO, STAT
 from haptk.proxy.runtime.world import Began, World
 from haptk.proxy.sticktables import stores_for
+from haptk.proxy.tally import Tallies, Tally
 
 CONFIG = """global
     stats socket /run/x.sock mode 660 level admin
@@ -63,8 +64,15 @@ class Engine:
         self.health.start()
         self.image = self
 
-    def server(self, gid: int) -> dict[str, Any]:
-        return {"sessions": gid, "total": 10 + gid, "failed": 1, "errors": 2, "redispatched": 3}
+    def tallies(self) -> Tallies:
+        def make(gid: int) -> Tally:
+            return Tally(live=gid, sessions=10 + gid, connect_errors=1, bad_responses=2, redispatches=3)
+
+        return Tallies(
+            [make(100 + index) for index in range(len(self.tables.frontends))],
+            [make(200 + index) for index in range(len(self.tables.backends))],
+            [make(gid) for gid in range(len(self.health.servers))],
+        )
 
     def counters(self) -> dict[str, Any]:
         names = "connections requests bad_requests retries bytes_up bytes_down sessions"
@@ -264,16 +272,10 @@ def test_rows_carry_what_is_counted_and_are_empty_elsewhere() -> None:
         ("tl", "x", "4", "1", "2"), ("tl", "BACKEND", "4", "0", "1"),
     ]  # fmt: skip
     assert (rows[2]["scur"], rows[2]["stot"], rows[2]["econ"], rows[2]["eresp"]) == ("1", "11", "1", "2")
-    assert (rows[4]["scur"], rows[4]["stot"], rows[4]["wredis"]) == ("3", "33", "9")
+    assert (rows[4]["scur"], rows[4]["stot"], rows[4]["wredis"]) == ("200", "210", "3")
     assert rows[2]["addr"] == "[::1]:3"
-    assert rows[0]["scur"] == ""  # two frontends: the workers' sums belong to neither
-
-
-def test_the_counters_of_the_process_are_those_of_an_only_frontend() -> None:
-    text = CONFIG[: CONFIG.index("listen tl")]
-    rows = Talk(engine=Engine(text)).rows()
-    assert (rows[0]["scur"], rows[0]["stot"], rows[0]["bin"], rows[0]["req_tot"]) == ("7", "7", "7", "7")
-    assert (rows[-1]["bout"], rows[-1]["wretr"]) == ("7", "7")
+    assert (rows[0]["scur"], rows[5]["scur"], rows[7]["scur"]) == ("100", "101", "201")
+    assert (rows[0]["econ"], rows[2]["conn_tot"], rows[7]["req_tot"]) == ("", "", "")
 
 
 def test_a_user_does_not_see_addresses_cookies_and_algorithms() -> None:

@@ -263,6 +263,12 @@ def _status(key: str, _response: bool, words: tuple[str, ...]) -> dict[str, Any]
     return {"status": units.integer(words[0], key, 100, 999), "reason": words[2] if len(words) == 3 else ""}
 
 
+def _service(key: str, _response: bool, words: tuple[str, ...]) -> dict[str, Any]:
+    if words != ("prometheus-exporter",):
+        raise Refused(f"{key}: {' '.join(words)!r} is not a service that haptk has; accepted is prometheus-exporter")
+    return {"service": words[0]}
+
+
 _Reader = Callable[[str, bool, tuple[str, ...]], dict[str, Any]]
 _EDITS: dict[str, _Reader] = {
     "add-header": _name_and_format,
@@ -282,6 +288,7 @@ REQUEST_ACTIONS: dict[str, _Reader] = {
     "set-pathq": _uri_format,
     "set-query": _uri_format,
     "set-uri": _uri_format,
+    "use-service": _service,
 }
 RESPONSE_ACTIONS: dict[str, _Reader] = {**_EDITS, "set-status": _status}
 _UNSUPPORTED_REQUEST = names(
@@ -289,7 +296,7 @@ _UNSUPPORTED_REQUEST = names(
     "replace-path replace-pathq replace-uri sc-inc-gpc sc-inc-gpc0 sc-inc-gpc1 sc-set-gpt sc-set-gpt0 send-spoe-group "
     "set-dst set-dst-port set-log-level set-map set-mark set-nice set-priority-class set-priority-offset set-src "
     "set-src-port set-timeout set-tos set-var set-var-fmt silent-drop strict-mode tarpit track-sc0 track-sc1 track-sc2 "
-    "unset-var use-service wait-for-body wait-for-handshake"
+    "unset-var wait-for-body wait-for-handshake"
 )
 
 

@@ -15,7 +15,7 @@ import haptk
 from haptk.formats.haproxy_cfg import units
 from haptk.formats.haproxy_cfg.model import Refused
 from haptk.proxy.listeners import describe
-from haptk.proxy.runtime import states, stats, sticks
+from haptk.proxy.runtime import rows, states, stats, sticks
 from haptk.proxy.runtime.world import Unknown, World
 
 LEVELS = ("user", "operator", "admin")
@@ -117,7 +117,7 @@ def show_stat(world: World, caller: Caller, args: list[str]) -> str:
         if name != "-1" and not name.isdecimal() and name not in [proxy.name for proxy in world.proxies]:
             return "No such proxy.\n"
         scope, flags = (name, kinds, sid), frozenset(args[3:])
-    found = stats.rows(world, scope, flags, secret=not caller.may("operator"))
+    found = rows.rows(world, scope, flags, secret=not caller.may("operator"))
     if "json" in flags:
         return stats.json_rows(found)
     if "typed" in flags:

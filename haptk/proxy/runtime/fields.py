@@ -62,6 +62,15 @@ STAT = _fields("""
     h1_spliced_bytes_in:MCP:u64 h1_spliced_bytes_out:MCP:u64
     """)
 
+# HAProxy tags these otherwise in the row of a backend.
+BACKEND_TAGS = {"act": "MGP", "bck": "MGP", "rate": "MGP", "rate_max": "MGP"}
+
+
+def tag(entry: Field, kind: int) -> str:
+    """The tag of a field in a row of type `kind` (0 frontend, 1 backend, 2 server)."""
+    return BACKEND_TAGS.get(entry.name, entry.tag) if kind == 1 else entry.tag
+
+
 INFO = tuple(
     Field(int(position), name, tag, kind)
     for position, name, tag, kind in (

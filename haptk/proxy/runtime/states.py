@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from haptk.core.health import State
 from haptk.proxy.health import Checked
-from haptk.proxy.runtime.stats import check_code
+from haptk.proxy.runtime.rows import check_code
 from haptk.proxy.runtime.world import Proxy, World
 
 VERSION = 1
@@ -36,7 +36,7 @@ def _line(world: World, proxy: Proxy, one: Checked) -> str:
     # a server without checks that the file disables keeps the mark of a paused check in HAProxy, even when it is enabled
     result, checking = UNKNOWN, PAUSED if server.disabled else 0
     if one.plan is not None:
-        checking = CONFIGURED | ENABLED | (PAUSED if health.wish == "maint" else 0)
+        checking = CONFIGURED | (0 if one.paused else ENABLED) | (PAUSED if health.wish == "maint" else 0)
         if one.last is not None:
             result = (CONDITIONALLY if health.stopping else PASSED) if one.last.ok or health.stopping else FAILED
     code = CODES.get(check_code(one), 0) if one.plan is not None else CODES["INI"]

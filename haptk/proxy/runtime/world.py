@@ -7,6 +7,7 @@ owns the state and the weight of every server.
 
 from __future__ import annotations
 
+import functools
 import os
 import resource
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from haptk.io import clock
 from haptk.proxy.health import Checked, HealthRunner
 from haptk.proxy.sticktables import Stores, appsession_name
 from haptk.proxy.tables import Backend, Bind, Frontend, ProxyTables
+from haptk.proxy.tally import Tallies
 
 MAX_WEIGHT = 256
 DYNAMIC = ("roundrobin", "leastconn", "first", "random")
@@ -41,6 +43,9 @@ class Engine(Protocol):
 
     def counters(self) -> dict[str, Any]:
         """Sums over the workers."""
+
+    def tallies(self) -> Tallies:
+        """What frontends, backends and servers did."""
 
 
 class Unknown(Exception):
@@ -121,10 +126,20 @@ class World:
         """Sums over the workers."""
         return self.engine.counters()
 
-    def count(self, one: Checked) -> Mapping[str, Any]:
-        """Counters of one server."""
-        found: Mapping[str, Any] = self.engine.image.server(one.gid)
-        return found
+    @functools.cached_property
+    def tallies(self) -> Tallies:
+        """What frontends, backends and servers did, read once."""
+        return self.engine.tallies()
+
+    def frontend_status(self, frontend: Frontend) -> str:
+        """`OPEN`, or `STOP` for one that does not accept."""
+        return "STOP" if frontend.disabled or self.stopping else "OPEN"
+
+    def downtime(self, proxy: Proxy) -> tuple[int, int, int]:
+        """(seconds since the last change, number of times that it went down, seconds down in all) of a backend."""
+        found = self.health.standing(proxy.name)
+        age_s = self.age_s(found.since)
+        return age_s, found.downs, int(found.down_s) + (0 if found.up else age_s)
 
     def state(self, one: Checked) -> State:
         """The state that the workers act on."""

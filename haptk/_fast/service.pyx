@@ -1,0 +1,319 @@
+cimport cython
+
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcmp, memcpy, memset
+
+from haptk._fast.http1 cimport BODY_BAD, BODY_LENGTH, Header, body_advance
+from haptk._fast.pool cimport buf_take
+from haptk._fast.relay cimport compact
+from haptk._fast.scan cimport hk_push, hk_take_all
+from haptk._fast.sockets cimport IO_AGAIN, IO_EOF, fill, put2
+
+cdef extern from "<sys/eventfd.h>" nogil:
+    int eventfd_write(int fd, unsigned long long value)
+
+cdef enum:
+    WAIT_MS = 15000         # for the control plane
+    READ_MS = 10000         # for a client where the file has no time-out
+    ANSWER_MAX = 268435456  # bytes of one answer
+
+cdef enum Stage:
+    READING = 0, WAITING, WRITING
+
+
+cdef bint is_stats(Text *uri, Head *h) noexcept nogil:
+    return uri.p != NULL and h.target_len >= uri.n and memcmp(h.d + h.target, uri.p, uri.n) == 0
+
+
+cdef inline char *put(char *out, const char *p, uint32_t n) noexcept nogil:
+    memcpy(out, p, n)
+    return out + n
+
+
+cdef uint32_t head_size(Head *h) noexcept nogil:
+    cdef uint32_t n = h.method_len + h.target_len + 13
+    cdef int i
+    for i in range(h.count):
+        n += h.headers[i].name_len + h.headers[i].value_len + 4
+    return n
+
+
+cdef uint32_t write_head(Head *h, char *out) noexcept nogil:
+    # The head anew, so that what rules changed is seen: head_size() bytes at most.
+    cdef char *p = put(out, h.d + h.start, h.method_len)
+    cdef Header *x
+    cdef int i
+    p = put(put(put(p, b" ", 1), h.d + h.target, h.target_len), b" HTTP/1.1\r\n", 11)
+    for i in range(h.count):
+        x = &h.headers[i]
+        p = put(put(p, h.d + x.line, x.name_len), b": ", 2)
+        p = put(put(p, h.d + x.value, x.value_len), b"\r\n", 2)
+    return <uint32_t>(p - out)
+
+
+cdef int service_begin(Worker *w, Session *s, Head *h) noexcept nogil:
+    cdef Errand *e
+    cdef uint32_t size = head_size(h)
+    if w.service_fd < 0:
+        return -1
+    e = <Errand *>malloc(sizeof(Errand))
+    if e == NULL:
+        return -1
+    memset(e, 0, sizeof(Errand))
+    # the body may be as long as one buffer, as with HAProxy
+    e.ask_size = size + <uint32_t>w.conf.bufsize
+    e.ask = <char *>malloc(size)
+    if e.ask == NULL:
+        free(e)
+        return -1
+    e.head_n = e.ask_n = write_head(h, e.ask)
+    e.kind, e.frontend, e.keep, e.minor, e.peer = s.service, s.frontend.index, s.keep, h.minor, s.peer
+    e.backend = s.backend.index if s.in_backend else -1
+    e.session = s
+    s.up.strip = 1
+    s.errand = e
+    s.since_ms = w.now
+    return 0
+
+
+cdef int keep_body(Session *s) noexcept nogil:
+    # What has been received of the body moves behind the head.
+    cdef Errand *e = s.errand
+    cdef uint32_t n = s.rx.f - s.rx.r
+    cdef char *more
+    if n == 0:
+        return 0
+    if e.ask_n + n > e.ask_size:
+        return SERVICE_BAD
+    more = <char *>realloc(e.ask, e.ask_n + n)
+    if more == NULL:
+        return SERVICE_FAILED
+    e.ask = more
+    memcpy(e.ask + e.ask_n, s.rx.d + s.rx.r, n)
+    e.ask_n += n
+    s.rx.r = s.rx.f
+    return 0
+
+
+cdef int read_body(Worker *w, Session *s) noexcept nogil:
+    # 1 when the body is complete.
+    cdef int64_t got
+    cdef uint32_t space
+    cdef int kept
+    while True:
+        if body_advance(&s.up, &s.rx) == BODY_BAD:
+            return SERVICE_BAD
+        kept = keep_body(s)
+        if kept < 0:
+            return kept
+        if s.up.done:
+            return 1
+        if s.up.mode == BODY_LENGTH and s.up.left > s.errand.ask_size:
+            return SERVICE_BAD
+        if s.eof:
+            return SERVICE_GONE
+        if not s.readable:
+            return SERVICE_WAIT
+        if buf_take(w, &s.rx) < 0:
+            return SERVICE_FAILED
+        compact(&s.rx)
+        space = s.rx.size - s.rx.n
+        if space == 0:
+            return SERVICE_BAD
+        got = fill(s.fd, &s.rx)
+        if got > 0:
+            if got < space and not s.hup:
+                s.readable = 0
+            w.counters.bytes_up += got
+        elif got == IO_AGAIN:
+            s.readable = 0
+            return SERVICE_WAIT
+        elif got == IO_EOF:
+            s.eof = 1
+        else:
+            return SERVICE_GONE
+
+
+cdef int write_answer(Session *s) noexcept nogil:
+    cdef Errand *e = s.errand
+    cdef int64_t put
+    while e.sent < e.out_n:
+        if not s.writable:
+            return SERVICE_WAIT
+        put = put2(s.fd, e.out + e.sent, e.out_n - e.sent, NULL, 0)
+        if put == IO_AGAIN:
+            s.writable = 0
+            return SERVICE_WAIT
+        if put < 0:
+            return SERVICE_GONE
+        e.sent += put
+        s.bytes_down += put
+    return SERVICE_SENT
+
+
+cdef int service_step(Worker *w, Session *s) noexcept nogil:
+    cdef Errand *e = s.errand
+    cdef int got
+    if s.broken and not s.readable:
+        return SERVICE_GONE
+    if e.stage == READING:
+        got = read_body(w, s)
+        if got != 1:
+            return got
+        e.stage = WAITING
+        s.since_ms = s.queue_ms = s.connect_ms = w.now
+        hk_push(&w.posted, <void **>&e.next, e)
+        eventfd_write(w.service_fd, 1)
+    if e.stage == WAITING:
+        return SERVICE_GONE if s.broken else SERVICE_WAIT
+    if e.status == 0:
+        return SERVICE_FAILED
+    s.status = e.status
+    return write_answer(s)
+
+
+cdef int64_t service_deadline(Worker *w, Session *s) noexcept nogil:
+    cdef int limit = s.frontend.limits.client
+    if s.errand.stage == WAITING:
+        return s.since_ms + WAIT_MS
+    if s.errand.stage == READING:
+        limit = s.frontend.limits.request or limit
+        return s.request_ms + (limit if limit else READ_MS)
+    return w.now + (limit if limit else READ_MS)
+
+
+cdef char service_expired(Session *s) noexcept nogil:
+    if s.errand.stage == WAITING:
+        return c"s"
+    return c"c" if s.errand.stage == READING else c"C"
+
+
+cdef void free_errand(Errand *e) noexcept nogil:
+    free(e.ask)
+    free(e.out)
+    free(e)
+
+
+cdef void service_drop(Session *s) noexcept nogil:
+    cdef Errand *e = s.errand
+    if e == NULL:
+        return
+    s.errand = NULL
+    e.session = NULL
+    if e.stage != WAITING:
+        free_errand(e)      # otherwise it comes back and is freed then
+
+
+cdef void arrive(Worker *w) noexcept nogil:
+    # Behind those that arrived before, oldest first.
+    cdef Errand *e = <Errand *>hk_take_all(&w.answered)
+    cdef Errand *following
+    cdef Errand *oldest = NULL
+    cdef Errand **tail = &w.arrived
+    while e != NULL:
+        following = e.next
+        e.next = oldest
+        oldest = e
+        e = following
+    while tail[0] != NULL:
+        tail = &tail[0].next
+    tail[0] = oldest
+
+
+cdef Session *next_answered(Worker *w) noexcept nogil:
+    cdef Errand *e
+    if w.service_fd < 0:
+        return NULL
+    if w.arrived == NULL:
+        arrive(w)
+    while w.arrived != NULL:
+        e = w.arrived
+        w.arrived = e.next
+        if e.session != NULL:
+            e.stage = WRITING
+            e.session.response_ms = w.now
+            return e.session
+        free_errand(e)
+    return NULL
+
+
+cdef void free_all(Errand *e) noexcept nogil:
+    cdef Errand *following
+    while e != NULL:
+        following = e.next
+        free_errand(e)
+        e = following
+
+
+cdef void service_close(Worker *w) noexcept nogil:
+    free_all(<Errand *>hk_take_all(&w.posted))
+    free_all(<Errand *>hk_take_all(&w.answered))
+    free_all(w.arrived)
+    w.arrived = NULL
+
+
+# ---------------------------------------------------------------- the control plane's side
+
+@cython.no_gc               # it holds its worker, which never holds it; __dealloc__ needs the worker's lists
+cdef class Request:
+    """One request to answer; `answer` once. One that is dropped without an answer becomes a 500."""
+
+    cdef Worker *w
+    cdef Errand *e
+    cdef object alive           # the worker, whose lists the errand comes from and goes back to
+    cdef readonly int service
+    cdef readonly int frontend
+    cdef readonly int backend
+    cdef readonly bint keep
+    cdef readonly int minor
+    cdef readonly str peer
+    cdef readonly bytes head
+    cdef readonly bytes body
+
+    def answer(self, int status, bytes data):
+        """Send `data`, a whole response with its head, whose status is `status`. True unless it was answered before."""
+        cdef Errand *e = self.e
+        if e == NULL or not 200 <= status <= 599:
+            return False
+        if len(data) <= ANSWER_MAX:
+            e.out = <char *>malloc(len(data) + 1)
+        if e.out != NULL:
+            memcpy(e.out, <char *>data, len(data))
+            e.out_n = len(data)
+            e.status = status
+        self.give_back()
+        return True
+
+    @property
+    def abandoned(self):
+        """True when the client is gone; the answer would be thrown away."""
+        return self.e == NULL or self.e.session == NULL
+
+    cdef void give_back(self):
+        cdef Errand *e = self.e
+        self.e = NULL
+        if e != NULL:
+            hk_push(&self.w.answered, <void **>&e.next, e)
+            eventfd_write(self.w.wake_fd, 1)
+
+    def __dealloc__(self):
+        self.give_back()
+
+
+cdef list take_errands(Worker *w, object keep_alive):
+    cdef list out = []
+    cdef Errand *e = <Errand *>hk_take_all(&w.posted)
+    cdef Errand *following
+    cdef Request one
+    while e != NULL:
+        following = e.next
+        one = Request()
+        one.w, one.e, one.alive = w, e, keep_alive
+        one.service, one.frontend, one.backend, one.keep, one.minor = e.kind, e.frontend, e.backend, e.keep, e.minor
+        one.peer = e.peer.text[:e.peer.text_len].decode("ascii")
+        one.head = e.ask[:e.head_n]
+        one.body = (e.ask + e.head_n)[:e.ask_n - e.head_n]
+        out.append(one)
+        e = following
+    out.reverse()
+    return out

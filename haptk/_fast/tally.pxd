@@ -1,0 +1,36 @@
+# tally: what each frontend, backend and server did, counted as HAProxy's `show stat` counts it. Each worker counts for
+# itself; the control plane adds the workers up. A Tally belongs to its worker, the control plane only reads it (and
+# puts the highest values back to zero). Every transaction is opened once and closed once, so in any frontend
+# requests = answers by class + those that are open.
+
+from libc.stdint cimport uint32_t
+
+from haptk._fast.state cimport Rate, Session, Tally, Worker
+
+# A connection was accepted; `open_now` is how many the frontend has, this one included.
+cdef void tally_accept(Worker *w, Session *s, int open_now) noexcept nogil
+# A request (or what was to be one) was received; `head` is its length in bytes.
+cdef void tally_request(Worker *w, Session *s, uint32_t head) noexcept nogil
+# s.backend was chosen.
+cdef void tally_backend(Worker *w, Session *s) noexcept nogil
+# s.server was chosen by the balancing, not by a cookie.
+cdef void tally_balanced(Worker *w, Session *s) noexcept nogil
+# s takes a connection to s.server; `open_now` is what take_slot() found.
+cdef void tally_server(Worker *w, Session *s) noexcept nogil
+cdef void tally_slot(Worker *w, Session *s, int open_now) noexcept nogil
+# s waits in the queue of its server (`bound`) or backend.
+cdef void tally_queued(Worker *w, Session *s, bint bound) noexcept nogil
+cdef void tally_retry(Worker *w, Session *s) noexcept nogil
+cdef void tally_redispatch(Worker *w, Session *s) noexcept nogil
+# A rule refused the request (the response).
+cdef void tally_denied(Worker *w, Session *s, bint response) noexcept nogil
+# A tunnel goes on: say what went through since the last time.
+cdef void tally_bytes(Worker *w, Session *s) noexcept nogil
+# The transaction is over; s.status, s.cause and s.at are final. Does nothing when none is open.
+cdef void tally_end(Worker *w, Session *s) noexcept nogil
+
+# The sums over `count` workers of the Tally at the same place, in the order of proxy/tally.py's Tally.
+# `live`, `queued`, `idle` and `used` are what is there now; they are passed through.
+cdef tuple add_up(Tally **parts, int count, long long now, int live, int queued, int idle, int used)
+# `clear counters`: the highest values (`all`: everything) of this worker back to zero; called by the worker itself.
+cdef void tally_clear(Worker *w, bint everything) noexcept nogil

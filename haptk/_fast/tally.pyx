@@ -1,0 +1,298 @@
+# Which event counts where was found by sending the same traffic through HAProxy 2.6 (tests/diff/test_diff_counters).
+
+from libc.stdint cimport int64_t, uint64_t
+from libc.string cimport memset
+
+from haptk._fast.scan cimport hk_add, hk_load
+
+cdef enum:
+    SAMPLES = 512           # HAProxy's window for the average times
+
+
+cdef inline void tick(Rate *r, int64_t now) noexcept nogil:
+    # Seconds begin with the first event after a quiet one, as HAProxy's do.
+    if now - r.start >= 1000:
+        r.before = r.current if now - r.start < 2000 else 0
+        r.current = 0
+        r.start = now if now - r.start >= 2000 else r.start + 1000
+    r.current += 1
+    if r.current > r.most:
+        r.most = r.current
+
+
+cdef inline void highest(uint32_t *most, int value) noexcept nogil:
+    if value > <int>most[0]:
+        most[0] = <uint32_t>value
+
+
+cdef void tally_accept(Worker *w, Session *s, int open_now) noexcept nogil:
+    cdef Tally *t = &w.fronts[s.frontend.index]
+    t.sessions += 1
+    tick(&t.rate, w.now)
+    highest(&t.live_most, open_now)
+
+
+cdef void tally_request(Worker *w, Session *s, uint32_t head) noexcept nogil:
+    cdef Tally *t = &w.fronts[s.frontend.index]
+    s.open = 1
+    s.head_in = head
+    s.told_in = s.told_out = 0
+    if s.frontend.tcp:
+        return
+    t.requests += 1
+    tick(&t.request_rate, w.now)
+
+
+cdef void tally_backend(Worker *w, Session *s) noexcept nogil:
+    cdef Tally *t = &w.backs[s.backend.index]
+    if s.in_backend:
+        return
+    s.in_backend = 1
+    t.sessions += 1
+    tick(&t.rate, w.now)
+    highest(&t.live_most, hk_add(s.backend.sessions, 1))
+
+
+cdef void tally_balanced(Worker *w, Session *s) noexcept nogil:
+    w.backs[s.backend.index].balanced += 1
+    w.servs[s.server.gid].balanced += 1
+
+
+cdef void tally_slot(Worker *w, Session *s, int open_now) noexcept nogil:
+    highest(&w.servs[s.server.gid].live_most, open_now)
+
+
+cdef void tally_server(Worker *w, Session *s) noexcept nogil:
+    cdef Tally *t = &w.servs[s.server.gid]
+    cdef Tally *b = &w.backs[s.backend.index]
+    t.sessions += 1
+    if s.redispatched or s.retries_left == s.backend.retries:
+        tick(&t.rate, w.now)
+    t.last = b.last = w.now
+    if s.link.reused:
+        t.reused += 1
+        b.reused += 1
+    else:
+        t.connects += 1
+        b.connects += 1
+
+
+cdef void tally_queued(Worker *w, Session *s, bint bound) noexcept nogil:
+    if bound:
+        highest(&w.servs[s.server.gid].queued_most, hk_load(&s.server.live.queued))
+    else:
+        highest(&w.backs[s.backend.index].queued_most, w.backends[s.backend.index].unbound)
+
+
+cdef void tally_retry(Worker *w, Session *s) noexcept nogil:
+    w.backs[s.backend.index].retries += 1
+    w.servs[s.server.gid].retries += 1
+
+
+cdef void tally_redispatch(Worker *w, Session *s) noexcept nogil:
+    w.backs[s.backend.index].redispatches += 1
+    w.servs[s.server.gid].redispatches += 1
+
+
+cdef void tally_denied(Worker *w, Session *s, bint response) noexcept nogil:
+    s.denied = 1
+    if response:
+        w.fronts[s.frontend.index].denied_responses += 1
+        if s.in_backend:
+            w.backs[s.backend.index].denied_responses += 1
+        if s.server != NULL:
+            w.servs[s.server.gid].denied_responses += 1
+        return
+    w.fronts[s.frontend.index].denied_requests += 1
+    if s.in_backend:
+        w.backs[s.backend.index].denied_requests += 1
+
+
+cdef inline void count_bytes(Tally *t, uint64_t up, uint64_t down) noexcept nogil:
+    t.bytes_in += up
+    t.bytes_out += down
+
+
+cdef void tally_bytes(Worker *w, Session *s) noexcept nogil:
+    cdef uint64_t up = s.head_in + s.up.seen - s.told_in, down = s.bytes_down - s.told_out
+    count_bytes(&w.fronts[s.frontend.index], up, down)
+    if s.in_backend:
+        count_bytes(&w.backs[s.backend.index], up, down)
+        if s.server != NULL:
+            count_bytes(&w.servs[s.server.gid], up, down)
+    s.told_in += up
+    s.told_out += down
+
+
+cdef inline void sample(uint64_t *total, uint32_t *most, uint64_t seen, int64_t value) noexcept nogil:
+    # HAProxy's sliding sum: exact for the first samples, then each new one pushes an average one out.
+    cdef uint64_t v = <uint64_t>value if value > 0 else 0
+    if seen > SAMPLES:
+        total[0] -= (total[0] + SAMPLES - 1) // SAMPLES
+    total[0] += v
+    if v > most[0]:
+        most[0] = <uint32_t>v
+
+
+cdef void time_it(Tally *t, Session *s, int64_t now) noexcept nogil:
+    cdef int64_t start = s.request_ms if s.request_ms else s.accepted_ms
+    t.timed += 1
+    sample(&t.queue_sum, &t.queue_most, t.timed, s.queue_ms - start)
+    sample(&t.connect_sum, &t.connect_most, t.timed, s.connect_ms - s.queue_ms)
+    sample(&t.response_sum, &t.response_most, t.timed, s.response_ms - s.connect_ms if s.response_ms else 0)
+    sample(&t.total_sum, &t.total_most, t.timed, now - s.started_ms)
+
+
+cdef inline void blame(Tally *t, char cause, char at, bint sent) noexcept nogil:
+    # What the two letters of the termination state mean for a backend or a server.
+    if at == c"R" or cause == c"L":
+        return
+    if cause == c"C" or cause == c"c":
+        t.client_aborts += 1
+    elif at == c"C" or at == c"Q":
+        t.connect_errors += 1
+    elif at == c"H":
+        if cause != c"D" and cause != c"K":
+            t.bad_responses += 1
+    elif at == c"D" and (cause == c"S" or cause == c"s" or cause == c"P"):
+        if cause != c"P":
+            t.server_aborts += 1
+        t.bad_responses += sent
+
+
+cdef void tally_end(Worker *w, Session *s) noexcept nogil:
+    cdef Tally *f = &w.fronts[s.frontend.index]
+    cdef Tally *b
+    cdef Tally *v
+    cdef int cls = s.status // 100
+    cdef bint http = not s.frontend.tcp
+    if not s.open:
+        return
+    s.open = 0
+    tally_bytes(w, s)
+    if cls < 1 or cls > 5:
+        cls = 0
+    if http:
+        f.answers[cls] += 1
+    if s.cause == c"R":
+        f.internal_errors += 1
+    elif s.at == c"R" and s.cause != c"L" and not s.denied and s.cause != c"-":
+        f.bad_requests += 1
+    if s.cause == c"L" and not s.in_backend:
+        f.intercepted += 1
+    if not s.in_backend:
+        s.denied = 0
+        return
+    s.in_backend = 0
+    hk_add(s.backend.sessions, -1)
+    b = &w.backs[s.backend.index]
+    if http:
+        b.answers[cls] += 1
+        b.requests += 1
+    if not s.denied:
+        blame(b, s.cause, s.at, http and s.cause != c"s")
+        if s.server != NULL:
+            blame(&w.servs[s.server.gid], s.cause, s.at, http and s.cause != c"s")
+    s.denied = 0
+    if s.connect_ms and s.queue_ms:
+        time_it(b, s, w.now)
+    if s.server == NULL:
+        return
+    v = &w.servs[s.server.gid]
+    if s.head_done and http:
+        v.answers[cls] += 1
+        v.requests += 1
+    if s.connect_ms and s.queue_ms:
+        time_it(v, s, w.now)
+
+
+cdef void clear_one(Tally *t, bint everything) noexcept nogil:
+    if everything:
+        memset(t, 0, sizeof(Tally))
+        return
+    t.queue_most = t.connect_most = t.response_most = t.total_most = 0
+    t.live_most = t.queued_most = 0
+    t.rate.most = t.request_rate.most = 0
+
+
+cdef void tally_clear(Worker *w, bint everything) noexcept nogil:
+    cdef int i
+    for i in range(w.conf.frontend_count):
+        clear_one(&w.fronts[i], everything)
+    for i in range(w.conf.backend_count):
+        clear_one(&w.backs[i], everything)
+    for i in range(w.conf.server_count):
+        clear_one(&w.servs[i], everything)
+
+
+# ---------------------------------------------------------------- reading
+
+cdef void add_rate(Rate *into, Rate *r, int64_t now) noexcept nogil:
+    # Sliding over one second: what is left of the second before, and this one.
+    cdef int64_t age = now - r.start
+    cdef uint32_t current = r.current, before = r.before
+    if age >= 2000:
+        current = before = 0
+    elif age >= 1000:
+        before, current = current, 0
+        age -= 1000
+    into.current += current + <uint32_t>(before * (1000 - age) // 1000) if age >= 0 else current
+    into.most += r.most
+
+
+cdef void add_one(Tally *into, Tally *t, int64_t now) noexcept nogil:
+    cdef int i
+    into.sessions += t.sessions
+    into.requests += t.requests
+    for i in range(6):
+        into.answers[i] += t.answers[i]
+    into.bytes_in += t.bytes_in
+    into.bytes_out += t.bytes_out
+    into.denied_requests += t.denied_requests
+    into.denied_responses += t.denied_responses
+    into.bad_requests += t.bad_requests
+    into.connect_errors += t.connect_errors
+    into.bad_responses += t.bad_responses
+    into.retries += t.retries
+    into.redispatches += t.redispatches
+    into.client_aborts += t.client_aborts
+    into.server_aborts += t.server_aborts
+    into.balanced += t.balanced
+    into.connects += t.connects
+    into.reused += t.reused
+    into.intercepted += t.intercepted
+    into.internal_errors += t.internal_errors
+    into.timed += t.timed if t.timed < SAMPLES else SAMPLES
+    into.queue_sum += t.queue_sum
+    into.connect_sum += t.connect_sum
+    into.response_sum += t.response_sum
+    into.total_sum += t.total_sum
+    highest(&into.queue_most, t.queue_most)
+    highest(&into.connect_most, t.connect_most)
+    highest(&into.response_most, t.response_most)
+    highest(&into.total_most, t.total_most)
+    highest(&into.live_most, t.live_most)
+    highest(&into.queued_most, t.queued_most)
+    if t.last > into.last:
+        into.last = t.last
+    add_rate(&into.rate, &t.rate, now)
+    add_rate(&into.request_rate, &t.request_rate, now)
+
+
+cdef tuple add_up(Tally **parts, int count, long long now, int live, int queued, int idle, int used):
+    cdef Tally t
+    cdef int i
+    cdef uint64_t n
+    memset(&t, 0, sizeof(Tally))
+    for i in range(count):
+        add_one(&t, parts[i], now)
+    n = t.timed if t.timed else 1
+    return (
+        t.sessions, t.requests, t.answers[0], t.answers[1], t.answers[2], t.answers[3], t.answers[4], t.answers[5],
+        t.bytes_in, t.bytes_out, t.denied_requests, t.denied_responses, t.bad_requests, t.connect_errors,
+        t.bad_responses, t.retries, t.redispatches, t.client_aborts, t.server_aborts, t.balanced, t.connects,
+        t.reused, t.intercepted, t.internal_errors, t.queue_sum // n, t.connect_sum // n, t.response_sum // n,
+        t.total_sum // n, t.queue_most, t.connect_most, t.response_most, t.total_most, t.live_most, t.queued_most,
+        (now - t.last) // 1000 if t.last else -1, t.rate.current, t.rate.most, t.request_rate.current,
+        t.request_rate.most, live, queued, idle, used,
+    )
