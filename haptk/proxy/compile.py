@@ -432,7 +432,9 @@ def _stats(section: Section) -> Stats | None:
     found = section.get("stats")
     if not found or not found.get("enabled"):
         return None
+    keys = names("auth refresh_s hide_version show_legends node description admin rules")
+    scope = tuple(section.name if name == "." else name for name in found.get("scope", ()))
     return Stats(
-        uri=found.get("uri", "/haproxy?stats"), realm=found.get("realm", "HAProxy Statistics"),
-        auth=found.get("auth", ()), refresh_s=found.get("refresh_s", 0.0), hide_version=found.get("hide_version", False),
+        uri=found.get("uri", "/haproxy?stats"), realm=found.get("realm", "HAProxy Statistics"), scope=scope,
+        **{key: found[key] for key in keys if key in found},
     )  # fmt: skip

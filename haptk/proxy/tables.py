@@ -308,13 +308,23 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """`stats enable|uri|realm|auth|refresh|admin...`; kept for the page that comes later."""
+    """`stats enable|uri|realm|auth|refresh|hide-version|show-*|scope|admin|http-request` of one proxy.
+
+    `auth` are USER:PASSWORD pairs; `scope` names the proxies that are shown (() for all); `admin` the conditions of which
+    one has to hold for the form to be there and obeyed; `rules` are (allow, deny or auth, realm, condition).
+    """
 
     uri: str = ""
     realm: str = ""
     auth: tuple[str, ...] = ()
     refresh_s: float = 0.0
     hide_version: bool = False
+    show_legends: bool = False
+    node: str | None = None
+    description: str | None = None
+    scope: tuple[str, ...] = ()
+    admin: tuple[Condition | None, ...] = ()
+    rules: tuple[tuple[str, str, Condition | None], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
-"""`stats ...` of proxies and of the global section, and `peers` sections: read and kept."""
+"""`stats ...` of proxies and of the global section, and `peers` sections."""
 
 from __future__ import annotations
 
-from haptk.formats.haproxy_cfg import binds, units
+from haptk.formats.haproxy_cfg import binds, rules, units
 from haptk.formats.haproxy_cfg.model import Args, Directive, Refused, Section
 from haptk.formats.haproxy_cfg.servers import check_name
 
@@ -24,13 +24,36 @@ def proxy_stats(section: Section, args: Args) -> None:
         section.merge("stats", refresh_s=units.time_s(args.take("a time"), "stats refresh", unit="s"))
     elif word == "hide-version":
         section.merge("stats", hide_version=True)
-    elif word in ("show-desc", "show-legends", "show-modules", "show-node", "scope", "admin", "http-request"):
-        args.rest()
-        section.warn(args.line, f"stats {word}: accepted; it has no effect in haptk yet")
+    elif word == "show-legends":
+        section.merge("stats", show_legends=True)
+    elif word == "show-modules":
+        section.warn(args.line, "stats show-modules: accepted; haptk's page has no extra columns to show")
+    elif word in ("show-node", "show-desc"):
+        section.merge("stats", **{"node" if word == "show-node" else "description": " ".join(args.rest())})
+    elif word == "scope":
+        section.merge("stats", scope=(*section.get("stats").get("scope", ()), args.take("a proxy's name or '.'")))
+    elif word == "admin":
+        found = rules.condition(section, args)
+        if found is None:
+            raise Refused("stats admin: 'if' or 'unless' and a condition are needed")
+        section.merge("stats", admin=(*section.get("stats").get("admin", ()), found))
+    elif word == "http-request":
+        _stats_rule(section, args)
     else:
-        accepted = "enable, uri, realm, auth, refresh, hide-version, show-desc, show-legends, show-node, scope, admin"
+        accepted = "enable, uri, realm, auth, refresh, hide-version, show-desc, show-legends, show-node, scope, admin, http-request"
         raise Refused(f"stats: {word!r} is unknown; accepted are {accepted}")
     args.done()
+
+
+def _stats_rule(section: Section, args: Args) -> None:
+    """`stats http-request allow|deny|auth [realm REALM] [if|unless CONDITION]`."""
+    action = units.one_of(args.take("one of allow, deny, auth"), "stats http-request", ("allow", "deny", "auth"))
+    realm = ""
+    if args.peek() == "realm":
+        args.take("")
+        realm = args.take("a realm")
+    rule = (action, realm, rules.condition(section, args))
+    section.merge("stats", rules=(*section.get("stats").get("rules", ()), rule))
 
 
 def global_stats(section: Section, args: Args) -> None:
