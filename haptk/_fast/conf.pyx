@@ -21,9 +21,8 @@ from haptk._fast.state cimport (AddHeaderC, AppSessionC, BackendC, CK_INDIRECT, 
                                 FETCH_PATH, FETCH_SRC, FETCH_URL, FrontendC, LB_FIRST, LB_HDR, LB_LEASTCONN,
                                 LB_RANDOM, LB_ROUNDROBIN, LB_SOURCE, LB_STATIC_RR, LB_URI, LB_URL_PARAM, LIVE_DOWN,
                                 LIVE_DRAIN, LIVE_MAINT, LIVE_UP, Limits, MODE_CLOSE, MODE_KEEP, MODE_SERVER_CLOSE,
-                                Net, Place, RingPoint, REUSE_AGGRESSIVE, REUSE_ALWAYS, REUSE_NEVER, REUSE_SAFE, ServerC,
-                                STICK_MATCH,
-                                STICK_STORE, StickC, StickRuleC, StickTableC, Text, WEIGHT_SCALE)
+                                Net, Place, REUSE_AGGRESSIVE, REUSE_ALWAYS, REUSE_NEVER, REUSE_SAFE, RingPoint, ServerC,
+                                STICK_MATCH, STICK_STORE, StickC, StickRuleC, StickTableC, Text, WEIGHT_SCALE)
 from haptk._fast.table cimport Table
 from haptk.proxy.sticktables import appsession_name, stores_for
 
@@ -198,8 +197,8 @@ cdef class Image:
 
     cdef int fill_server(self, ServerC *out, int index, int gid, be, server) except -1:
         out.index = index
-        out.gid = gid
         out.id = server.id or index + 1
+        out.gid = gid
         out.non_stick = server.non_stick
         self.text(&out.name, server.name)
         self.text(&out.cookie, server.cookie)

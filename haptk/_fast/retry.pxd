@@ -19,3 +19,6 @@ cdef void keep_body(Session *s) noexcept nogil
 cdef void forget_answer(Session *s) noexcept nogil
 # RFC 9110 9.2.2: whether the request may be sent twice without asking the client.
 cdef bint repeatable(Session *s) noexcept nogil
+# A small body that is here as a whole joins the rendered head: one write, and the request can be repeated. False for a
+# malformed one.
+cdef bint take_early_body(Session *s) noexcept nogil

@@ -3,7 +3,8 @@
 from libc.stdint cimport uint32_t
 from libc.string cimport memcpy
 
-from haptk._fast.http1 cimport M_DELETE, M_GET, M_HEAD, M_OPTIONS, M_PUT, M_TRACE
+from haptk._fast.http1 cimport (BODY_BAD, M_DELETE, M_GET, M_HEAD, M_OPTIONS, M_PUT, M_TRACE,
+                                body_advance)
 
 
 cdef int event_of(int status) noexcept nogil:
@@ -49,3 +50,17 @@ cdef bint repeatable(Session *s) noexcept nogil:
         return 0
     return s.method == M_GET or s.method == M_HEAD or s.method == M_OPTIONS or s.method == M_PUT or \
         s.method == M_DELETE or s.method == M_TRACE
+
+
+cdef bint take_early_body(Session *s) noexcept nogil:
+    cdef uint32_t n
+    if s.up.done or s.rx.p == s.rx.n:
+        return 1
+    if body_advance(&s.up, &s.rx) == BODY_BAD:
+        return 0
+    n = s.rx.f - s.rx.r
+    if s.up.done and s.out_head.n + n + s.backend.head_room <= s.out_head.size:
+        memcpy(s.out_head.d + s.out_head.n, s.rx.d + s.rx.r, n)
+        s.out_head.n += n
+        s.rx.r = s.rx.f
+    return 1

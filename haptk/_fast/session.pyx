@@ -2,14 +2,14 @@
 # or is gone. A session that was killed has phase PH_DEAD and is not touched again.
 
 from libc.stdint cimport int64_t, uint32_t
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcmp
 
 from haptk._fast.address cimport note_local
 from haptk._fast.balance cimport any_eligible, choose, takes_turns
 from haptk._fast.deadlines cimport LINGER_MS, arm
 from haptk._fast.hashkey cimport hash_request
-from haptk._fast.http1 cimport (BODY_BAD, BODY_EOF, BODY_LENGTH, BODY_NONE, BODY_TUNNEL, Head,
-                                M_HEAD, body_advance, parse_request)
+from haptk._fast.http1 cimport (BODY_EOF, BODY_LENGTH, BODY_NONE, BODY_TUNNEL, Head,
+                                body_advance, parse_request)
 from haptk._fast.journal cimport note_end, note_request
 from haptk._fast.pool cimport buf_drop, buf_take, session_free
 from haptk._fast.queue cimport dequeue, enqueue, next_waiting
@@ -19,7 +19,8 @@ from haptk._fast.relay cimport (RELAY_BAD_REQUEST, RELAY_CLIENT, RELAY_DONE, REL
                                 push)
 from haptk._fast.render cimport render_request
 from haptk._fast.reply cimport REPLY_LOST, REPLY_WAIT, reply_page, reply_send
-from haptk._fast.retry cimport RE_CONN, RE_EMPTY, RE_JUNK, RE_TIMEOUT, forget_answer, may_repeat, repeatable
+from haptk._fast.retry cimport (RE_CONN, RE_EMPTY, RE_JUNK, RE_TIMEOUT, forget_answer, may_repeat, repeatable,
+                                take_early_body)
 from haptk._fast.rules cimport RULES_ANSWER, RULES_FAILED, RULES_GO, RULES_SERVICE, rules_request
 from haptk._fast.scan cimport hk_add, hk_load
 from haptk._fast.service cimport (SERVICE_BAD, SERVICE_FAILED, SERVICE_GONE, SERVICE_SENT, service_begin,
@@ -393,21 +394,6 @@ cdef int serve_step(Worker *w, Session *s) noexcept nogil:
 cdef void consume_head(Session *s, uint32_t length) noexcept nogil:
     s.rx.p += length
     s.rx.r = s.rx.f = s.rx.p
-
-
-cdef bint take_early_body(Session *s) noexcept nogil:
-    # A small body that is here as a whole joins the rendered head: one write, and the request can be repeated.
-    cdef uint32_t n
-    if s.up.done or s.rx.p == s.rx.n:
-        return 1
-    if body_advance(&s.up, &s.rx) == BODY_BAD:
-        return 0
-    n = s.rx.f - s.rx.r
-    if s.up.done and s.out_head.n + n + s.backend.head_room <= s.out_head.size:
-        memcpy(s.out_head.d + s.out_head.n, s.rx.d + s.rx.r, n)
-        s.out_head.n += n
-        s.rx.r = s.rx.f
-    return 1
 
 
 # ---------------------------------------------------------------- servers

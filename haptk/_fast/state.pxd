@@ -47,8 +47,8 @@ ctypedef struct Live:
 
 ctypedef struct ServerC:
     int index               # inside its backend
+    int id                  # HAProxy's number of it, from the file or by position; a stick table may name it so
     int gid                 # over all backends; index into Worker.servers
-    int id                  # HAProxy's server id, by which a stick table may name it
     int non_stick           # no table learns it
     Text name
     Text cookie             # p is NULL for a server without one

@@ -29,8 +29,6 @@ log = logging.getLogger("haptk.proxy")
 def beyond_compiled(tables: ProxyTables) -> list[str]:
     """What `tables` need that the compiled path does not have yet, in the file's words; [] when it can serve them."""
     found: set[str] = set()
-    both: tuple[Frontend | Backend, ...] = (*tables.frontends, *tables.backends)
-    for one in both:
     for backend in tables.backends:
         found.update(_beyond_in_backend(backend))
     return sorted(found)

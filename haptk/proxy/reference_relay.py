@@ -162,7 +162,9 @@ class Exchange:
         self.record.queue_ms = self.record.connect_ms = self.record.response_ms = 0
         answer = answer_safely(session.image.answer, ask)
         return Reply(
-            answer.status, [*answer.headers, ("content-length", str(len(answer.body)))], answer.body,
+            answer.status,
+            [*answer.headers, ("content-length", str(len(answer.body)))],
+            answer.body,
             reason=REASONS.get(answer.status, "Other"),
         )
 
