@@ -237,8 +237,9 @@ def counted(
 ) -> dict[tuple[str, str], dict[str, str]]:
     """Run the traffic through one program and read its table."""
     folder.mkdir()
-    ports = dict(zip(NAMES, free_ports(len(NAMES), host), strict=True))
-    text = configuration(folder, host, ports, server.port, free_ports(1)[0])
+    found = free_ports(len(NAMES) + 1, host)
+    ports = dict(zip(NAMES, found, strict=False))
+    text = configuration(folder, host, ports, server.port, found[-1])
     program = start(kind, text, folder, [])
     try:
         deadline = time.monotonic() + 30
