@@ -13,9 +13,9 @@ from collections.abc import Callable
 from urllib.parse import parse_qsl, unquote_plus
 
 from haptk.core.acl import Facts, holds
-from haptk.proxy.runtime import page, rows, stats
+from haptk.proxy.runtime import metrics, page, rows, stats
 from haptk.proxy.runtime.world import World
-from haptk.proxy.service import Answer, Ask
+from haptk.proxy.service import METRICS, Answer, Ask
 from haptk.proxy.tables import Stats
 
 NO_STORE = ("cache-control", "no-cache, no-store")
@@ -25,6 +25,8 @@ PLAIN = ("content-type", "text/plain")
 def answer(look: Callable[[], World], ask: Ask) -> Answer:
     """The response to one request that a worker handed over."""
     world = look()
+    if ask.service == METRICS:
+        return metrics.scrape(world, ask)
     proxy = world.tables.frontends[ask.frontend] if ask.backend < 0 else world.tables.backends[ask.backend]
     if proxy.stats is None:
         return Answer(404, b"no statistics here\n", [PLAIN])
