@@ -434,6 +434,30 @@ cdef class Image:
             raise IndexError(gid)
         hk_store_ptr(<void **>&self.live[gid].place, self.place(host, port, ""))
 
+    def set_server_maxconn(self, int gid, int count):
+        """The most requests at once to a server, 0 for no limit; wake the workers afterwards."""
+        cdef int i
+        cdef BackendC *be
+        if not 0 <= gid < self.conf.server_count:
+            raise IndexError(gid)
+        for i in range(self.conf.backend_count):
+            be = &self.conf.backends[i]
+            if be.servers <= &self.conf.servers[gid] < be.servers + be.count:
+                hk_store(&be.limited, 1)
+        hk_store(&self.conf.servers[gid].maxconn, count)
+
+    def set_frontend_maxconn(self, int index, int count):
+        """The most connections of a frontend, 0 for no limit; wake the workers afterwards."""
+        if not 0 <= index < self.conf.frontend_count:
+            raise IndexError(index)
+        hk_store(&self.conf.frontends[index].maxconn, count)
+
+    def pause_frontend(self, int index, bint paused):
+        """Have a frontend accept nothing, or accept again; wake the workers afterwards."""
+        if not 0 <= index < self.conf.frontend_count:
+            raise IndexError(index)
+        hk_store(&self.conf.frontends[index].paused, paused)
+
     def cut_sessions(self, int gid):
         """Have all sessions of a server ended (on-marked-down shutdown-sessions); wake the workers afterwards."""
         if not 0 <= gid < self.conf.server_count:

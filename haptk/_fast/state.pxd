@@ -1,6 +1,7 @@
 # state: every structure of the data plane, who owns it and who may touch it. No code.
 #
-# Conf (and everything below it) is immutable once a worker runs on it; only the Live structures, one per server, are
+# Conf (and everything below it) is immutable once a worker runs on it, but for the limits and the pause that an
+# administrator sets (maxconn of frontends and servers, FrontendC.paused: whole words, read anew at each use); only the Live structures, one per server, are
 # shared between threads and are accessed through hk_load, hk_store and hk_add. A Worker and all that hangs from it
 # (sessions, server connections, buffers) belong to one thread.
 
@@ -212,6 +213,7 @@ ctypedef struct FrontendC:
     Program *program        # its rules
     int ruled               # it or a backend that it may choose has rules for requests, or statistics
     int ruled_response      # it has http-response rules
+    int paused              # atomic: accepts nothing for now; written by the control plane
     CaptureC *captures
     int capture_count
     Text *bind_names

@@ -87,7 +87,7 @@ cdef void resume_accepting(Worker *w) noexcept nogil:
     w.accept_paused = w.listener_full = 0
     for i in range(w.listener_count):
         l = &w.listeners[i]
-        if l.fd < 0 or l.watched:
+        if l.fd < 0 or l.watched or hk_load(&l.frontend.paused):
             continue
         if full(l.frontend):
             w.listener_full = 1
@@ -96,12 +96,25 @@ cdef void resume_accepting(Worker *w) noexcept nogil:
         watch_input(w.epfd, l.fd, l, not l.owned)
 
 
+cdef void heed_pauses(Worker *w) noexcept nogil:
+    # After the control plane has spoken: rest where a frontend is paused, accept where it is not any more.
+    cdef int i
+    for i in range(w.listener_count):
+        if w.listeners[i].fd >= 0 and hk_load(&w.listeners[i].frontend.paused):
+            unlisten(w, &w.listeners[i])
+    if not w.accept_paused:
+        resume_accepting(w)
+
+
 cdef void accept_some(Worker *w, Listener *l) noexcept nogil:
     cdef sockaddr_storage addr
     cdef uint32_t n
     cdef int fd, error = 0, _k
     cdef Session *s
     for _k in range(ACCEPTS):
+        if hk_load(&l.frontend.paused):
+            unlisten(w, l)
+            return
         if full(l.frontend):
             # the rest waits in the kernel's queue, as with HAProxy
             unlisten(w, l)
@@ -218,6 +231,7 @@ cdef void handle(Worker *w, epoll_event *e) noexcept nogil:
         eventfd_read(w.wake_fd, &drained)
         cut_sessions(w)
         run_answered(w)
+        heed_pauses(w)
         if hk_load(&w.clear_asked):
             tally_clear(w, hk_load(&w.clear_asked) == 2)
             hk_store(&w.clear_asked, 0)
@@ -457,6 +471,10 @@ cdef class DataWorker:
         """Have the worker put the highest values (or all) of its tallies back to zero; `cleared` says when it did."""
         hk_store(&self.w.clear_asked, 2 if everything else 1)
         eventfd_write(self.w.wake_fd, 1)
+
+    def idle(self, int gid):
+        """How many connections to a server wait for use here."""
+        return self.w.servers[gid].idle_count if 0 <= gid < self.w.conf.server_count else 0
 
     @property
     def cleared(self):

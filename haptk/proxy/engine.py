@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from haptk.io import clock
+from haptk.proxy.adjust import Adjustments
 from haptk.proxy.health import HealthRunner
 from haptk.proxy.journal import Journal
 from haptk.proxy.listeners import Listeners
@@ -106,6 +107,7 @@ class Engine:
             place=self.image.set_address,
         )
         self.names = NameWatch(tables, self.health.move)
+        self.adjust = Adjustments(tables, self.image, self.workers, listeners)
         # the compiled workers note what ended, the reference writes its own lines
         self.journal = Journal(tables, self.workers) if hasattr(worker_type, "notes") else None
         self._threads: list[threading.Thread] = []

@@ -49,6 +49,7 @@ class Checked:
     down_s: float = 0.0
     since: float = 0.0
     host: str = ""  # where it is now; "" while its name does not resolve
+    port: int = 0
     paused: bool = False  # an administrator said `disable health`
 
 
@@ -181,7 +182,8 @@ class HealthRunner:
             health = Health(f"server {name}", rules, started_at=now)
             if old is not None and old.health.wish != "ready":
                 health.admin(old.health.wish, now)
-        one = Checked(gid, name, server.check, health, server, weight=server.weight, since=now, host=server.host)
+        one = Checked(gid, name, server.check, health, server, weight=server.weight, since=now)
+        one.host, one.port = server.host, server.port
         if old is None or old.server.disabled != server.disabled:
             # what the file says counts when it is new; otherwise a reload keeps what the administrator said
             health.admin("maint" if server.disabled else "ready", now)
@@ -240,10 +242,10 @@ class HealthRunner:
         with self._lock:
             one = self.servers[gid]
             if host and self.place is not None:
-                self.place(gid, host, one.server.port if port is None else port)
+                self.place(gid, host, one.port if port is None else port)
             if one.plan is not None and one.plan.host == one.host:
                 one.plan = replace(one.plan, host=host)
-            one.host = host
+            one.host, one.port = host, one.port if port is None else port
             self._tell(one)
 
     def chain(self, one: Checked) -> list[Checked]:

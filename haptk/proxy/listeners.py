@@ -49,6 +49,7 @@ class Listeners:
 
     def __init__(self) -> None:
         self._open: dict[Key, socket.socket] = {}
+        self._paused: dict[Key, Bind] = {}
 
     def for_worker(self, frontends: tuple[Frontend, ...], worker: int) -> list[Opened]:
         """The sockets of every bind line; raises CannotBind."""
@@ -60,6 +61,8 @@ class Listeners:
                 key = _key(bind, worker)
                 if key not in self._open:
                     self._open[key] = self._listen(bind, frontend)
+                elif key in self._paused:
+                    self._resume(key, frontend)
                 found.append(Opened(self._open[key], index, bool(bind.unix_path) or bind.fd >= 0, bind))
         return found
 
@@ -68,6 +71,25 @@ class Listeners:
         wanted = {_key(bind, worker) for frontend in frontends for bind in frontend.binds for worker in range(workers)}
         for key in [key for key in self._open if key not in wanted]:
             self._close(key)
+
+    def pause(self, frontend: Frontend) -> None:
+        """Refuse new connections to `frontend` without giving its addresses up."""
+        for bind in frontend.binds:
+            for key, sock in self._open.items():
+                if key[:4] == _key(bind, 0)[:4] and key not in self._paused:
+                    self._paused[key] = bind
+                    with contextlib.suppress(OSError):
+                        sock.shutdown(socket.SHUT_RD)
+
+    def resume(self, frontend: Frontend) -> None:
+        """Accept again."""
+        for key, bind in list(self._paused.items()):
+            if bind in frontend.binds:
+                self._resume(key, frontend)
+
+    def _resume(self, key: Key, frontend: Frontend) -> None:
+        bind = self._paused.pop(key)
+        self._open[key].listen(bind.backlog or max(DEFAULT_BACKLOG, frontend.maxconn))
 
     def close(self) -> None:
         """Close all; unix paths that are still ours are removed."""
@@ -86,6 +108,7 @@ class Listeners:
 
     def _close(self, key: Key) -> None:
         sock = self._open.pop(key)
+        self._paused.pop(key, None)
         if key[2]:
             with contextlib.suppress(OSError):
                 Path(key[2]).unlink()

@@ -43,6 +43,7 @@ class Image:
         self.server_names = [f"{farm.backend.name}/{seat.server.name}" for farm in self.farms for seat in farm.seats]
         self.stores = stores_for(tables, self.make_store) if stores is None else stores
         self.gids = {id(seat): gid for gid, seat in enumerate(self.seats)}
+        self.paused: set[int] = set()
         self.answer: Callable[[Ask], Answer] | None = None  # the control plane; set by the engine
         self.meters = Meters(len(tables.frontends), len(self.farms), len(self.seats))
         self.sinks = [LogSink(frontend.log) for frontend in tables.frontends]
@@ -75,6 +76,23 @@ class Image:
         """State of one server."""
         seat = self.seats[gid]
         return {"name": self.server_names[gid], "state": seat.state, "sessions": seat.sessions}
+
+    def set_server_maxconn(self, gid: int, count: int) -> None:
+        """The most requests at once to one server; 0 for no limit."""
+        farm = self.homes[gid]
+        with farm.changed:
+            self.seats[gid].maxconn = count
+            farm.changed.notify_all()
+
+    def set_frontend_maxconn(self, index: int, count: int) -> None:
+        """Newcomers beyond it are not held back on this path, whatever the number."""
+
+    def pause_frontend(self, index: int, paused: bool) -> None:
+        """A frontend accepts nothing, or again; the workers look when they are woken."""
+        if paused:
+            self.paused.add(index)
+        else:
+            self.paused.discard(index)
 
     def tallies(self) -> tuple[list[Tally], list[Tally], list[Tally]]:
         """What frontends, backends and servers did."""
@@ -116,17 +134,34 @@ class DataWorker:
     def run(self) -> None:
         """Serve until stopped, and after a graceful stop until the last client has gone."""
         with selectors.DefaultSelector() as selector:
-            for opened in self.listeners:
-                selector.register(opened.socket, selectors.EVENT_READ, opened)
             selector.register(self._ours, selectors.EVENT_READ, None)
+            self._heed_pauses(selector)
             while not self.shared.stopping:
                 for key, _ in selector.select():
-                    if key.data is not None:
+                    if key.data is None:
+                        self._ours.recv(4096)
+                    elif key.data.frontend not in self.shared.image.paused:
                         self._accept(key.fileobj, key.data)
+                self._heed_pauses(selector)
         # The sockets belong to proxy.listeners: after a reload the next configuration accepts on them.
         self.listening = False
         while self.shared.sessions:
             clock.sleep(0.02)
+
+    def _heed_pauses(self, selector: selectors.BaseSelector) -> None:
+        """Watch the sockets of the frontends that are not paused."""
+        watched = selector.get_map()
+        for opened in self.listeners:
+            paused = opened.frontend in self.shared.image.paused
+            if paused and opened.socket in watched:
+                selector.unregister(opened.socket)
+            elif not paused and opened.socket not in watched:
+                selector.register(opened.socket, selectors.EVENT_READ, opened)
+
+    def wake(self) -> None:
+        """Have it look at what the control plane changed."""
+        with contextlib.suppress(OSError):
+            self._wake.send(b"x")
 
     def _accept(self, sock: Any, opened: Opened) -> None:
         from haptk.proxy.reference_session import Session

@@ -32,6 +32,7 @@ class Seat:
     sessions: int = 0
     place: tuple[str, int] = ("", 0)  # host and port now; ("", 0) while its name does not resolve
     due: float = 0.0  # next turn of the weighted round robin
+    maxconn: int = 0
 
     @property
     def usable(self) -> bool:
@@ -45,7 +46,7 @@ class Seat:
 
     @property
     def full(self) -> bool:
-        return self.server.maxconn > 0 and self.sessions >= self.server.maxconn
+        return self.maxconn > 0 and self.sessions >= self.maxconn
 
 
 class Farm:
@@ -60,6 +61,7 @@ class Farm:
                 "MAINT" if server.disabled or not (server.host or server.unix_path) else "UP",
                 server.weight,
                 place=(server.host, server.port),
+                maxconn=server.maxconn,
             )
             for index, server in enumerate(backend.servers)
         ]

@@ -100,7 +100,9 @@ def test_names_types_and_labels_are_haproxys(serve: Start, kind: str) -> None:
     assert int(values['haproxy_frontend_intercepted_requests_total{proxy="fe"}']) >= 2
     assert values['haproxy_server_status{proxy="web",server="s3",state="MAINT"}'] == "1"
     for scope in ("?scope=server", "?scope=backend&scope=global", "?scope=server&no-maint", "?scope=sticktable"):
-        assert {key for key in series(get(mine + scope)[1])[0] if "haptk_" not in key} == series(get(real + scope)[1])[0]
+        assert {key for key in series(get(mine + scope)[1])[0] if "haptk_" not in key} == series(get(real + scope)[1])[
+            0
+        ]
 
 
 @pytest.mark.real("prometheus", "promtool")
@@ -109,7 +111,9 @@ def test_a_prometheus_scrapes_it(serve: Start, tmp_path: Path) -> None:
     text = checked(address)
     # promtool complains of HAProxy's own names too; what counts is that nothing else is wrong
     lint = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False)
-    complaints = [line for line in (lint.stdout + lint.stderr).splitlines() if "haptk_" in line or "rror" in line.split(" ")[0]]
+    complaints = [
+        line for line in (lint.stdout + lint.stderr).splitlines() if "haptk_" in line or "rror" in line.split(" ")[0]
+    ]
     assert not complaints, complaints
     port = free_ports(1)[0]
     target = address.removeprefix("http://").removesuffix("/metrics")

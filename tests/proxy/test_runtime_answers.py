@@ -10,8 +10,10 @@ import pytest
 
 from haptk.io.exchange import ProbeResult
 from haptk.proxy import reference
+from haptk.proxy.adjust import Adjustments
 from haptk.proxy.compile import load_text
 from haptk.proxy.health import HealthRunner
+from haptk.proxy.listeners import Listeners
 from haptk.proxy.runtime.commands import COMMANDS, LEVELS
 from haptk.proxy.runtime.dialog import MAX_LINE_BYTES, Dialog, commands_of, words_of
 from haptk.proxy.runtime.fields import INFO, STAT
@@ -63,6 +65,17 @@ class Engine:
         self.health.checked = []  # no thread: the test says what the checks found
         self.health.start()
         self.image = self
+        self.adjust = Adjustments(self.tables, self, [], Listeners())
+        self.limits: list[tuple[object, ...]] = []
+
+    def set_frontend_maxconn(self, index: int, count: int) -> None:
+        self.limits.append(("frontend", index, count))
+
+    def set_server_maxconn(self, gid: int, count: int) -> None:
+        self.limits.append(("server", gid, count))
+
+    def pause_frontend(self, index: int, paused: bool) -> None:
+        self.limits.append(("pause", index, paused))
 
     def tallies(self) -> Tallies:
         def make(gid: int) -> Tally:

@@ -20,6 +20,7 @@ import pytest
 
 HAPTK = [sys.executable, "-m", "haptk", "proxy", "-f"]
 SOCKETS = """global
+    nbthread 1
     stats socket {folder}/admin mode 600 level admin
     stats socket {folder}/operator mode 660 level operator
     stats socket {folder}/user mode 666 level user
@@ -189,6 +190,63 @@ shutdown sessions server
 shutdown sessions server web/zz
 shutdown sessions server web/s1
 show servers state zz
+show servers conn zz
+clear counters
+clear counters all
+clear counters foo
+set maxconn
+set maxconn global
+set maxconn global x
+set maxconn global 100
+set maxconn global 0
+set maxconn global 999999999
+set maxconn frontend
+set maxconn frontend fe
+set maxconn frontend fe -1
+set maxconn frontend zz 5
+set maxconn frontend web 5
+set maxconn frontend fe 150
+set maxconn server
+set maxconn server web/s1
+set maxconn server web/s1 x
+set maxconn server web/zz 7
+set maxconn server tl/x 7
+disable frontend
+disable frontend zz
+disable frontend web
+enable frontend fe
+disable frontend tl
+disable frontend tl
+enable frontend tl
+enable frontend tl
+shutdown frontend
+shutdown frontend zz
+disable health
+disable health web/s1
+enable health web/s1
+disable health web/s3
+enable health web/s3
+enable agent web/s1
+disable agent web/s1
+enable agent
+set server web/s4 addr
+set server web/s4 addr foo
+set server web/s4 addr 127.0.0.9
+set server web/s4 addr 127.0.0.9
+set server web/s4 addr 127.0.0.9 port
+set server web/s4 addr 127.0.0.9 port 8888
+set server web/s4 addr 127.0.0.9 port 8888
+set server web/s4 addr ::1 port 99
+set server web/s4 fqdn foo
+set server web/s4 agent-addr 127.0.0.1
+set server web/s4 agent-port 3
+set server web/s4 ssl on
+set severity-output
+set severity-output foo
+set severity-output number
+set severity-output string;set server web/s1 state bogus
+set severity-output number;set server web/s1 state bogus;disable server web/zz;show backend
+set severity-output number;set server web/s4 addr foo;get weight web/zz;get weight web/s1
 show stat zz 1 1
 show stat 99 1 1
 """.strip("\n").replace("\\n", "\n")
@@ -343,7 +401,7 @@ def test_a_file_that_is_no_socket_is_not_replaced(start) -> None:
     (one.folder / "user").write_text("precious")
     done = subprocess.run([*HAPTK, str(one.config)], capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode != 0
-    assert f"{one.config}:4" in done.stderr
+    assert f"{one.config}:5" in done.stderr
     assert "no socket" in done.stderr
     assert (one.folder / "user").read_text() == "precious"
 
@@ -383,3 +441,68 @@ def test_more_clients_than_allowed_wait_and_are_served_later(start) -> None:
         assert fifth.recv(10) == b"admin\n\n"
     for sock in held:
         sock.close()
+
+
+@pytest.mark.real("haproxy")
+def test_limits_and_pauses_are_haproxys(start) -> None:
+    ours, real = start("haptk"), start("haproxy")
+    for one in (ours, real):
+        assert b"200" in one.get()
+        one("set maxconn frontend fe 77;set maxconn server web/s1 9;set server web/s4 addr 127.0.0.8 port 77")
+        assert next(row for row in one.rows() if row["svname"] == "FRONTEND")["slim"] == "77"
+        assert next(row for row in one.rows() if row["svname"] == "s1")["slim"] == "9"
+    assert states_of(ours) == states_of(real)
+    mine, theirs = (one("show servers conn web").splitlines() for one in (ours, real))
+    assert mine[0] == theirs[0]
+    for left, right in zip(filter(None, mine[1:]), filter(None, theirs[1:]), strict=True):
+        assert [left.split()[at] for at in (0, 1, 2, 4, 5)] == [right.split()[at] for at in (0, 1, 2, 4, 5)]
+        assert len(left.split()) == len(right.split())
+    for one in (ours, real):
+        stop_and_go(one)
+    for command in ("enable frontend fe", "disable frontend fe", "shutdown frontend fe"):
+        assert ours(command) == real(command), command
+    status = [next(row for row in one.rows() if row["svname"] == "FRONTEND")["status"] for one in (ours, real)]
+    assert status[0] == status[1]
+
+
+def stop_and_go(one: Process) -> None:
+    """Limit, pause, resume and shut the frontend."""
+    one("set maxconn global 55")
+    assert "\nMaxconn: 55\n" in one("show info")
+    with socket.create_connection(("127.0.0.1", one.port), 5) as before:
+        before.settimeout(10)
+        one("disable frontend fe")
+        wait_for(lambda: refused(one.port), "no new connections")
+        before.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert b"200" in before.recv(65536)  # an open one goes on
+    one("enable frontend fe")
+    wait_for(lambda: b"200" in one.get(), "new connections again")
+    one("shutdown frontend fe")
+    wait_for(lambda: refused(one.port), "no new connections")
+
+
+def refused(port: int) -> bool:
+    """Whether nobody answers there."""
+    try:
+        socket.create_connection(("127.0.0.1", port), 2).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("env", [{}, {"HAPTK_NO_FAST": "1"}])
+def test_counters_are_cleared_and_pauses_end_with_a_reload(start, env) -> None:
+    one = start(**env)
+    assert b"200" in one.get()
+
+    def front() -> dict[str, str]:
+        return next(row for row in one.rows() if row["svname"] == "FRONTEND")
+
+    wait_for(lambda: (front()["hrsp_2xx"], front()["scur"]) == ("1", "0"), "counted")
+    assert one("clear counters", "user") == one("clear counters all", "operator") == "Permission denied\n\n"
+    assert (one("clear counters"), front()["hrsp_2xx"], front()["smax"]) == ("\n", "1", "0")
+    assert (one("clear counters all"), front()["hrsp_2xx"], front()["stot"]) == ("\n", "0", "0")
+    one("disable frontend fe")
+    wait_for(lambda: refused(one.port), "no new connections")
+    one.child.send_signal(signal.SIGHUP)
+    wait_for(lambda: b"200" in one.get(), "a reload begins with what the file says")

@@ -15,13 +15,18 @@ import haptk
 from haptk.formats.haproxy_cfg import units
 from haptk.formats.haproxy_cfg.model import Refused
 from haptk.proxy.listeners import describe
-from haptk.proxy.runtime import rows, states, stats, sticks
+from haptk.proxy.runtime import changes, rows, states, stats, sticks
 from haptk.proxy.runtime.world import Unknown, World
 
 LEVELS = ("user", "operator", "admin")
 STATES = {"ready": "ready", "drain": "drain", "maint": "maint"}
 HEALTHS = ("up", "stopping", "down")
 DENIED = "Permission denied\n"
+# what a question may be answered with instead of its answer
+FAILURES = frozenset({
+    DENIED, "Can't find backend.\n", "No such backend.\n", "No such server.\n", "Require 'backend/server'.\n",
+    "No such proxy.\n", "No such table\n",
+})  # fmt: skip
 
 
 @dataclass
@@ -32,6 +37,7 @@ class Caller:
     prompt: bool = False
     timeout_s: float = 10.0
     over: bool = False
+    severity: str = "none"  # in front of answers: none, number or string
 
     def may(self, level: str) -> bool:
         """True when its level is at least `level`."""
@@ -51,8 +57,24 @@ class Command(NamedTuple):
     obey: Obey
 
 
+SEVERITIES = {"number": ("[3]: ", "[4]: ", "[6]: "), "string": ("[err]: ", "[warning]: ", "[info]: ")}
+
+
 def run(world: World, caller: Caller, words: list[str]) -> str:
-    """Obey one command; the answer is without the empty line behind it."""
+    """Obey one command; the answer is without the empty line behind it, and has its severity where that was asked for."""
+    answer = _obey(world, caller, words)
+    if caller.severity == "none" or not answer or not words or words[:2] == ["set", "severity-output"]:
+        return answer
+    error, warning, info = SEVERITIES[caller.severity]
+    if words[:2] == ["show", "version"]:
+        return info + answer
+    if " by 'stats socket command'" in answer:
+        return warning + answer
+    asked = words[0] in ("show", "get", "help") and answer not in FAILURES
+    return answer if asked or answer.startswith("Unknown command") else error + answer
+
+
+def _obey(world: World, caller: Caller, words: list[str]) -> str:
     if words and words[0] == "help":
         return listing("The following commands are valid at this level:\n", matching(words[1:]))
     for command in COMMANDS:
@@ -198,7 +220,17 @@ def set_server(world: World, caller: Caller, args: list[str]) -> str:
         return ""
     if what == "agent":
         return "agent checks are not enabled on this server.\n"
-    return "usage: set server <backend>/<server> agent | health | state | weight\n"
+    if what == "addr":
+        return changes.set_address(world, one, args[2:])
+    if what == "fqdn":
+        return "set server <b>/<s> fqdn failed because no resolution is configured.\n"
+    if what in ("agent-addr", "agent-port"):
+        return "agent checks are not enabled on this server"
+    if what == "agent-send":
+        return "agent checks are not enabled on this server.\n"
+    if what == "ssl":
+        return "'set server <srv> ssl' cannot be set.  default-server should define ssl settings\n"
+    return "usage: set server <backend>/<server> addr | agent | health | state | weight\n"
 
 
 def shutdown_sessions(world: World, _caller: Caller, args: list[str]) -> str:
@@ -242,6 +274,13 @@ def set_timeout(_world: World, caller: Caller, args: list[str]) -> str:
     return ""
 
 
+def set_severity(_world: World, caller: Caller, args: list[str]) -> str:
+    if not args or args[0] not in ("none", "number", "string"):
+        return "one of 'none', 'number', 'string' is a required argument\n"
+    caller.severity = args[0]
+    return ""
+
+
 def lower(level: str) -> Obey:
     """`operator` and `user`: give up rights for the rest of the connection."""
 
@@ -268,16 +307,34 @@ def _command(usage: str, text: str, level: str, obey: Obey, words: str = "") -> 
 
 _OLD = "(use 'set server' instead)"
 COMMANDS: tuple[Command, ...] = (
+    _command("clear counters [all]", "clear max statistics counters (or all counters)", "operator",
+             changes.clear_counters, "clear counters"),
     _command("clear table <table> [<filter>]*", "remove an entry from a table (filter: data/key)", "operator",
              clear_table, "clear table"),
+    _command("disable agent", "disable agent checks", "admin", changes.disable_agent),
+    _command("disable frontend <frontend>", "temporarily disable specific frontend", "admin", changes.disable_frontend,
+             "disable frontend"),
+    _command("disable health", "disable health checks", "admin", changes.disable_health),
     _command("disable server (DEPRECATED)", f"disable a server for maintenance {_OLD}", "admin", disable_server,
              "disable server"),
+    _command("enable agent", "enable agent checks", "admin", changes.enable_agent),
+    _command("enable frontend <frontend>", "re-enable specific frontend", "admin", changes.enable_frontend,
+             "enable frontend"),
+    _command("enable health", "enable health checks", "admin", changes.enable_health),
     _command("enable server  (DEPRECATED)", f"enable a disabled server {_OLD}", "admin", enable_server,
              "enable server"),
     _command("get weight <bk>/<srv>", "report a server's current weight", "user", get_weight, "get weight"),
     _command("operator", "lower the level of the current CLI session to operator", "operator", lower("operator")),
+    _command("set maxconn frontend <frontend> <value>", "change a frontend's maxconn setting", "admin",
+             changes.set_maxconn_frontend, "set maxconn frontend"),
+    _command("set maxconn global <value>", "change the per-process maxconn setting", "admin",
+             changes.set_maxconn_global, "set maxconn global"),
+    _command("set maxconn server <bk>/<srv>", "change a server's maxconn setting", "admin",
+             changes.set_maxconn_server, "set maxconn server"),
     _command("set server <bk>/<srv> [opts]", "change a server's state, weight, address or ssl", "admin", set_server,
              "set server"),
+    _command("set severity-output [none|number|string]", "set presence of severity level in feedback information", "user",
+             set_severity, "set severity-output"),
     _command("set table <table> key <k> [data.* <v>]*", "update or create a table entry's data", "operator", set_table,
              "set table"),
     _command("set timeout [cli] <delay>", "change a timeout setting", "user", set_timeout, "set timeout"),
@@ -288,6 +345,8 @@ COMMANDS: tuple[Command, ...] = (
     _command("show cli sockets", "dump list of cli sockets", "operator", show_cli_sockets),
     _command("show info [desc|json|typed|float]*", "report information about the running process", "user", show_info,
              "show info"),
+    _command("show servers conn [<backend>]", "dump server connections status (all or for a single backend)", "user",
+             changes.show_servers_conn, "show servers conn"),
     _command("show servers state [<backend>]", "dump volatile server information (all or for a single backend)",
              "user", show_servers_state, "show servers state"),
     _command("show stat [desc|json|no-maint|typed|up]*", "report counters for each proxy and server", "user",
@@ -295,6 +354,8 @@ COMMANDS: tuple[Command, ...] = (
     _command("show table <table> [<filter>]*", "report table usage stats or dump this table's contents (filter: data/key)",
              "user", show_table, "show table"),
     _command("show version", "show version of the current process", "user", show_version),
+    _command("shutdown frontend <frontend>", "stop a specific frontend", "admin", changes.shutdown_frontend,
+             "shutdown frontend"),
     _command("shutdown sessions server <bk>/<srv>", "kill sessions on a server", "admin", shutdown_sessions,
              "shutdown sessions server"),
     _command("user", "lower the level of the current CLI session to user", "user", lower("user")),

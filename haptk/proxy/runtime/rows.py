@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from haptk.core.health import State
 from haptk.proxy.health import Checked
 from haptk.proxy.runtime.world import Proxy, World
-from haptk.proxy.tables import Server
 from haptk.proxy.tally import Tally
 
 Row = Mapping[str, int | str]
@@ -43,7 +42,7 @@ def status(world: World, one: Checked) -> str:
     if state is State.MAINT:
         via = next((each for each in chain if each.health.state is State.MAINT), None)
         return f"MAINT (via {via.name})" if via is not None and one.health.state is not State.MAINT else "MAINT"
-    if not one.server.host and not one.server.unix_path:
+    if not one.host and not one.server.unix_path:
         return "MAINT (resolution)"
     rules = ref.health.rules
     checked = ref.plan is not None
@@ -76,11 +75,11 @@ def usable(world: World, one: Checked) -> bool:
     return world.state(one) is State.UP and one.weight > 0
 
 
-def address(server: Server) -> str:
-    """`host:port` with brackets around IPv6, or `unix`."""
-    if server.unix_path:
+def address(one: Checked) -> str:
+    """`host:port` with brackets around IPv6, or `unix`; where it is now."""
+    if one.server.unix_path:
         return "unix"
-    return f"[{server.host}]:{server.port}" if ":" in server.host else f"{server.host}:{server.port}"
+    return f"[{one.host}]:{one.port}" if ":" in one.host else f"{one.host}:{one.port}"
 
 
 # -- rows -------------------------------------------------------------------------------------------------------------
@@ -135,15 +134,15 @@ def server_row(world: World, proxy: Proxy, one: Checked) -> dict[str, int | str]
         "wredis": tally.redispatches, "status": status(world, one), "weight": weight_now(one),
         "act": int(not server.backup), "bck": int(server.backup), "lastchg": world.age_s(one.since),
         "lbtot": tally.balanced, "rate": tally.rate, "rate_max": tally.rate_max, "cli_abrt": tally.client_aborts,
-        "srv_abrt": tally.server_aborts, "lastsess": tally.last_s, "addr": address(server), "mode": mode, "wrew": 0,
+        "srv_abrt": tally.server_aborts, "lastsess": tally.last_s, "addr": address(one), "mode": mode, "wrew": 0,
         "connect": tally.connects, "reuse": tally.reused, "srv_icur": tally.idle, "eint": 0, "idle_conn_cur": 0,
         "safe_conn_cur": tally.idle, "used_conn_cur": tally.used, "need_conn_est": tally.used, "uweight": one.weight,
         **_answers(tally, mode), **_times(tally),
     }  # fmt: skip
     if mode == "http":
         row["req_tot"] = tally.requests
-    if server.maxconn:
-        row["slim"] = server.maxconn
+    if limit := world.adjust.server_maxconn.get(one.gid, server.maxconn):
+        row["slim"] = limit
     if server.maxqueue:
         row["qlimit"] = server.maxqueue
     if one.warming:

@@ -41,14 +41,14 @@ def _line(world: World, proxy: Proxy, one: Checked) -> str:
             result = (CONDITIONALLY if health.stopping else PASSED) if one.last.ok or health.stopping else FAILED
     code = CODES.get(check_code(one), 0) if one.plan is not None else CODES["INI"]
     plan = one.plan
-    check_port = plan.port if plan is not None and plan.port != server.port else 0
-    check_addr = plan.host if plan is not None and plan.host != server.host else "-"
+    check_port = plan.port if plan is not None and plan.port != one.port else 0
+    check_addr = plan.host if plan is not None and plan.host != one.host else "-"
     counter = 0 if health.wish == "maint" or (plan is None and server.disabled) else health.health
-    host = server.host or (server.unix_path or "-")
+    host = one.host or (server.unix_path or "-")
     return (
         f"{proxy.iid} {proxy.name} {server.id} {server.name} {host} {_operational(world, one)} {_wish(world, one)} "
         f"{one.weight} {server.weight} {world.age_s(one.since)} {code} {result} {counter} {checking} 0 0 0 "
-        f"{server.hostname or '-'} {server.port} - 0 {check_port} {check_addr} - 0\n"
+        f"{server.hostname or '-'} {one.port} - 0 {check_port} {check_addr} - 0\n"
     )
 
 
@@ -68,6 +68,6 @@ def _wish(world: World, one: Checked) -> int:
         bits |= CONFIGURED_MAINT
     if wish != "maint" and world.state(one) is State.MAINT:
         bits |= INHERITED_MAINT
-    if not one.server.host and not one.server.unix_path:
+    if not one.host and not one.server.unix_path:
         bits |= NO_ADDRESS
     return bits

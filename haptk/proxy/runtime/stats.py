@@ -33,7 +33,7 @@ def info(world: World) -> dict[str, int | str]:
         "Nbthread": max(1, process.nbthread), "Nbproc": 1, "Process_num": 1, "Pid": world.pid(),
         "Uptime": f"{uptime // 86400}d {minutes // 60 % 24}h{minutes % 60:02}m{uptime % 60:02}s", "Uptime_sec": uptime,
         "Ulimit-n": descriptors(), "Maxsock": descriptors(), "Maxconn": world.maxconn(),
-        "Hard_maxconn": world.maxconn(), "CurrConns": total["sessions"], "CumConns": total["connections"],
+        "Hard_maxconn": world.hard_maxconn(), "CurrConns": total["sessions"], "CumConns": total["connections"],
         "CumReq": total["requests"], "Tasks": total["sessions"] + len(world.health.checked),
         "node": process.node or _node(), "Stopping": int(world.stopping), "Jobs": total["sessions"] + listening,
         "Listeners": listening, "DroppedLogs": total.get("log_dropped", 0), "TotalBytesOut": total["bytes_down"],

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from haptk.core.health import State
 from haptk.io import clock
+from haptk.proxy.adjust import Adjustments
 from haptk.proxy.health import Checked, HealthRunner
 from haptk.proxy.sticktables import Stores, appsession_name
 from haptk.proxy.tables import Backend, Bind, Frontend, ProxyTables
@@ -40,6 +41,7 @@ class Engine(Protocol):
     image: Any
 
     stores: Stores
+    adjust: Adjustments
 
     def counters(self) -> dict[str, Any]:
         """Sums over the workers."""
@@ -85,6 +87,7 @@ class World:
         self.tables = engine.tables
         self.health = engine.health
         self.stores = engine.stores
+        self.adjust = engine.adjust
         self.began = began
         self.stopping = stopping
         self.sockets = sockets
@@ -133,7 +136,8 @@ class World:
 
     def frontend_status(self, frontend: Frontend) -> str:
         """`OPEN`, or `STOP` for one that does not accept."""
-        return "STOP" if frontend.disabled or self.stopping else "OPEN"
+        shut = self.adjust.index_of(frontend) in self.adjust.stopped
+        return "STOP" if frontend.disabled or self.stopping or shut else "OPEN"
 
     def downtime(self, proxy: Proxy) -> tuple[int, int, int]:
         """(seconds since the last change, number of times that it went down, seconds down in all) of a backend."""
@@ -146,11 +150,20 @@ class World:
         return self.health.state(one)
 
     def maxconn(self) -> int:
-        """The most client connections: as configured, or what the descriptors allow, two for each session."""
+        """The most client connections: as set or configured, or what the descriptors allow, two for each session."""
+        return self.adjust.global_maxconn or self.hard_maxconn()
+
+    def hard_maxconn(self) -> int:
+        """The limit that cannot be raised while it runs."""
         return self.tables.process.maxconn or max(1, descriptors() // 2)
 
     def frontend_maxconn(self, frontend: Frontend) -> int:
-        return frontend.maxconn or self.maxconn()
+        own = self.adjust.frontend_maxconn.get(self.adjust.index_of(frontend), frontend.maxconn)
+        return own or self.maxconn()
+
+    def idle_per_worker(self, gid: int) -> list[int]:
+        """Idle connections to one server, worker by worker."""
+        return [worker.idle(gid) if hasattr(worker, "idle") else 0 for worker in self.adjust.workers]
 
     def fullconn(self, backend: Backend) -> int:
         """As configured, else a tenth of what may come from the frontends that lead there, rounded up."""

@@ -1,0 +1,183 @@
+"""Commands that change what runs, beyond a server's state and weight; and two that look. HAProxy 2.6's sentences."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import TYPE_CHECKING
+
+from haptk.proxy.runtime.world import Proxy, Unknown, World
+
+if TYPE_CHECKING:
+    from haptk.proxy.health import Checked
+    from haptk.proxy.runtime.commands import Caller
+
+CONNECTIONS = (
+    "# bkname/svname bkid/svid addr port - purge_delay used_cur used_max need_est unsafe_nb safe_nb idle_lim idle_cur "
+    "idle_per_thr"
+)
+BY = "by 'stats socket command'"
+HIGHEST = 0x7FFFFFFF
+
+
+def _frontend(world: World, args: list[str]) -> tuple[Proxy, int]:
+    """The frontend that is named, and its index; raises Unknown."""
+    if not args:
+        raise Unknown("A frontend name is expected.\n")
+    for proxy in world.proxies:
+        if proxy.frontend is not None and args[0] in (proxy.name, f"#{proxy.iid}"):
+            return proxy, world.adjust.index_of(proxy.frontend)
+    raise Unknown("No such frontend.\n")
+
+
+# -- limits -----------------------------------------------------------------------------------------------------------
+
+
+def set_maxconn_global(world: World, _caller: Caller, args: list[str]) -> str:
+    if not args:
+        return "Expects an integer value.\n"
+    value = _leading(args[0])
+    if not 0 <= value <= world.hard_maxconn():
+        return "Value out of range.\n"
+    world.adjust.limit_all(value)
+    return ""
+
+
+def set_maxconn_frontend(world: World, _caller: Caller, args: list[str]) -> str:
+    _, index = _frontend(world, args)
+    if len(args) < 2:
+        return "Integer value expected.\n"
+    value = _leading(args[1])
+    if not 0 <= value <= HIGHEST:
+        return "Value out of range.\n"
+    world.adjust.limit_frontend(index, value)
+    return ""
+
+
+def set_maxconn_server(world: World, _caller: Caller, args: list[str]) -> str:
+    _, one = world.server(args[0] if args else "")
+    if len(args) < 2:
+        return "Require <maxconn>.\n"
+    found = re.match(r"[+-]?\d+", args[1])
+    if not found:
+        return "maxconn string empty or preceded by garbage"
+    if found[0] != args[1]:
+        return "Trailing garbage in maxconn string"
+    world.adjust.limit_server(one.gid, max(0, int(found[0])))
+    return ""
+
+
+def _leading(text: str) -> int:
+    """The number at the beginning, 0 without one, as C's atoi() reads it."""
+    found = re.match(r"\s*([+-]?\d+)", text)
+    return int(found[1]) if found else 0
+
+
+# -- frontends --------------------------------------------------------------------------------------------------------
+
+
+def disable_frontend(world: World, _caller: Caller, args: list[str]) -> str:
+    _, index = _frontend(world, args)
+    if index in world.adjust.stopped:
+        return "Frontend was previously shut down, cannot disable.\n"
+    if index in world.adjust.paused:
+        return "All sockets are already disabled.\n"
+    world.adjust.pause(index, paused=True)
+    return ""
+
+
+def enable_frontend(world: World, _caller: Caller, args: list[str]) -> str:
+    _, index = _frontend(world, args)
+    if index in world.adjust.stopped:
+        return "Frontend was previously shut down, cannot enable.\n"
+    if index not in world.adjust.paused:
+        return "All sockets are already enabled.\n"
+    world.adjust.pause(index, paused=False)
+    return ""
+
+
+def shutdown_frontend(world: World, _caller: Caller, args: list[str]) -> str:
+    _, index = _frontend(world, args)
+    if index in world.adjust.stopped:
+        return "Frontend was already shut down.\n"
+    world.adjust.shut(index)
+    return ""
+
+
+# -- counters and checks ----------------------------------------------------------------------------------------------
+
+
+def clear_counters(world: World, caller: Caller, args: list[str]) -> str:
+    everything = args[:1] == ["all"]
+    if not caller.may("admin" if everything else "operator"):
+        return "Permission denied\n"
+    world.adjust.clear(everything=everything)
+    return ""
+
+
+def disable_health(world: World, _caller: Caller, args: list[str]) -> str:
+    _, one = world.server(args[0] if args else "")
+    world.health.pause(one.gid, paused=True)
+    return ""
+
+
+def enable_health(world: World, _caller: Caller, args: list[str]) -> str:
+    _, one = world.server(args[0] if args else "")
+    if one.plan is None:
+        return "Health check was not configured on this server, cannot enable.\n"
+    world.health.pause(one.gid, paused=False)
+    return ""
+
+
+def disable_agent(world: World, _caller: Caller, args: list[str]) -> str:
+    world.server(args[0] if args else "")
+    return ""
+
+
+def enable_agent(world: World, _caller: Caller, args: list[str]) -> str:
+    world.server(args[0] if args else "")
+    return "Agent was not configured on this server, cannot enable.\n"
+
+
+# -- addresses --------------------------------------------------------------------------------------------------------
+
+
+def set_address(world: World, one: Checked, args: list[str]) -> str:
+    """`set server B/S addr ADDRESS [port PORT]`; says what became of each, as HAProxy does."""
+    if not args:
+        return "set server <b>/<s> addr requires an address and optionally a port.\n"
+    try:
+        host = str(ipaddress.ip_address(args[0]))
+    except ValueError:
+        return f"Invalid addr '{args[0]}' {BY}\n"
+    said = [f"IP changed from '{one.host}' to '{host}'" if host != one.host else "no need to change the addr"]
+    port = one.port
+    if args[1:2] == ["port"]:
+        text = args[2] if len(args) > 2 else ""
+        if not re.fullmatch(r"\d{1,5}", text) or not 0 < int(text) < 65536:
+            said.append(f"problem converting port '{text}' to an int")
+            return f"{', '.join(said)} {BY}\n"
+        port = int(text)
+        said.append(f"port changed from '{one.port}' to '{port}'" if port != one.port else "no need to change the port")
+    if (host, port) != (one.host, one.port):
+        world.health.move(one.gid, host, port)
+    return f"{', '.join(said)} {BY}\n"
+
+
+# -- looking ----------------------------------------------------------------------------------------------------------
+
+
+def show_servers_conn(world: World, _caller: Caller, args: list[str]) -> str:
+    chosen = [world.backend(args[0])] if args else [proxy for proxy in world.proxies if proxy.backend is not None]
+    workers = max(1, world.tables.process.nbthread)
+    lines = [f"{CONNECTIONS}[{workers}]\n"]
+    for proxy in chosen:
+        for one in proxy.servers:
+            tally = world.tallies.servers[one.gid]
+            each = " ".join(map(str, world.idle_per_worker(one.gid)))
+            lines.append(
+                f"{proxy.name}/{one.server.name} {proxy.iid}/{one.server.id} {one.host or '-'} {one.port} - "
+                f"{int(one.server.pool_purge_delay_s * 1000)} {tally.used} {max(tally.used, tally.live_max)} {tally.used} 0 {tally.idle} "
+                f"{one.server.pool_max_conn} {tally.idle} {each}\n"
+            )
+    return "".join(lines)
