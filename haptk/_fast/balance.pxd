@@ -4,6 +4,8 @@ from haptk._fast.state cimport BackendC, ServerC, ServerW, Session, Worker
 
 # Whether new requests may go there now.
 cdef bint eligible(ServerC *srv) noexcept nogil
+# How many sessions it may have now, 0 for no limit: between minconn and maxconn by how full its backend is.
+cdef int limit_of(BackendC *be, ServerC *srv) noexcept nogil
 # Whether some server may take new requests, full or not.
 cdef bint any_eligible(BackendC *be) noexcept nogil
 # Whether choosing again at once makes sense after a failure; HAProxy pauses first where this does not hold.

@@ -13,8 +13,19 @@ cdef bint eligible(ServerC *srv) noexcept nogil:
     return hk_load(&srv.live.state) == LIVE_UP and hk_load(&srv.live.weight) > 0
 
 
-cdef inline bint full(ServerC *srv) noexcept nogil:
-    return srv.maxconn > 0 and hk_load(&srv.live.sessions) >= srv.maxconn
+cdef int limit_of(BackendC *be, ServerC *srv) noexcept nogil:
+    cdef int64_t busy, limit
+    if srv.minconn == 0:
+        return srv.maxconn
+    busy = hk_load(be.sessions)
+    if busy >= be.fullconn:
+        return srv.maxconn
+    limit = busy * srv.maxconn // be.fullconn
+    return <int>limit if limit > srv.minconn else srv.minconn
+
+
+cdef inline bint full(BackendC *be, ServerC *srv) noexcept nogil:
+    return srv.maxconn > 0 and hk_load(&srv.live.sessions) >= limit_of(be, srv)
 
 
 cdef inline bint by_hash(BackendC *be) noexcept nogil:
@@ -43,7 +54,7 @@ cdef int tier(BackendC *be) noexcept nogil:
 
 cdef inline bint candidate(BackendC *be, int i, int level, ServerC *avoid) noexcept nogil:
     cdef ServerC *srv = &be.servers[i]
-    return srv != avoid and srv.backup == level and eligible(srv) and not (srv.maxconn and skips_full(be) and full(srv))
+    return srv != avoid and srv.backup == level and eligible(srv) and not (srv.maxconn and skips_full(be) and full(be, srv))
 
 
 cdef ServerC *plain_turn(Worker *w, BackendC *be, int level, ServerC *avoid) noexcept nogil:
@@ -137,7 +148,7 @@ cdef ServerC *least(Worker *w, BackendC *be, int level, ServerC *avoid) noexcept
 cdef ServerC *first(BackendC *be, int level, ServerC *avoid) noexcept nogil:
     cdef int i
     for i in range(be.count):
-        if candidate(be, i, level, avoid) and not full(&be.servers[i]):
+        if candidate(be, i, level, avoid) and not full(be, &be.servers[i]):
             return &be.servers[i]
     for i in range(be.count):
         if candidate(be, i, level, avoid):

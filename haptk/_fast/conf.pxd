@@ -23,7 +23,8 @@ cdef class Image:
     cdef int add_header(self, AddHeaderC *out, rule) except -1
     # the structure of an address; ValueError for what is none
     cdef Place *place(self, str host, int port, str unix_path) except NULL
-    cdef int fill_server(self, ServerC *out, int index, int gid, be, server) except -1
+    cdef int fill_server(self, ServerC *out, int index, int gid, int be_index, be, server) except -1
+    cdef int fill_source(self, ServerC *out, source) except -1
     cdef int fill_cookie(self, BackendC *out, rule) except -1
     cdef int fill_limits(self, Limits *out, t) except -1
     cdef int fill_stick_table(self, StickTableC *out, store, be) except -1

@@ -195,7 +195,7 @@ cdef class Image:
         self.places[key] = <size_t>out
         return out
 
-    cdef int fill_server(self, ServerC *out, int index, int gid, be, server) except -1:
+    cdef int fill_server(self, ServerC *out, int index, int gid, int be_index, be, server) except -1:
         out.index = index
         out.id = server.id or index + 1
         out.gid = gid
@@ -207,10 +207,18 @@ cdef class Image:
         out.addr_from_client = server.host in ("0.0.0.0", "::")
         out.own = server.send_proxy or out.port_from_client or out.addr_from_client
         out.weight = server.weight
-        out.maxconn = server.maxconn
+        out.maxconn = max(server.maxconn, server.minconn)
+        out.minconn = server.minconn if server.minconn < server.maxconn else 0
         out.maxqueue = server.maxqueue
         out.backup = server.backup
         out.send_proxy = server.send_proxy
+        out.backend = be_index
+        self.text(&out.redir, server.redir or None)
+        self.fill_source(out, server.source)
+        out.tcpka = be.tcpka
+        out.nolinger = be.nolinger
+        out.observe = {"": 0, "layer4": 4, "layer7": 7}[server.observe if server.check else ""]
+        out.error_limit = server.error_limit
         out.max_reuse = server.max_reuse
         out.pool_max = -(-server.pool_max_conn // max(1, self.tables.process.nbthread))
         out.pool_purge_ms = _ms(server.pool_purge_delay_s)
@@ -222,6 +230,13 @@ cdef class Image:
         out.live.weight = server.weight * WEIGHT_SCALE
         out.live.state = LIVE_MAINT if server.disabled or not (server.host or server.unix_path) else LIVE_UP
         self.server_names.append(f"{be.name}/{server.name}")
+        return 0
+
+    cdef int fill_source(self, ServerC *out, source) except -1:
+        if source is None or source.host in ("", "0.0.0.0", "::") and not source.low:
+            return 0
+        out.source = self.place(source.host or "0.0.0.0", 0, "")
+        out.source_low, out.source_high = source.low, source.high
         return 0
 
     cdef int fill_cookie(self, BackendC *out, rule) except -1:
@@ -318,10 +333,11 @@ cdef class Image:
         out.servers = &self.conf.servers[gid]
         out.count = len(be.servers)
         for i, server in enumerate(be.servers):
-            self.fill_server(&out.servers[i], i, gid + i, be, server)
+            self.fill_server(&out.servers[i], i, gid + i, index, be, server)
         out.equal_weights = len({server.weight for server in be.servers}) <= 1
         out.head_room = PROXY_OUT_MAX if any(server.send_proxy for server in be.servers) else 0
-        out.limited = any(server.maxconn for server in be.servers)
+        out.fullconn = max(1, be.fullconn)
+        out.limited = any(server.maxconn or server.minconn for server in be.servers)
         out.balance = _BALANCE[be.balance.algorithm]
         out.hash_function = _HASHES[be.balance.hash_function or "sdbm"]
         # consistent hashing without a function is sdbm with avalanche
@@ -347,6 +363,9 @@ cdef class Image:
         out.persist = be.persist
         out.strict = be.strict_persist
         out.abortonclose = be.abortonclose
+        out.prefer_last = be.prefer_last_server
+        out.max_ka_queue = be.max_keep_alive_queue
+        out.pretend_ka = be.pretend_keepalive
         out.allbackups = be.allbackups
         self.fill_stick(out, be)
         out.sessions = <int *>self.block(1, 64)
@@ -396,6 +415,7 @@ cdef class Image:
         out.lax = fe.accept_invalid
         out.log = 1 if fe.log.targets else 0
         out.dontlognull = fe.log.dontlognull
+        out.ignore_probes = fe.ignore_probes
         self.fill_limits(&out.limits, fe.timeouts)
         self.add_header(&out.forwardfor, fe.forwardfor)
         self.add_header(&out.originalto, fe.originalto)
@@ -457,6 +477,10 @@ cdef class Image:
         if not 0 <= index < self.conf.frontend_count:
             raise IndexError(index)
         hk_store(&self.conf.frontends[index].paused, paused)
+
+    def tripped(self, int gid):
+        """How often live traffic reached the server's error-limit so far (`observe`)."""
+        return hk_load(&self.live[gid].tripped)
 
     def cut_sessions(self, int gid):
         """Have all sessions of a server ended (on-marked-down shutdown-sessions); wake the workers afterwards."""

@@ -1,6 +1,6 @@
 # Slots are shared between workers, so a slot that another worker freed is found by looking again every few ms.
 
-from haptk._fast.balance cimport eligible
+from haptk._fast.balance cimport eligible, limit_of
 from haptk._fast.scan cimport hk_add, hk_load
 from haptk._fast.state cimport BackendW, ServerC
 from haptk._fast.tally cimport tally_queued
@@ -48,14 +48,14 @@ cdef void dequeue(Worker *w, Session *s) noexcept nogil:
     w.queued -= 1
 
 
-cdef inline bint has_slot(ServerC *srv) noexcept nogil:
-    return srv.maxconn == 0 or hk_load(&srv.live.sessions) < srv.maxconn
+cdef inline bint has_slot(BackendC *be, ServerC *srv) noexcept nogil:
+    return srv.maxconn == 0 or hk_load(&srv.live.sessions) < limit_of(be, srv)
 
 
 cdef bint some_slot(BackendC *be) noexcept nogil:
     cdef int i
     for i in range(be.count):
-        if eligible(&be.servers[i]) and has_slot(&be.servers[i]):
+        if eligible(&be.servers[i]) and has_slot(be, &be.servers[i]):
             return 1
     return 0
 
@@ -67,7 +67,7 @@ cdef Session *next_waiting(Worker *w, BackendC *be) noexcept nogil:
         return NULL
     any_slot = some_slot(be)
     while s != NULL:
-        if has_slot(s.server) if s.queued_bound == 2 else any_slot:
+        if has_slot(be, s.server) if s.queued_bound == 2 else any_slot:
             return s
         s = s.qnext
     return NULL

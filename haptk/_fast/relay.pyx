@@ -6,6 +6,7 @@ from libc.string cimport memcmp, memcpy, memmove
 
 from haptk._fast.http1 cimport (BODY_BAD, BODY_CHUNKED, BODY_EOF, BODY_NONE, BODY_TUNNEL, Head, HEAD_MORE,
                                 M_CONNECT, M_HEAD, body_advance, parse_response)
+from haptk._fast.observe cimport SAW_CONNECT, observe, sight_of
 from haptk._fast.pool cimport buf_drop, buf_take
 from haptk._fast.render cimport render_response
 from haptk._fast.retry cimport event_of, keep_body, may_repeat
@@ -121,6 +122,7 @@ cdef int push(Worker *w, Session *s) noexcept nogil:
         if not l.connected:
             l.connected = 1
             s.connect_ms = w.now
+            observe(s.server, SAW_CONNECT)
             if s.stick.d != NULL and s.backend.tcp:
                 stick_response(w, s, NULL)
         sent(s, <uint32_t>put)
@@ -180,6 +182,7 @@ cdef void edited(Session *s, Head *h) noexcept nogil:
 cdef int final_head(Worker *w, Session *s, Head *h) noexcept nogil:
     cdef int got
     s.status = h.status
+    observe(s.server, sight_of(h.status))
     if s.keeping:
         if may_repeat(s, event_of(h.status)):
             return RELAY_AGAIN

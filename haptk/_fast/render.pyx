@@ -173,7 +173,7 @@ cdef int render_request(Worker *w, Session *s, Head *h) noexcept nogil:
     if s.upgrade_asked:
         word(o, b"connection: upgrade\r\n")
     elif s.backend.connection != MODE_KEEP or s.frontend.connection != MODE_KEEP:
-        if h.minor:
+        if h.minor and not s.backend.pretend_ka:
             word(o, b"connection: close\r\n")
     elif h.minor == 0:
         word(o, b"connection: keep-alive\r\n")

@@ -16,6 +16,8 @@ cdef int reply_page(Worker *w, Session *s, int page, int status) noexcept nogil
 cdef int reply_rule(Seen *x, ReplyC *r) noexcept nogil
 # `redirect`: -1 when it does not fit, 0 when it has nothing to say (ignore-empty), 1 when the answer is there.
 cdef int reply_redirect(Seen *x, RuleC *r) noexcept nogil
+# A server with `redir`: its clients go there themselves. -1 when it does not fit.
+cdef int reply_server(Worker *w, Session *s) noexcept nogil
 # Send on; s.bytes_down counts.
 cdef int reply_send(Session *s) noexcept nogil
 # Index of the page of a status, or -1.

@@ -1,7 +1,7 @@
 # The Connection line is ours, so it is decided before the first byte is written: keep needs the whole request behind us.
 
 from libc.stdint cimport int64_t, uint32_t
-from libc.string cimport memcpy, memset, strlen
+from libc.string cimport memchr, memcpy, memset, strlen
 
 from haptk._fast.edit cimport edits_room
 from haptk._fast.facts cimport path_in, query_in
@@ -257,6 +257,31 @@ cdef int reply_redirect(Seen *x, RuleC *rule) noexcept nogil:
     connection_line(s, o)
     word(o, b"\r\n")
     return 1 if fits(o, start) == 0 else -1
+
+
+cdef int reply_server(Worker *w, Session *s) noexcept nogil:
+    # The target stands in the head that was rendered for a server; an authority in front of its path goes.
+    cdef Buf *o = &s.in_head
+    cdef char *target = <char *>memchr(s.out_head.d + s.announced, 32, s.out_head.n - s.announced) + 1
+    cdef char *end = <char *>memchr(target, 32, s.out_head.d + s.out_head.n - target)
+    cdef char *path = target
+    cdef uint32_t start
+    if target[0] != 47:
+        path = <char *>memmem(target, end - target, b"://", 3)
+        path = <char *>memchr(path + 3, 47, end - path - 3) if path != NULL else NULL
+    s.status = 302
+    s.keep = 0
+    if begin(w, s) < 0:
+        return -1
+    start = o.n
+    word(o, b"HTTP/1.1 302 Found\r\ncache-control: no-cache\r\ncontent-length: 0\r\nlocation: ")
+    put(o, s.server.redir.p, s.server.redir.n)
+    if path != NULL:
+        put(o, path, end - path)
+    word(o, b"\r\n")
+    connection_line(s, o)
+    word(o, b"\r\n")
+    return fits(o, start)
 
 
 cdef int reply_send(Session *s) noexcept nogil:

@@ -5,20 +5,20 @@ from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcmp
 
 from haptk._fast.address cimport note_local
-from haptk._fast.balance cimport any_eligible, choose, takes_turns
+from haptk._fast.balance cimport any_eligible, choose, limit_of, takes_turns
 from haptk._fast.deadlines cimport LINGER_MS, arm
 from haptk._fast.hashkey cimport hash_request
-from haptk._fast.http1 cimport (BODY_EOF, BODY_LENGTH, BODY_NONE, BODY_TUNNEL, Head,
+from haptk._fast.http1 cimport (BODY_EOF, BODY_LENGTH, BODY_NONE, BODY_TUNNEL, Head, M_GET, M_HEAD,
                                 body_advance, parse_request)
 from haptk._fast.journal cimport note_end, note_request
+from haptk._fast.observe cimport SAW_BAD_ANSWER, SAW_NO_CONNECT, observe
 from haptk._fast.pool cimport buf_drop, buf_take, session_free
 from haptk._fast.queue cimport dequeue, enqueue, next_waiting
 from haptk._fast.proxyproto cimport read_proxy
-from haptk._fast.relay cimport (RELAY_BAD_REQUEST, RELAY_CLIENT, RELAY_DONE, RELAY_LINK,
-                                RELAY_AGAIN, RELAY_RULED, RELAY_RULES_FAILED, RELAY_WAIT, compact, owes_client, pull,
-                                push)
+from haptk._fast.relay cimport (RELAY_AGAIN, RELAY_BAD_REQUEST, RELAY_BAD_RESPONSE, RELAY_CLIENT, RELAY_DONE, RELAY_LINK,
+                                RELAY_RULED, RELAY_RULES_FAILED, RELAY_WAIT, compact, owes_client, pull, push)
 from haptk._fast.render cimport render_request
-from haptk._fast.reply cimport REPLY_LOST, REPLY_WAIT, reply_page, reply_send
+from haptk._fast.reply cimport REPLY_LOST, REPLY_WAIT, reply_page, reply_send, reply_server
 from haptk._fast.retry cimport (RE_CONN, RE_EMPTY, RE_JUNK, RE_TIMEOUT, forget_answer, may_repeat, repeatable,
                                 take_early_body)
 from haptk._fast.rules cimport RULES_ANSWER, RULES_FAILED, RULES_GO, RULES_SERVICE, rules_request
@@ -32,7 +32,7 @@ from haptk._fast.state cimport (BackendC, Link, MODE_CLOSE, PAGE_200, PAGE_400, 
 from haptk._fast.stick cimport stick_request
 from haptk._fast.tally cimport (tally_accept, tally_backend, tally_balanced, tally_bytes, tally_end, tally_redispatch,
                                 tally_request, tally_retry)
-from haptk._fast.upstream cimport ATTACH_FDS, ATTACH_OK, attach, detach, drop_kept, take_slot
+from haptk._fast.upstream cimport ATTACH_FDS, ATTACH_OK, attach, detach, drop_kept, last_server, take_slot
 from haptk._fast.wheel cimport timer_drop
 
 cdef extern from "string.h" nogil:
@@ -221,7 +221,7 @@ cdef int head_step(Worker *w, Session *s) noexcept nogil:
     if s.eof:
         if s.rx.n != s.rx.p:
             return refuse(w, s, c"C")
-        if s.first and not s.frontend.dontlognull:
+        if s.first and not s.frontend.dontlognull and not s.frontend.ignore_probes:
             s.cause, s.at, s.status = c"C", c"R", 400
             tally_request(w, s, 0)
             note_end(w, s)
@@ -403,14 +403,18 @@ cdef int dispatch(Worker *w, Session *s) noexcept nogil:
     cdef int got
     cdef bint bound = s.server != NULL
     if bound and s.server.maxqueue and hk_load(&s.server.live.queued) >= s.server.maxqueue and \
-            hk_load(&s.server.live.sessions) >= s.server.maxconn and s.backend.redispatch:
+            hk_load(&s.server.live.sessions) >= limit_of(s.backend, s.server) and s.backend.redispatch:
         return redispatch(w, s, 0)
-    if not bound:
+    if not bound and s.backend.prefer_last:
+        s.server = last_server(s)
+    if not bound and s.server == NULL:
         s.server = choose(w, s, s.backend, s.avoid)
         if s.server != NULL:
             tally_balanced(w, s)
         elif not any_eligible(s.backend):
             return no_server(w, s)
+    if s.server != NULL and s.server.redir.p != NULL and (s.method == M_GET or s.method == M_HEAD):
+        return send_there(w, s)
     if s.server == NULL or not take_slot(w, s):
         return wait_in_queue(w, s, bound)
     s.since_ms = w.now
@@ -424,6 +428,15 @@ cdef int dispatch(Worker *w, Session *s) noexcept nogil:
         w.counters.fd_exhausted += 1
         return give_up(w, s, PAGE_503, 503, c"R", c"C")
     return connect_failed(w, s, 0)
+
+
+cdef int send_there(Worker *w, Session *s) noexcept nogil:
+    # `redir`: the client goes to the server itself.
+    give_back(w, s, c"L", c"R")
+    if reply_server(w, s) < 0:
+        return answer(w, s, PAGE_500, 500, c"P", c"R")
+    s.phase = PH_REPLY
+    return 1
 
 
 cdef int wait_in_queue(Worker *w, Session *s, bint bound) noexcept nogil:
@@ -491,6 +504,7 @@ cdef bint redispatch_now(Session *s) noexcept nogil:
 cdef int connect_failed(Worker *w, Session *s, bint timed_out) noexcept nogil:
     # No byte of the request was taken by a server: it may be tried again, here or elsewhere.
     w.counters.connect_failures += 1
+    observe(s.server, SAW_NO_CONNECT)
     detach(w, s, 0)
     if s.retries_left <= 0 or not s.backend.retry_on & RE_CONN:
         return give_up(w, s, PAGE_503, 503, c"s" if timed_out else c"S", c"C")
@@ -553,6 +567,8 @@ cdef int link_failed(Worker *w, Session *s) noexcept nogil:
                 return dispatch(w, s)
             session_kill(w, s, c"S", c"H")
             return 0
+    if not s.head_done:
+        observe(s.server, SAW_BAD_ANSWER)
     if not s.head_done and may_repeat(s, RE_EMPTY):
         return again(w, s)
     if not s.response_any:
@@ -619,6 +635,8 @@ cdef int relay_step(Worker *w, Session *s) noexcept nogil:
     if down == RELAY_CLIENT:
         session_kill(w, s, c"C", c"D")
         return 0
+    if down == RELAY_BAD_RESPONSE:
+        observe(s.server, SAW_BAD_ANSWER)
     if down == RELAY_AGAIN or (not s.head_done and may_repeat(s, RE_JUNK)):
         return again(w, s)
     return bad_response(w, s, c"P")
@@ -644,7 +662,7 @@ cdef int finish(Worker *w, Session *s) noexcept nogil:
 # ---------------------------------------------------------------- timers
 
 cdef int head_expired(Worker *w, Session *s) noexcept nogil:
-    if not s.got_byte and not s.first:
+    if not s.got_byte and (not s.first or s.frontend.ignore_probes):
         close_fd(s.fd)
         leave(w, s)
         return 0
@@ -666,6 +684,7 @@ cdef int relay_expired(Worker *w, Session *s) noexcept nogil:
     if not s.up.done and s.link.writable:
         s.keep = 0
         return answer(w, s, PAGE_408, 408, c"c", c"D")
+    observe(s.server, SAW_BAD_ANSWER)
     if may_repeat(s, RE_TIMEOUT):
         return again(w, s)
     return answer(w, s, PAGE_504, 504, c"s", c"H")

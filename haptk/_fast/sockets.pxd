@@ -42,8 +42,11 @@ cdef void unwatch(int epfd, int fd) noexcept nogil
 cdef int64_t fill(int fd, Buf *b) noexcept nogil
 # Bytes written of up to two pieces, or an IoResult.
 cdef int64_t put2(int fd, const char *a, size_t an, const char *b, size_t bn) noexcept nogil
-# New non-blocking stream connection to addr; *fd is set when it is >= 0. ConnectResult.
-cdef int connect_to(const void *addr, uint32_t addr_len, int family, int *fd) noexcept nogil
+# New non-blocking stream connection to addr, from `source` where that is not NULL. *fd is set when it is >= 0.
+cdef int connect_to(const void *addr, uint32_t addr_len, int family, const void *source, uint32_t source_len,
+                    int *fd) noexcept nogil
+# SO_KEEPALIVE.
+cdef void keep_alive(int fd) noexcept nogil
 # TCP_NODELAY; on a unix socket it fails silently.
 cdef void no_delay(int fd) noexcept nogil
 # SO_ERROR, cleared by reading it.

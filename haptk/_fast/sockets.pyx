@@ -13,6 +13,8 @@ cdef extern from "sys/socket.h" nogil:
         int l_onoff
         int l_linger
     int AF_UNIX, SOCK_STREAM, SOCK_NONBLOCK, SOCK_CLOEXEC, MSG_NOSIGNAL, SHUT_WR, SOL_SOCKET, SO_ERROR, SO_LINGER
+    int SO_KEEPALIVE, SO_REUSEADDR
+    int bind(int fd, const sockaddr *addr, socklen_t n)
     int socket(int family, int kind, int protocol)
     int connect(int fd, const sockaddr *addr, socklen_t n)
     int accept4(int fd, sockaddr *addr, socklen_t *n, int flags)
@@ -29,7 +31,7 @@ cdef extern from "netinet/tcp.h" nogil:
     int TCP_NODELAY, IPPROTO_TCP
 
 cdef extern from "netinet/in.h" nogil:
-    pass
+    int IP_BIND_ADDRESS_NO_PORT
 
 cdef extern from "sys/epoll.h" nogil:
     unsigned int EPOLLET, EPOLLEXCLUSIVE
@@ -106,18 +108,33 @@ cdef int64_t put2(int fd, const char *a, size_t an, const char *b, size_t bn) no
         return IO_AGAIN if errno == EAGAIN else IO_ERROR
 
 
-cdef int connect_to(const void *addr, uint32_t addr_len, int family, int *fd) noexcept nogil:
+cdef bint bind_source(int fd, const void *source, uint32_t n) noexcept nogil:
+    # The kernel chooses a port when it knows the other end, so that one source reaches each server 60,000 times.
+    cdef int one = 1
+    setsockopt(fd, 0, IP_BIND_ADDRESS_NO_PORT, &one, sizeof(one))
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one))
+    return bind(fd, <const sockaddr *>source, n) == 0
+
+
+cdef int connect_to(const void *addr, uint32_t addr_len, int family, const void *source, uint32_t source_len,
+                    int *fd) noexcept nogil:
     cdef int s = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
     if s < 0:
         fd[0] = -1
         return CONNECT_FDS if errno == EMFILE or errno == ENFILE or errno == ENOBUFS or errno == ENOMEM \
             else CONNECT_FAILED
-    if connect(s, <const sockaddr *>addr, addr_len) < 0 and errno != EINPROGRESS and errno != EINTR:
+    if (source != NULL and not bind_source(s, source, source_len)) or \
+            connect(s, <const sockaddr *>addr, addr_len) < 0 and errno != EINPROGRESS and errno != EINTR:
         c_close(s)
         fd[0] = -1
         return CONNECT_FAILED
     fd[0] = s
     return CONNECT_DONE
+
+
+cdef void keep_alive(int fd) noexcept nogil:
+    cdef int one = 1
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one))
 
 
 cdef void no_delay(int fd) noexcept nogil:

@@ -49,6 +49,7 @@ ctypedef struct Live:
 ctypedef struct ServerC:
     int index               # inside its backend
     int id                  # HAProxy's number of it, from the file or by position; a stick table may name it so
+    int backend             # index of that
     int gid                 # over all backends; index into Worker.servers
     int non_stick           # no table learns it
     Text name
@@ -60,6 +61,15 @@ ctypedef struct ServerC:
     int weight
     int maxconn
     int maxqueue
+    int minconn             # the limit while the backend is empty; 0 when the limit is fixed
+    Text redir              # prefix of where clients are sent instead; p is NULL without one
+    Place *source           # address to connect from, NULL for the kernel's choice
+    int source_low          # its ports, 0 for the kernel's choice
+    int source_high
+    int tcpka
+    int nolinger
+    int observe             # 4 or 7: the layer that is watched, 0 for none
+    int error_limit
     int backup
     int send_proxy          # version of the PROXY header to send, 0 for none
     int max_reuse           # how often a connection may be used again, -1 for ever
@@ -175,7 +185,11 @@ ctypedef struct BackendC:
     int abortonclose
     int allbackups
     int limited             # some server has a maxconn
+    int fullconn            # sessions at which servers with a minconn have their full maxconn
     int head_room           # kept free in a rendered head, for a PROXY header
+    int prefer_last         # stay with the server of a kept connection
+    int max_ka_queue        # as long as its queue is no longer than this; 0 for no limit
+    int pretend_ka          # the server is not told that its connection will be closed
     StickC *stick           # NULL: nothing is learned
     int *sessions           # atomic, shared by all workers
     Text stats_uri          # prefix of the statistics page; p is NULL without one
@@ -203,6 +217,7 @@ ctypedef struct FrontendC:
     int lax
     int log                 # whether ended transactions are noted
     int dontlognull
+    int ignore_probes       # connections that say nothing are no errors
     Limits limits
     AddHeaderC forwardfor
     AddHeaderC originalto
@@ -388,6 +403,7 @@ ctypedef struct ServerW:    # a worker's own view of one server
     Link *idle_tail
     int idle_count
     int used                # connections that serve a session now
+    int source_port         # the one that was used last
     int peak                # most of them in the last second or two
     int64_t peak_at
     int kills_seen

@@ -1,7 +1,7 @@
 # upstream: connections to servers. An idle one belongs to its server's list in the worker, a busy one to exactly one
 # session; closing is immediate, the memory returns to the pool at the end of the turn.
 
-from haptk._fast.state cimport Link, Session, Worker
+from haptk._fast.state cimport Link, ServerC, Session, Worker
 
 cdef enum AttachResult:
     ATTACH_OK = 0
@@ -20,5 +20,7 @@ cdef void idle_event(Worker *w, Link *l) noexcept nogil
 cdef bint give_up_idle(Worker *w) noexcept nogil
 # Close those idle for longer than their server's pool-purge-delay, or all.
 cdef void purge_idle(Worker *w, bint everything) noexcept nogil
+# For `option prefer-last-server`: the server that this client's kept connection leads to, or NULL.
+cdef ServerC *last_server(Session *s) noexcept nogil
 # Close what is kept for this client alone.
 cdef void drop_kept(Worker *w, Session *s) noexcept nogil

@@ -6,12 +6,14 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcpy, memmove
 
 from haptk._fast.address cimport note_local
+from haptk._fast.balance cimport limit_of
 from haptk._fast.pool cimport buf_take, link_free, link_new
 from haptk._fast.proxyproto cimport PROXY_OUT_MAX, write_proxy
-from haptk._fast.scan cimport hk_add, hk_load_ptr
-from haptk._fast.sockets cimport CONNECT_DONE, CONNECT_FDS, close_fd, connect_to, watch
+from haptk._fast.scan cimport hk_add, hk_load, hk_load_ptr
+from haptk._fast.sockets cimport (CONNECT_DONE, CONNECT_FAILED, CONNECT_FDS, close_fd, connect_to, keep_alive, reset_fd,
+                                  watch)
 from haptk._fast.http1 cimport Buf
-from haptk._fast.state cimport (KIND_SERVER, Place, REST_KEPT, REST_NOT, REST_SHARED, REUSE_NEVER, REUSE_SAFE,
+from haptk._fast.state cimport (KIND_SERVER, LIVE_UP, Place, REST_KEPT, REST_NOT, REST_SHARED, REUSE_NEVER, REUSE_SAFE,
                                 ServerC, ServerW, sockaddr_storage)
 from haptk._fast.tally cimport tally_server, tally_slot
 
@@ -69,7 +71,10 @@ cdef void push_idle(Worker *w, Link *l) noexcept nogil:
 
 
 cdef void close_link(Worker *w, Link *l) noexcept nogil:
-    close_fd(l.fd)
+    if l.server != NULL and l.server.nolinger:
+        reset_fd(l.fd)
+    else:
+        close_fd(l.fd)
     l.fd = -1
     l.kind = 0
     l.session = NULL
@@ -89,6 +94,17 @@ cdef void drop_kept(Worker *w, Session *s) noexcept nogil:
     if l != NULL:
         s.kept = NULL
         close_link(w, l)
+
+
+cdef ServerC *last_server(Session *s) noexcept nogil:
+    cdef ServerC *srv = s.kept.server if s.kept != NULL else NULL
+    cdef int limit = s.backend.max_ka_queue
+    if srv == NULL or srv == s.avoid or srv.backend != s.backend.index or hk_load(&srv.live.state) != LIVE_UP:
+        return NULL
+    if limit and srv.maxconn and hk_load(&srv.live.sessions) >= limit_of(s.backend, srv) and \
+            hk_load(&srv.live.queued) + 1 >= limit:
+        return NULL
+    return srv
 
 
 cdef Link *idle_for(Worker *w, Session *s) noexcept nogil:
@@ -158,6 +174,24 @@ cdef int announce(Worker *w, Session *s) noexcept nogil:
     return 0
 
 
+cdef int reach(Worker *w, ServerC *srv, sockaddr_storage *addr, uint32_t n, int family, int *fd) noexcept nogil:
+    # From the configured source; of its ports each is tried once, beginning behind the last one.
+    cdef ServerW *sw = &w.servers[srv.gid]
+    cdef sockaddr_storage source
+    cdef int got = CONNECT_FAILED, _left
+    if srv.source == NULL or srv.source.family != family:
+        return connect_to(addr, n, family, NULL, 0, fd)
+    source = srv.source.addr
+    for _left in range(srv.source_high - srv.source_low + 1):
+        if srv.source_low:
+            sw.source_port = sw.source_port + 1 if srv.source_low <= sw.source_port < srv.source_high else srv.source_low
+        (<sockaddr_in *>&source).sin_port = htons(<unsigned short>sw.source_port)
+        got = connect_to(addr, n, family, &source, srv.source.addr_len, fd)
+        if got != CONNECT_FAILED:
+            break
+    return got
+
+
 cdef int open_link(Worker *w, Session *s) noexcept nogil:
     cdef ServerC *srv = s.server
     cdef Link *l
@@ -172,9 +206,9 @@ cdef int open_link(Worker *w, Session *s) noexcept nogil:
     addr, n, family = place.addr, place.addr_len, place.family
     if srv.port_from_client or srv.addr_from_client:
         family = from_client(s, srv, &addr, &n)
-    got = connect_to(&addr, n, family, &fd)
+    got = reach(w, srv, &addr, n, family, &fd)
     if got == CONNECT_FDS and give_up_idle(w):
-        got = connect_to(&addr, n, family, &fd)
+        got = reach(w, srv, &addr, n, family, &fd)
     if got != CONNECT_DONE:
         return ATTACH_FDS if got == CONNECT_FDS else ATTACH_FAILED
     l = link_new(w)
@@ -190,6 +224,8 @@ cdef int open_link(Worker *w, Session *s) noexcept nogil:
     if watch(w.epfd, fd, l) < 0:
         close_link(w, l)
         return ATTACH_FDS
+    if srv.tcpka:
+        keep_alive(fd)
     s.link = l
     w.counters.server_connections += 1
     return ATTACH_OK
@@ -222,7 +258,7 @@ cdef int attach(Worker *w, Session *s) noexcept nogil:
 
 cdef bint take_slot(Worker *w, Session *s) noexcept nogil:
     cdef int n = hk_add(&s.server.live.sessions, 1)
-    if s.server.maxconn and n > s.server.maxconn:
+    if s.server.maxconn and n > limit_of(s.backend, s.server):
         hk_add(&s.server.live.sessions, -1)
         return 0
     s.counted = 1

@@ -39,6 +39,7 @@ from haptk.proxy.tables import (
     Timeouts,
 )
 
+DEFAULT_MAXCONN = 100_000  # of a process that names none; HAProxy takes what its descriptors allow
 Resolver = Callable[[str], str | None]
 ReadFile = Callable[[str], bytes]
 
@@ -100,11 +101,10 @@ def _read_file(path: str) -> bytes:
 
 # Settings that are read and kept, but that nothing carries out yet: each use of one draws a warning.
 _NOT_YET = {
-    "unique_id_format": "unique-id-format", "unique_id_header": "unique-id-header", "backlog": "backlog",
-    "max_keep_alive_queue": "max-keep-alive-queue", "load_server_state": "load-server-state-from-file",
-    "option_dontlog_normal": "option dontlog-normal", "option_http_ignore_probes": "option http-ignore-probes",
-    "option_http_pretend_keepalive": "option http-pretend-keepalive", "option_nolinger": "option nolinger",
-    "option_independent_streams": "option independent-streams", "option_srvtcpka": "option srvtcpka",
+    "unique_id_format": "unique-id-format", "unique_id_header": "unique-id-header",
+    "load_server_state": "load-server-state-from-file",
+    "option_dontlog_normal": "option dontlog-normal",
+    "option_independent_streams": "option independent-streams",
     "option_log_health_checks": "option log-health-checks", "http_connects": "http-check connect",
     "localpeer": "localpeer", "ulimit_n": "ulimit-n", "maxhdr": "tune.http.maxhdr", "log_hostname": "log-send-hostname",
     "max_spread_checks_s": "max-spread-checks", "peers": "peer", "users": "user",
@@ -133,8 +133,25 @@ class _Compiler:
         backends = tuple(self.backend(section) for section in self.back_sections)
         frontends = tuple(self.frontend(section) for section in self.front_sections)
         compile_servers.check_tracks(self, backends)
+        backends = self._fullconns(frontends, backends)
         self._say_what_is_not_carried_out()
         return ProxyTables(frontends, backends, self.process(), peers=self.peers(), stick_tables=tables)
+
+    def _fullconns(self, frontends: tuple[Frontend, ...], backends: tuple[Backend, ...]) -> tuple[Backend, ...]:
+        """Without `fullconn`: a tenth of the connections of all frontends that lead to a backend, as in HAProxy."""
+        common = self.top.get("maxconn", 0) or DEFAULT_MAXCONN
+        totals = [0] * len(backends)
+        for frontend in frontends:
+            targets = {
+                frontend.default_backend,
+                *(rule.target for rule in frontend.rules if rule.kind == "use_backend"),
+            }
+            for target in targets - {-1}:
+                totals[target] += frontend.maxconn or common
+        return tuple(
+            one if one.fullconn else replace(one, fullconn=-(-total // 10))
+            for one, total in zip(backends, totals, strict=True)
+        )
 
     def _say_what_is_not_carried_out(self) -> None:
         for section in self.config.sections:
@@ -181,6 +198,8 @@ class _Compiler:
             stats=_stats(section), accept_invalid=bool(section.get("option_accept_invalid_http_request")),
             disabled=bool(section.get("disabled")),
             tcpka=bool(section.get("option_tcpka") or section.get("option_clitcpka")),
+            nolinger=bool(section.get("option_nolinger")), backlog=section.get("backlog", 0),
+            ignore_probes=bool(section.get("option_http_ignore_probes")),
             is_listen=section.kind == "listen", where=section.where,
         )  # fmt: skip
 
@@ -199,6 +218,10 @@ class _Compiler:
             retry_on=section.get("retry_on", ("conn-failure",)), persist=bool(section.get("option_persist")),
             abortonclose=bool(section.get("option_abortonclose")), allbackups=bool(section.get("option_allbackups")),
             fullconn=section.get("fullconn", 0), prefer_last_server=bool(section.get("option_prefer_last_server")),
+            max_keep_alive_queue=section.get("max_keep_alive_queue", 0),
+            pretend_keepalive=bool(section.get("option_http_pretend_keepalive")),
+            tcpka=bool(section.get("option_tcpka") or section.get("option_srvtcpka")),
+            nolinger=bool(section.get("option_nolinger")),
             rules=self._rules(section, front=False), errorfiles=self._errorfiles(section), log=self._log(section),
             stats=_stats(section), accept_invalid=bool(section.get("option_accept_invalid_http_response")),
             disabled=bool(section.get("disabled")), strict_persist=bool(section.get("option_strict_persist")),

@@ -6,8 +6,8 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from haptk.core.xxh64 import xxh64
-from haptk.formats.haproxy_cfg import Section
-from haptk.proxy.tables import Backend, CheckPlan, CookieRule, Expect, HttpSend, Server, TcpStep
+from haptk.formats.haproxy_cfg import Section, units
+from haptk.proxy.tables import Backend, CheckPlan, CookieRule, Expect, HttpSend, Server, Source, TcpStep
 
 if TYPE_CHECKING:
     from haptk.formats.haproxy_cfg.units import Address
@@ -66,9 +66,17 @@ def _server(
     return Server(
         name=record["name"], host=host, port=place.port, id=number, unix_path=place.unix_path,
         hostname="" if host == place.host else place.host, port_offset=place.port_offset or 0, cookie=value,
-        source=record.get("source", section.get("source", "")),
+        source=_source(record.get("source", section.get("source", ""))),
         check=_check(work, section, record, host), **{key: record[key] for key in _COPIED if key in record},
     )  # fmt: skip
+
+
+def _source(text: str) -> Source | None:
+    if not text:
+        return None
+    place = units.address(text, "source", port_range=True)
+    low, high = place.ports
+    return Source(place.host, low, high)
 
 
 def _resolved(work: _Compiler, record: dict[str, Any], place: Address) -> str | None:

@@ -39,17 +39,7 @@ def _beyond_in_backend(backend: Backend) -> set[str]:
     found: set[str] = set()
     if any(rule.condition is not None for rule in backend.sticks):
         found.add("stick with a condition")
-    for server in backend.servers:
-        if server.redir:
-            found.add("redir")
     return found
-
-
-def without_effect(tables: ProxyTables) -> list[str]:
-    """Words of server lines that are read but that no path follows yet."""
-    servers = [server for backend in tables.backends for server in backend.servers]
-    found = ["observe"] if any(server.observe for server in servers) else []
-    return found + (["minconn"] if any(server.minconn for server in servers) else [])
 
 
 def data_plane(tables: ProxyTables) -> tuple[type[Any], type[Any]]:
@@ -86,8 +76,6 @@ class Engine:
 
     def __init__(self, tables: ProxyTables, listeners: Listeners, inherit: Engine | None = None) -> None:
         image_type, worker_type = data_plane(tables)
-        if words := without_effect(tables):
-            log.warning("read, but without effect yet: %s", ", ".join(words))
         self.tables = tables
         # learned keys belong to the process: the next configuration goes on with them
         self.stores: Stores = stores_for(tables, image_type.make_store, inherit.stores if inherit else None)
@@ -105,6 +93,7 @@ class Engine:
             weigh=self.image.set_weight,
             cut=self._cut if hasattr(image_type, "cut_sessions") else None,
             place=self.image.set_address,
+            tripped=self.image.tripped,
         )
         self.names = NameWatch(tables, self.health.move)
         self.adjust = Adjustments(tables, self.image, self.workers, listeners)

@@ -20,12 +20,14 @@ from haptk.io.probe import ProbeResult, probe_http, probe_tcp
 from haptk.proxy.tables import Backend, CheckPlan, ProxyTables, Server
 
 PROBES_AT_ONCE = 32
+LOOK_S = 0.05  # between two looks at what live traffic did to servers under `observe`
 log = logging.getLogger("haptk.proxy")
 
 Publish = Callable[[int, str], None]
 Weigh = Callable[[int, float], None]
 Cut = Callable[[int], None]
 Settle = Callable[[int, str, int], None]
+Tripped = Callable[[int], int]
 
 
 @dataclass(eq=False)
@@ -48,6 +50,7 @@ class Checked:
     downs: int = 0
     down_s: float = 0.0
     since: float = 0.0
+    tripped: int = 0  # how often live traffic had reached its error-limit when we last looked
     host: str = ""  # where it is now; "" while its name does not resolve
     port: int = 0
     paused: bool = False  # an administrator said `disable health`
@@ -130,7 +133,8 @@ class HealthRunner:
 
     Calls `publish(gid, "UP" | "DOWN" | "DRAIN" | "MAINT")`; `weigh(gid, weight)` follows slowstart and the
     administrator; `cut(gid)` ends the sessions of a server that went down where its line has `on-marked-down
-    shutdown-sessions`. `place(gid, host, port)` hears where a server is that has moved. Servers that `track` another
+    shutdown-sessions`. `place(gid, host, port)` hears where a server is that has moved;
+    `tripped(gid)` says how often live traffic reached a server's error-limit (`observe`). Servers that `track` another
     follow it. Use `start`, `stop`; `admin`, `force`, `set_weight` and `move` may be called from any thread.
     """
 
@@ -143,11 +147,13 @@ class HealthRunner:
         weigh: Weigh | None = None,
         cut: Cut | None = None,
         place: Settle | None = None,
+        tripped: Tripped | None = None,
     ) -> None:
         self.publish = publish
         self.weigh = weigh
         self.cut = cut
         self.place = place
+        self.tripped = tripped
         self.servers: list[Checked] = []
         self.leaders: dict[int, str] = {}
         self._results: queue.SimpleQueue[tuple[Checked, ProbeResult] | None] = queue.SimpleQueue()
@@ -167,6 +173,7 @@ class HealthRunner:
         self._members: dict[str, list[Checked]] = {b.name: [] for b in tables.backends}
         for one in self.servers:
             self._members[one.name.rpartition("/")[0]].append(one)
+        self.observed = [one for one in self.checked if one.server.observe]
         self._named = {one.name: one for one in self.servers}
 
     def _add(self, backend: Backend, server: Server, old: Checked | None) -> None:
@@ -316,6 +323,9 @@ class HealthRunner:
                 wait_s = max(due[0][0] - now, 0.0) if due else 1.0
                 if self._warm_up(now):
                     wait_s = min(wait_s, 0.5)
+                if self.observed:
+                    self._look_at_traffic(due)
+                    wait_s = min(wait_s, LOOK_S)
                 try:
                     found = self._results.get(timeout=wait_s)
                 except queue.Empty:
@@ -323,6 +333,25 @@ class HealthRunner:
                 if found is not None:
                     heapq.heappush(due, (self._settle(*found), found[0].gid))
             pool.shutdown(wait=False, cancel_futures=True)
+
+    def _look_at_traffic(self, due: list[tuple[float, int]]) -> None:
+        """Servers whose live traffic went wrong too often in a row (`observe`): what `on-error` says."""
+        for one in self.observed:
+            count = self.tripped(one.gid) if self.tripped is not None else 0
+            if count == one.tripped:
+                continue
+            one.tripped = count
+            with self._lock:
+                now = clock.monotonic()
+                for _ in range(one.server.error_limit):
+                    change = one.health.observe(False, f"seen at {one.server.observe}", now)
+                    if change is not None:
+                        self._changed(one, change)
+                # the next check comes sooner; one that is under way comes first
+                for index, (at, gid) in enumerate(due):
+                    if gid == one.gid:
+                        due[index] = (min(at, one.health.due_at() or at), gid)
+                heapq.heapify(due)
 
     def _warm_up(self, now: float) -> bool:
         """Adjust the weights of servers under slowstart; True while some are."""

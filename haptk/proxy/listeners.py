@@ -9,6 +9,7 @@ import contextlib
 import os
 import socket
 import stat
+import struct
 from pathlib import Path
 from typing import NamedTuple
 
@@ -136,10 +137,12 @@ def _listen_tcp(bind: Bind, frontend: Frontend) -> socket.socket:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(bind.v6only))
         # accepted sockets inherit both on Linux: no system call per connection
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if frontend.nolinger:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         if frontend.tcpka:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.bind((bind.host or "0.0.0.0", bind.port))
-        sock.listen(bind.backlog or max(DEFAULT_BACKLOG, frontend.maxconn))
+        sock.listen(bind.backlog or frontend.backlog or max(DEFAULT_BACKLOG, frontend.maxconn))
     except OSError:
         sock.close()
         raise

@@ -68,6 +68,10 @@ class Image:
         with farm.changed:
             self.seats[gid].weight = weight
 
+    def tripped(self, gid: int) -> int:
+        """How often live traffic reached the server's error-limit (`observe`)."""
+        return self.seats[gid].tripped
+
     def set_address(self, gid: int, host: str, port: int) -> None:
         """Where a server is from now on."""
         self.seats[gid].place = (host, port)

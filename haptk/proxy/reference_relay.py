@@ -66,7 +66,7 @@ class Exchange:
             reply = self._decide()
             if reply is not None:
                 return self._reply(reply, f"{reply.cause or 'L'}R")
-            return self._serve()
+            return self._counted()
         except Bad:
             return self._reply(page(400, close=True), "CD" if self.body_started else "CR", close=True)
         except End as end:
@@ -74,6 +74,18 @@ class Exchange:
             if end.reply is None:
                 return False
             return self._reply(end.reply, end.flags)
+
+    def _counted(self) -> bool:
+        """Serve, counted among the backend's sessions."""
+        assert self.farm is not None  # noqa: S101
+        with self.farm.changed:
+            self.farm.busy += 1
+        try:
+            return self._serve()
+        finally:
+            with self.farm.changed:
+                self.farm.busy -= 1
+                self.farm.changed.notify_all()
 
     def _flags(self, two: str) -> None:
         self.record.flags = two + self.record.flags[2:]
@@ -249,7 +261,7 @@ class Exchange:
             self.session.bill.slot(seat, balanced=not bound)
             if seat.server.redir and self.head.method in ("GET", "HEAD"):
                 self._release(seat)
-                location = seat.server.redir + self.head.target
+                location = seat.server.redir + _from_path(self.head.target)
                 headers = [("cache-control", "no-cache"), ("content-length", "0"), ("location", location)]
                 return self._reply(Reply(302, headers, reason="Found"), "LR", close=True)
             try:
@@ -264,6 +276,8 @@ class Exchange:
                 if isinstance(error, (Gone, _ClientSlow)):
                     raise
                 failed = error
+                if isinstance(error, OSError):
+                    self._observe(4, good=False)
             finally:
                 self._release(seat)
             if left <= 0 or (isinstance(failed, OSError) and not self._on_connect_failure):
@@ -296,6 +310,16 @@ class Exchange:
         assert self.back is not None  # noqa: S101
         return not {"conn-failure", "all-retryable-errors"}.isdisjoint(self.back.retry_on)
 
+    def _observe(self, layer: int, *, good: bool) -> None:
+        """Live traffic as a check: layer 4 sees connections, layer 7 answers and that a connection failed."""
+        assert self.seat is not None  # noqa: S101
+        server = self.seat.server
+        watched = int(server.observe[-1]) if server.observe and server.check else 0
+        if watched and (watched == layer or (layer == 4 and not good)):
+            self.seat.observed = 0 if good else self.seat.observed + 1
+            if self.seat.observed >= server.error_limit:
+                self.seat.observed, self.seat.tripped = 0, self.seat.tripped + 1
+
     def _unreachable(self, error: OSError) -> End:
         self.shared.count("connect_failures")
         return End("sC" if isinstance(error, TimeoutError) else "SC", page(503))
@@ -312,16 +336,23 @@ class Exchange:
         until = _until(limits.queue or limits.connect)
         while True:
             with farm.changed:
-                seat = self.seat or farm.choose(self.facts, avoid)
-                if seat is not None and seat.full and self.seat is None:
-                    seat = next((other for other in farm.tier(avoid) if not other.full), seat)
+                seat = self.seat or self._last_seat(avoid) or farm.choose(self.facts, avoid)
+                if seat is not None and farm.full(seat) and self.seat is None:
+                    seat = next((other for other in farm.tier(avoid) if not farm.full(other)), seat)
                 if seat is None:
                     raise End("SC", page(503))
-                if not seat.full:
+                if not farm.full(seat):
                     seat.sessions += 1
                     return seat
                 if not farm.changed.wait(None if until is None else max(until - clock.monotonic(), 0)):
                     raise End("sQ", page(503))
+
+    def _last_seat(self, avoid: Seat | None) -> Seat | None:
+        """For `option prefer-last-server`: where the kept connection of this client leads, under http-reuse never."""
+        assert self.back is not None and self.farm is not None  # noqa: S101
+        last = self.session.server_of_wire if self.session.server_wire is not None else None
+        wanted = self.back.prefer_last_server and self.back.reuse == "never"
+        return last if wanted and last in self.farm.seats and last is not avoid and last.state == "UP" else None
 
     def _release(self, seat: Seat) -> None:
         assert self.farm is not None  # noqa: S101
@@ -350,7 +381,9 @@ class Exchange:
                 return session.server_wire
             session.drop_server()
         session.bill.attempt(reused=False)
-        return connect(self.session, seat, self.back)
+        wire = connect(self.session, seat, self.back)
+        self._observe(4, good=True)
+        return wire
 
     def _try(self, seat: Seat, wire: Wire) -> bool | None:
         """Send and relay over one connection. None: the reused connection was dead and nothing was lost, try again."""
@@ -382,7 +415,7 @@ class Exchange:
         if self.upgrade:
             headers.append(("connection", "upgrade"))
         elif self.back.connection != "http-keep-alive" or self.front.connection != "http-keep-alive":
-            if head.minor:
+            if head.minor and not self.back.pretend_keepalive:
                 headers.append(("connection", "close"))
         elif head.minor == 0:
             headers.append(("connection", "keep-alive"))
@@ -407,6 +440,7 @@ class Exchange:
         except End as end:
             self._retry_on("junk-response", end)
             raise
+        self._observe(7, good=response.status < 500 or response.status in (501, 505))
         self._retry_on(str(response.status), End("--", None), response)
         reusable = self._answer(wire, response)
         return reusable and not early and self.body_done
@@ -433,6 +467,8 @@ class Exchange:
         self.shared.count("bad_responses")
         if isinstance(error, _ClientGone):
             return End("CH")
+        if not isinstance(error, _ClientSlow):
+            self._observe(7, good=False)
         if isinstance(error, _ClientSlow):
             return End("cD", page(408, close=True))
         return End("sH", page(504)) if isinstance(error, TimeoutError) else End("SH", page(502))
@@ -523,6 +559,7 @@ class Exchange:
                 raise Gone("no whole answer")
 
     def _bad_response(self, flags: str = "PH") -> End:
+        self._observe(7, good=False)
         self.shared.count("bad_responses")
         return End(flags, page(502))
 
@@ -680,6 +717,11 @@ def _without_hops(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
         elif name not in _HOP:
             kept.append((name, value))
     return kept
+
+
+def _from_path(target: str) -> str:
+    """The target without the authority that an absolute one begins with."""
+    return target if target.startswith("/") else "/".join(["", *target.partition("://")[2].split("/")[1:]])
 
 
 def _parsed(data: bytes) -> Head | None:

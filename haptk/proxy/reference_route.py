@@ -30,6 +30,8 @@ class Seat:
     state: str = "UP"
     weight: int = 1
     sessions: int = 0
+    observed: int = 0  # errors in a row, for `observe`
+    tripped: int = 0
     place: tuple[str, int] = ("", 0)  # host and port now; ("", 0) while its name does not resolve
     due: float = 0.0  # next turn of the weighted round robin
     maxconn: int = 0
@@ -66,6 +68,7 @@ class Farm:
             for index, server in enumerate(backend.servers)
         ]
         self.changed = threading.Condition()
+        self.busy = 0  # sessions in this backend, those that wait included
         self._next = 0
         self._now = 0.0
         self._ring_of: tuple[tuple[int, int], ...] = ()
@@ -89,7 +92,7 @@ class Farm:
             if algorithm == "leastconn":
                 return min(self._turned(seats), key=lambda seat: seat.sessions / seat.weight)
             if algorithm == "first":
-                return next((seat for seat in seats if not seat.full), seats[0])
+                return next((seat for seat in seats if not self.full(seat)), seats[0])
             if algorithm == "random":
                 drawn = self._random.choices(seats, [s.weight for s in seats], k=self.backend.balance.draws)
                 return min(drawn, key=lambda seat: seat.sessions / seat.weight)
@@ -100,6 +103,14 @@ class Farm:
                         self._on_ring(seats, key) if self.backend.balance.hash_consistent else self._mapped(seats, key)
                     )
             return self._turn(seats)
+
+    def full(self, seat: Seat) -> bool:
+        """Whether a server has all the sessions that it may have now, between minconn and maxconn."""
+        server, fullconn = seat.server, max(1, self.backend.fullconn)
+        most = max(server.maxconn, server.minconn)
+        if 0 < server.minconn < most and self.busy < fullconn:
+            most = max(server.minconn, self.busy * most // fullconn)
+        return 0 < most <= seat.sessions
 
     def _turned(self, seats: list[Seat]) -> list[Seat]:
         """The seats beginning behind the one that was used last, so that equals take turns."""

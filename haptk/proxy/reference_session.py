@@ -188,7 +188,7 @@ class Session:
                         return None
                     raise self._refused("CR", record)
             except TimeoutError:
-                if not got and not self.first:
+                if not got and (not self.first or self.front.ignore_probes):
                     return None
                 self.shared.count("timeouts")
                 raise End("cR", page(408, close=True)) from None

@@ -13,7 +13,7 @@ from haptk.io import clock
 from haptk.proxy import reference_proxyproto
 from haptk.proxy.reference_http import Gone, Wire
 from haptk.proxy.reference_route import Farm, Seat
-from haptk.proxy.tables import Backend
+from haptk.proxy.tables import Backend, Server
 
 if TYPE_CHECKING:
     from haptk.proxy.reference_session import Session
@@ -45,13 +45,31 @@ def connect(session: Session, seat: Seat, back: Backend | None) -> Wire:
             raise ConnectionRefusedError(f"server {server.name} has no address yet")
         port = port or session.dst_port + server.port_offset
         host = session.dst if host in ("0.0.0.0", "::") and session.dst else host
-        channel = socket.create_connection((host, port), timeout)
+        channel = _reach(server, host, port, timeout)
         channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if back is not None and back.tcpka:
+            channel.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if back is not None and back.nolinger:
+            reset(channel)
     wire = Wire(channel)
     if server.send_proxy:
         write = reference_proxyproto.text if server.send_proxy == 1 else reference_proxyproto.binary
         wire.send(write(session.src, session.src_port, session.dst, session.dst_port), timeout)
     return wire
+
+
+def _reach(server: Server, host: str, port: int, timeout: float | None) -> socket.socket:
+    """Connect from the configured source; of a range of ports each is tried."""
+    source = server.source
+    if source is None or (":" in source.host) != (":" in host):
+        return socket.create_connection((host, port), timeout)
+    failed: OSError = OSError("no port")
+    for own in range(source.low, source.high + 1):
+        try:
+            return socket.create_connection((host, port), timeout, source_address=(source.host, own))
+        except OSError as error:
+            failed = error
+    raise failed
 
 
 def read_proxy_header(session: Session) -> None:

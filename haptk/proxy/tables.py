@@ -190,6 +190,15 @@ class CheckPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """`source ADDRESS[:PORT[-PORT]]`: where connections to a server come from; ports 0 for the kernel's choice."""
+
+    host: str
+    low: int = 0
+    high: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Server:
     """One `server` line, resolved. `host` is an IP literal, or "" when the name did not resolve at start.
 
@@ -222,7 +231,7 @@ class Server:
     error_limit: int = 10
     on_error: str = "fail-check"
     redir: str = ""
-    source: str = ""
+    source: Source | None = None
     max_reuse: int = -1
     pool_max_conn: int = -1
     pool_purge_delay_s: float = 5.0
@@ -352,6 +361,9 @@ class Frontend:
     accept_invalid: bool = False
     disabled: bool = False
     tcpka: bool = False
+    nolinger: bool = False
+    ignore_probes: bool = False
+    backlog: int = 0
     is_listen: bool = False
     where: str = ""
 
@@ -384,6 +396,10 @@ class Backend:
     allbackups: bool = False
     fullconn: int = 0
     prefer_last_server: bool = False
+    max_keep_alive_queue: int = 0
+    pretend_keepalive: bool = False
+    tcpka: bool = False
+    nolinger: bool = False
     rules: tuple[Rule, ...] = ()
     errorfiles: tuple[ErrorFile, ...] = ()
     log: LogPlan = LogPlan()

@@ -8,7 +8,7 @@ import pytest
 
 from haptk.proxy import reference
 from haptk.proxy.compile import load_text
-from haptk.proxy.engine import beyond_compiled, data_plane, without_effect
+from haptk.proxy.engine import beyond_compiled, data_plane
 
 FILE = """listen web
     bind 127.0.0.1:1
@@ -60,8 +60,3 @@ def test_reference_serves_with_a_warning_that_names_the_word(line, words, names,
 def test_environment_forces_the_reference(monkeypatch):
     monkeypatch.setenv("HAPTK_NO_FAST", "1")
     assert data_plane(_tables())[0] is reference.Image
-
-
-def test_words_without_effect_are_named():
-    assert without_effect(_tables(words="check observe layer4 minconn 2 maxconn 5")) == ["observe", "minconn"]
-    assert without_effect(_tables(words="check maxconn 5")) == []

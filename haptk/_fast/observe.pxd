@@ -1,0 +1,11 @@
+# observe: live traffic as a check (`observe layer4|layer7`). Workers count errors in a row; when a server's error-limit
+# is reached, Live.tripped grows and the control plane acts on it.
+
+from haptk._fast.state cimport ServerC
+
+cdef enum Sight:
+    SAW_CONNECT, SAW_NO_CONNECT, SAW_ANSWER, SAW_BAD_ANSWER
+
+cdef void observe(ServerC *srv, int sight) noexcept nogil
+# Whether a status says that the server is in trouble; 501 and 505 are the client's doing, as HAProxy has it.
+cdef int sight_of(int status) noexcept nogil
