@@ -433,11 +433,11 @@ listen a
     bind 127.0.0.1:1
     timeout connect 1s
     timeout server 1s
-    option nolinger
+    option independent-streams
     unique-id-header X
     server s 127.0.0.1:2 agent-check
 """
     told = "\n".join(load_text(text, "x.cfg").warnings)
-    for word in ("ulimit-n", "option nolinger", "unique-id-header", "agent-check"):
+    for word in ("ulimit-n", "option independent-streams", "unique-id-header", "agent-check"):
         assert word in told
     assert len(told.splitlines()) == 4
