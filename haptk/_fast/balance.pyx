@@ -15,7 +15,7 @@ cdef bint eligible(ServerC *srv) noexcept nogil:
 
 cdef int limit_of(BackendC *be, ServerC *srv) noexcept nogil:
     cdef int64_t busy, limit
-    if srv.minconn == 0:
+    if srv.minconn == 0 or srv.minconn >= srv.maxconn:
         return srv.maxconn
     busy = hk_load(be.sessions)
     if busy >= be.fullconn:

@@ -46,10 +46,6 @@ class Seat:
         """New sessions may go there."""
         return self.state == "UP" and self.weight > 0
 
-    @property
-    def full(self) -> bool:
-        return self.maxconn > 0 and self.sessions >= self.maxconn
-
 
 class Farm:
     """The servers of one backend. All methods may be called from any thread."""
@@ -107,7 +103,7 @@ class Farm:
     def full(self, seat: Seat) -> bool:
         """Whether a server has all the sessions that it may have now, between minconn and maxconn."""
         server, fullconn = seat.server, max(1, self.backend.fullconn)
-        most = max(server.maxconn, server.minconn)
+        most = max(seat.maxconn, server.minconn) if seat.maxconn or server.minconn else 0
         if 0 < server.minconn < most and self.busy < fullconn:
             most = max(server.minconn, self.busy * most // fullconn)
         return 0 < most <= seat.sessions
