@@ -662,7 +662,7 @@ cdef int finish(Worker *w, Session *s) noexcept nogil:
 # ---------------------------------------------------------------- timers
 
 cdef int head_expired(Worker *w, Session *s) noexcept nogil:
-    if not s.got_byte and (not s.first or s.frontend.ignore_probes):
+    if not s.got_byte and (not s.first or s.frontend.ignore_probes or w.stopping):
         close_fd(s.fd)
         leave(w, s)
         return 0

@@ -21,7 +21,7 @@ from haptk._fast.state cimport (BackendW, FrontendC, KIND_LISTENER, KIND_SERVER,
                                 Listener, PH_DEAD, PH_HEAD, PH_PROXY, ServerW, Session, Tally, Timer, sockaddr_storage)
 from haptk._fast.tally cimport add_up, tally_clear
 from haptk._fast.upstream cimport give_up_idle, idle_event, purge_idle
-from haptk._fast.wheel cimport wheel_init, wheel_next, wheel_wait
+from haptk._fast.wheel cimport timer_set, wheel_init, wheel_next, wheel_wait
 
 cdef extern from "<sys/epoll.h>" nogil:
     int EPOLL_CLOEXEC
@@ -53,6 +53,7 @@ cdef enum:
     PAUSE_MS = 100          # accepting rests so long when descriptors ran out
     LOOK_MS = 10            # between two looks at what other workers may have freed
     TIDY_MS = 1000
+    FIRST_MS = 3000         # that a connection without a request has left when we stop
     BUFS_AT_REST = 8        # so few free buffers are no reason to wake up
 
 
@@ -276,7 +277,7 @@ cdef void close_listeners(Worker *w) noexcept nogil:
 
 
 cdef void begin_stop(Worker *w) noexcept nogil:
-    # No new connections; those that wait for a request are closed, the others finish theirs.
+    # No new connections; those that wait for another request are closed, the others finish theirs.
     cdef Session *s
     cdef Session *following
     cdef int i
@@ -287,7 +288,10 @@ cdef void begin_stop(Worker *w) noexcept nogil:
     while s != NULL:
         following = s.all_next
         if (s.phase == PH_HEAD or s.phase == PH_PROXY) and not s.got_byte:
-            session_kill(w, s, 0, 0)
+            if s.first:
+                timer_set(w, &s.timer, w.now + FIRST_MS)    # its request may be on the way
+            else:
+                session_kill(w, s, 0, 0)
         s = following
     purge_idle(w, 1)
 

@@ -20,7 +20,7 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "ignore_unknown_options": Fals
 class ProxyCommand(Command):
     """HAProxy's single-dash words (-db) and options that take all numbers that follow (-sf PID...), in click's form."""
 
-    VERBS = ("status", "drain", "ready", "maint", "weight")
+    VERBS = ("status", "drain", "ready", "maint", "weight", "reload")
     WORDS = frozenset({"-db", "-dM", "-dr", "-dV", "-de", "-dS", "-dL", "-Ws", "-vv"})
 
     def make_context(
@@ -86,7 +86,7 @@ def proxy(**chosen: Any) -> int:
     connections, a second SIGTERM stops at once, SIGHUP and SIGUSR2 read the files again.
 
     A running proxy with a `stats socket` obeys `haptk proxy status [PROXY]...`, `drain`, `ready` and `maint
-    BACKEND/SERVER...`, and `weight BACKEND/SERVER [WEIGHT]`; each has its own --help.
+    BACKEND/SERVER...`, `weight BACKEND/SERVER [WEIGHT]` and `reload`; each has its own --help.
     """
     if chosen["version"] or chosen["long_version"]:
         return _print_version(long=bool(chosen["long_version"]))

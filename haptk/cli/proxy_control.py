@@ -1,4 +1,4 @@
-"""`haptk proxy status|drain|ready|maint|weight`: HAProxy's runtime commands for people, over the stats socket.
+"""`haptk proxy status|drain|ready|maint|weight|reload`: HAProxy's runtime commands for people, over the stats socket.
 
 They speak the same language as any script on that socket, so they work on a real haproxy too.
 """
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SOCKET = Path("/run/haptk/proxy.sock")
 TIMEOUT_S = 5.0
+RELOAD_S = 40.0
 SERVER = "BACKEND/SERVER"
 
 socket_option = click.option(
@@ -27,10 +28,10 @@ socket_option = click.option(
 )
 
 
-def ask(path: Path, command: str) -> str:
+def ask(path: Path, command: str, timeout_s: float = TIMEOUT_S) -> str:
     """One runtime command; the answer without the empty line. Raises NotRunning, NotPermitted, PeerTimeout, PeerError."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as channel:
-        channel.settimeout(TIMEOUT_S)
+        channel.settimeout(timeout_s)
         parts = []
         try:
             channel.connect(str(path))
@@ -43,7 +44,7 @@ def ask(path: Path, command: str) -> str:
         except PermissionError as error:
             raise NotPermitted(what=f"talk to {path}", why="ask its owner or root") from error
         except TimeoutError as error:
-            raise PeerTimeout(peer="the proxy", timeout_s=TIMEOUT_S, why=f"on {path}") from error
+            raise PeerTimeout(peer="the proxy", timeout_s=timeout_s, why=f"on {path}") from error
         except OSError as error:
             raise PeerError(peer="the proxy", why=f"{path}: {error.strerror}") from error
     answer = b"".join(parts).decode("utf-8", "replace").strip("\n")
@@ -142,4 +143,20 @@ def weight(path: Path, server: str, value: str | None) -> int:
     return 0
 
 
-COMMANDS: dict[str, click.Command] = {one.name or "": one for one in (status, drain, ready, maint, weight)}
+@click.command(cls=Command, short_help="Read the configuration files again.")
+@socket_option
+def reload(path: Path) -> int:
+    """Have the running proxy read its files again.
+
+    A bad file changes nothing: its errors are shown, the exit code says so. Open connections go on.
+    """
+    answer = ask(path, "reload", RELOAD_S)
+    if answer.startswith("Unknown command"):
+        raise PeerError(peer="the proxy", why=f"what listens on {path} cannot reload; send it a signal")
+    if answer:
+        raise PeerError(peer="the proxy", why=answer)
+    emit({"reloaded": True}, "reloaded")
+    return 0
+
+
+COMMANDS: dict[str, click.Command] = {one.name or "": one for one in (status, drain, ready, maint, weight, reload)}

@@ -102,7 +102,6 @@ def _read_file(path: str) -> bytes:
 # Settings that are read and kept, but that nothing carries out yet: each use of one draws a warning.
 _NOT_YET = {
     "unique_id_format": "unique-id-format", "unique_id_header": "unique-id-header",
-    "load_server_state": "load-server-state-from-file",
     "option_dontlog_normal": "option dontlog-normal",
     "option_independent_streams": "option independent-streams",
     "option_log_health_checks": "option log-health-checks", "http_connects": "http-check connect",
@@ -224,6 +223,7 @@ class _Compiler:
             nolinger=bool(section.get("option_nolinger")),
             rules=self._rules(section, front=False), errorfiles=self._errorfiles(section), log=self._log(section),
             stats=_stats(section), accept_invalid=bool(section.get("option_accept_invalid_http_response")),
+            load_state=section.get("load_server_state") or "", state_file=self._state_file(section),
             disabled=bool(section.get("disabled")), strict_persist=bool(section.get("option_strict_persist")),
             where=section.where,
         )  # fmt: skip
@@ -384,6 +384,12 @@ class _Compiler:
             logasap=bool(section.get("option_logasap")),
             tag=section.get("log_tag") or self.top.get("log_tag") or "haproxy",
         )  # fmt: skip
+
+    def _state_file(self, section: Section) -> str:
+        """Where `load-server-state-from-file local` looks: a file of its own, by default called like the section."""
+        name = section.get("state_file_name") or section.name
+        directory = self.top.get("server_state_base", "")
+        return name if name.startswith("/") or not directory else f"{directory}/{name}"
 
     def process(self) -> Process:
         top = self.top

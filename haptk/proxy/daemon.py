@@ -11,6 +11,7 @@ Signals only set a flag through the wake-up descriptor; the main thread acts on 
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -18,18 +19,21 @@ import resource
 import selectors
 import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from haptk.errors import CannotWrite, HaptkError, NotPermitted
 from haptk.io import clock, sdnotify
+from haptk.proxy import statefile
 from haptk.proxy.engine import Engine
 from haptk.proxy.listeners import Listeners
 from haptk.proxy.runtime.shell import Runtime
 from haptk.proxy.runtime.world import Began, World
 from haptk.proxy.tables import ProxyTables
 
+RELOAD_S = 30.0  # for a reload that the stats socket asked for
 log = logging.getLogger("haptk.proxy")
 SIGNALS = (
     signal.SIGTERM,
@@ -59,6 +63,8 @@ class Daemon:
         self.reload = reload
         self.listeners = Listeners()
         self.engine = Engine(tables, self.listeners)
+        if found := statefile.load(tables, self.engine.health):
+            log.info("%d servers begin as their server-state file says", found)
         self.engine.look = self.world
         self.leaving: list[tuple[Engine, float | None]] = []  # with the moment at which its connections are cut
         self.stops = 0
@@ -66,13 +72,26 @@ class Daemon:
         self.runtime = Runtime(self.world)
         self.runtime.open(tables.process)
         self._hard_stop_at: float | None = None
+        self._reloaded = threading.Condition()
+        self._reloads = 0
+        self._refusal = ""
 
     def world(self) -> World:
         """What the runtime API sees now."""
         addresses = len(self.listeners.addresses()) + len(self.runtime.binds)
         return World(
-            self.engine, self.began, stopping=bool(self.stops), sockets=self.runtime.binds, listeners=addresses
-        )
+            self.engine, self.began, stopping=bool(self.stops), sockets=self.runtime.binds, listeners=addresses,
+            reload=self.reload_now,
+        )  # fmt: skip
+
+    def reload_now(self) -> str:
+        """Have the main thread read the files again and wait for it; what was wrong, or "". From any other thread."""
+        with self._reloaded:
+            before = self._reloads
+            os.kill(os.getpid(), signal.SIGHUP)
+            if not self._reloaded.wait_for(lambda: self._reloads > before, RELOAD_S):
+                return f"no answer within {RELOAD_S:.0f} s"
+            return self._refusal
 
     def run(self) -> int:
         """Serve; returns the exit code (0 after a stop that was asked for)."""
@@ -111,7 +130,10 @@ class Daemon:
 
     def _on_signal(self, number: int) -> None:
         if number in (signal.SIGHUP, signal.SIGUSR2):
-            self._reload()
+            refusal = "it is stopping" if self.stops else self._reload()
+            with self._reloaded:
+                self._reloads, self._refusal = self._reloads + 1, refusal
+                self._reloaded.notify_all()
         elif number == signal.SIGQUIT:
             log.info("counters %s", json.dumps(self.engine.counters()))
         elif number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
@@ -141,15 +163,19 @@ class Daemon:
         """Forget the engines of old configurations that have ended; cut those that are over hard-stop-after."""
         now = clock.monotonic()
         kept: list[tuple[Engine, float | None]] = []
-        for engine, cut_at in self.leaving:
-            if engine.wait(0):
+        for one, cut_at in self.leaving:
+            if one.wait(0):
                 continue
             if cut_at is not None and now >= cut_at:
                 log.info("cutting the last connections of an old configuration (hard-stop-after)")
-                engine.stop(now=True)
+                one.stop(now=True)
                 cut_at = None
-            kept.append((engine, cut_at))
+            kept.append((one, cut_at))
+        gone = len(self.leaving) > len(kept)
         self.leaving = kept
+        if gone:
+            del one  # the loop's last one
+            gc.collect()  # an engine and what it runs refer to each other; its descriptors are to go now
 
     def _ended(self) -> bool:
         if self._hard_stop_at is not None and clock.monotonic() >= self._hard_stop_at:
@@ -157,9 +183,8 @@ class Daemon:
             self._cut()
         return self.engine.wait(0) and not self.leaving
 
-    def _reload(self) -> None:
-        if self.stops:
-            return
+    def _reload(self) -> str:
+        """Read the files and change over to them; what was wrong with them, or "" """
         sdnotify.reloading("reading the configuration")
         try:
             tables = self.reload()
@@ -168,7 +193,7 @@ class Daemon:
         except HaptkError as error:
             log.error("the new configuration was refused, the old one stays: %s", error)
             sdnotify.ready("serving with the old configuration: the new one was refused")
-            return
+            return str(error)
         fresh.look = self.world
         self.runtime.retain(tables.process)
         old, self.engine = self.engine, fresh
@@ -179,6 +204,7 @@ class Daemon:
         self.listeners.retain(tables.frontends, max(1, tables.process.nbthread))
         log.info("reloaded; serving on %s", ", ".join(self.listeners.addresses()))
         sdnotify.ready(f"serving on {', '.join(self.listeners.addresses())}")
+        return ""
 
 
 @contextlib.contextmanager

@@ -406,6 +406,8 @@ class Backend:
     stats: Stats | None = None
     accept_invalid: bool = False
     disabled: bool = False
+    load_state: str = ""  # "global" or "local": servers begin as a server-state file says
+    state_file: str = ""  # the one that "local" means
     strict_persist: bool = False  # the one explicit knob: never leave a dead server (503) rather than fall back
     where: str = ""
 

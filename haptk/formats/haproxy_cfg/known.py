@@ -8,7 +8,7 @@ from haptk.formats.haproxy_cfg.model import names
 PROXY_WORDS = names(
     "bind-process capture clitcpka-cnt clitcpka-idle clitcpka-intvl compression declare dispatch email-alert "
     "error-log-format errorfiles errorloc errorloc302 errorloc303 external-check filter hash-balance-factor "
-    "http-after-response http-error log-format-sd monitor rate-limit server-state-file-name srvtcpka-cnt srvtcpka-idle "
+    "http-after-response http-error log-format-sd monitor rate-limit srvtcpka-cnt srvtcpka-idle "
     "srvtcpka-intvl tcp-request tcp-response transparent use-fcgi-app use-server"
 )
 GLOBAL_WORDS = global_table.UNSUPPORTED | names("setenv presetenv resetenv unsetenv")

@@ -212,6 +212,13 @@ def _state_file(section: Section, args: Args) -> None:
     args.done()
 
 
+def _state_file_name(section: Section, args: Args) -> None:
+    """`server-state-file-name [use-backend-name|FILE]`: where `load-server-state-from-file local` looks."""
+    name = args.take("") if args else "use-backend-name"
+    args.done()
+    section.set("state_file_name", "" if name == "use-backend-name" else name)
+
+
 def _removed(advice: str) -> Parser:
     def parse(_section: Section, args: Args) -> None:
         raise Refused(f"{args.words[0]!r} was removed from HAProxy; {advice}")
@@ -247,6 +254,7 @@ DIRECTIVES: dict[str, Directive] = {
     "id": Directive(_id, "flb"),
     "ignore-persist": Directive(rules.persist, "flb"),
     "load-server-state-from-file": Directive(_state_file, "dlb", side="b"),
+    "server-state-file-name": Directive(_state_file_name, "dlb", side="b"),
     "log": Directive(logs.log, "dflb", no=True),
     "log-format": Directive(logs.log_format, "dfl", side="f"),
     "log-tag": Directive(_word("log_tag"), "dflb"),

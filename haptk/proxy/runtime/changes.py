@@ -164,6 +164,17 @@ def set_address(world: World, one: Checked, args: list[str]) -> str:
     return f"{', '.join(said)} {BY}\n"
 
 
+# -- the whole --------------------------------------------------------------------------------------------------------
+
+
+def reload(world: World, _caller: Caller, _args: list[str]) -> str:
+    """Read the files again (haptk's own; HAProxy has it on its master's socket)."""
+    if world.reload is None:
+        return "There is no file to read again.\n"
+    refusal = world.reload()
+    return f"The new configuration was refused, the old one stays: {refusal}\n" if refusal else ""
+
+
 # -- looking ----------------------------------------------------------------------------------------------------------
 
 

@@ -325,6 +325,7 @@ COMMANDS: tuple[Command, ...] = (
              "enable server"),
     _command("get weight <bk>/<srv>", "report a server's current weight", "user", get_weight, "get weight"),
     _command("operator", "lower the level of the current CLI session to operator", "operator", lower("operator")),
+    _command("reload", "read the configuration files again", "admin", changes.reload),
     _command("set maxconn frontend <frontend> <value>", "change a frontend's maxconn setting", "admin",
              changes.set_maxconn_frontend, "set maxconn frontend"),
     _command("set maxconn global <value>", "change the per-process maxconn setting", "admin",

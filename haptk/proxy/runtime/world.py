@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import resource
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -81,7 +81,14 @@ class World:
     """One engine as the commands see it."""
 
     def __init__(
-        self, engine: Engine, began: Began, *, stopping: bool = False, sockets: Sequence[Bind] = (), listeners: int = 0
+        self,
+        engine: Engine,
+        began: Began,
+        *,
+        stopping: bool = False,
+        sockets: Sequence[Bind] = (),
+        listeners: int = 0,
+        reload: Callable[[], str] | None = None,
     ) -> None:
         self.engine = engine
         self.tables = engine.tables
@@ -92,6 +99,7 @@ class World:
         self.stopping = stopping
         self.sockets = sockets
         self.listeners = listeners
+        self.reload = reload
         self.proxies = number(engine.tables, engine.health.servers)
 
     # -- finding
