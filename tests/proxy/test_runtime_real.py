@@ -325,7 +325,8 @@ def test_forms_are_haproxys(start) -> None:
     assert [name for name in names if name in wanted] == wanted
     assert len(wanted) >= 50
     helps = real("help").splitlines()
-    assert [line for line in ours("help").splitlines() if line not in helps] == []
+    beyond = [line for line in ours("help").splitlines() if line not in helps]
+    assert [line.split()[0] for line in beyond] == ["reload"]  # haproxy has it on its master's socket
     for text in ("bogus", "", "show", "set"):
         assert ours(text).splitlines()[0] == real(text).splitlines()[0]
 
