@@ -331,7 +331,7 @@ cdef class Image:
         self.text(&out.name, be.name)
         out.tcp = be.mode == "tcp"
         out.servers = &self.conf.servers[gid]
-        out.count = len(be.servers)
+        out.count = 0 if be.disabled else len(be.servers)      # nobody serves for a disabled backend
         for i, server in enumerate(be.servers):
             self.fill_server(&out.servers[i], i, gid + i, index, be, server)
         out.equal_weights = len({server.weight for server in be.servers}) <= 1

@@ -159,7 +159,7 @@ cdef bint substituted(Seen *x, Sample *v, ConverterC *c) noexcept nogil:
             n += 1
             groups.at[1] += 1
         i += <uint32_t>groups.at[1]
-        if i >= v.n:
+        if i >= v.n and groups.at[1] == groups.at[0]:
             break
         if not c.b:
             many = v.n - i

@@ -1,6 +1,6 @@
 # The rules of HAProxy for occurrences, commas, quotes and cookies, as tests/diff pins them down.
 
-from libc.stdint cimport uint16_t
+from libc.stdint cimport INT64_MAX, INT64_MIN, uint16_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy, memset
 
 from haptk._fast.balance cimport eligible
@@ -215,17 +215,18 @@ cdef bint next_text(Seen *x, ExprC *e, Cursor *c, Sample *out) noexcept nogil:
 
 
 cdef int64_t leading_int(const char *p, uint32_t n) noexcept nogil:
-    # An optional minus and digits up to the first other byte; nothing is 0.
-    cdef int64_t v = 0
-    cdef uint32_t i = 0, stop
+    # A sign and digits up to the first other byte, held at the ends of the range; nothing is 0.
+    cdef uint64_t v = 0, limit = <uint64_t>INT64_MAX
+    cdef uint32_t i = 0
     cdef bint negative = n > 0 and p[0] == 45
-    if negative:
+    if n and (p[0] == 45 or p[0] == 43):
         i = 1
-    stop = n if n < i + 18 else i + 18
-    while i < stop and 48 <= p[i] <= 57:
-        v = v * 10 + p[i] - 48
+    while i < n and 48 <= p[i] <= 57:
+        if v > (limit - <uint64_t>(p[i] - 48)) // 10:
+            return INT64_MIN if negative else INT64_MAX
+        v = v * 10 + <uint64_t>(p[i] - 48)
         i += 1
-    return -v if negative else v
+    return -<int64_t>v if negative else <int64_t>v
 
 
 cdef bint address_of(Sample *v) noexcept nogil:
@@ -246,12 +247,36 @@ cdef bint address_of(Sample *v) noexcept nogil:
     return 1
 
 
+cdef bint header_address(Sample *v) noexcept nogil:
+    # An IPv4 address may have a port behind it, as proxies write it, and zeros in front of its numbers.
+    cdef uint32_t i = 0, k, start, octet
+    for k in range(4):
+        start = i
+        octet = 0
+        while i < v.n and 48 <= v.p[i] <= 57 and i - start < 3:
+            octet = octet * 10 + <uint32_t>(v.p[i] - 48)
+            i += 1
+        if i == start or octet > 255 or (k < 3 and (i == v.n or v.p[i] != 46)):
+            return address_of(v)
+        v.address[k] = <uint8_t>octet
+        i += k < 3
+    if i < v.n:
+        if v.p[i] != 58 or i + 1 == v.n:
+            return address_of(v)
+        for k in range(i + 1, v.n):
+            if v.p[k] < 48 or v.p[k] > 57:
+                return address_of(v)
+    v.family = AF_INET
+    v.kind = S_ADDR
+    return 1
+
+
 cdef bint shaped(ExprC *e, Sample *out) noexcept nogil:
     # The value in the fetch's own type; 0 for what is none of it.
     if e.fetch == F_HDR_VAL or e.fetch == F_COOK_VAL:
         return is_int(out, leading_int(out.p, out.n))
     if e.fetch == F_HDR_IP:
-        return address_of(out)
+        return header_address(out)
     return 1
 
 
@@ -365,10 +390,8 @@ cdef bint base(Seen *x, Sample *out) noexcept nogil:
 
 
 cdef bint of_method(Seen *x, Sample *out) noexcept nogil:
-    # Still known when the response is there, as long as it is one of the known ones.
+    # What the client asked with, whatever rules made of it, as long as it is one of the known ones.
     cdef const char *name = NULL
-    if x.req != NULL:
-        return is_text(out, x.req.d + x.req.start, x.req.method_len)
     if x.s.method == 1: name = b"GET"
     elif x.s.method == 2: name = b"HEAD"
     elif x.s.method == 3: name = b"POST"
@@ -378,7 +401,7 @@ cdef bint of_method(Seen *x, Sample *out) noexcept nogil:
     elif x.s.method == 7: name = b"TRACE"
     elif x.s.method == 8: name = b"CONNECT"
     if name == NULL:
-        return 0
+        return x.req != NULL and is_text(out, x.req.d + x.req.start, x.req.method_len)
     out.n = 0
     while name[out.n]:
         out.n += 1
@@ -513,17 +536,9 @@ cdef bint as_text(Seen *x, Sample *v) noexcept nogil:
 
 
 cdef bint as_int(Sample *v) noexcept nogil:
-    # A text must be a number as a whole.
-    cdef uint32_t i
+    # What a text begins with; only an empty one is no number.
     if v.kind == S_INT or v.kind == S_BOOL:
         return 1
-    if v.kind == S_ADDR or v.n == 0 or v.n > 19:
+    if v.kind == S_ADDR or v.n == 0:
         return 0
-    i = v.p[0] == 45
-    if i == v.n or v.n - i > 18:
-        return 0
-    while i < v.n:
-        if v.p[i] < 48 or v.p[i] > 57:
-            return 0
-        i += 1
     return is_int(v, leading_int(v.p, v.n))

@@ -89,6 +89,8 @@ cdef int64_t of_line(Seen *x, int which, char *out, uint32_t size) noexcept nogi
         return plain(target, target_n, out, size)
     if which == V_HQ:
         return plain(target + start - 1, target_n - start + 1, out, size) if query_in(target, target_n, &start) else 0
+    if which == V_HP:
+        return plain(target, start - 1 if query_in(target, target_n, &start) else target_n, out, size)
     return plain(target + start, end - start, out, size) if path_in(target, target_n, &start, &end) else 0
 
 

@@ -162,7 +162,7 @@ cdef class Arena:
     cdef int test(self, TestC *out, test) except -1
     cdef ConditionC *condition(self, condition) except? NULL
     cdef int format(self, FormatC *out, chosen) except -1
-    cdef ReplyC *reply(self, str action, dict values) except NULL
+    cdef ReplyC *reply(self, dict values) except NULL
     cdef RedirectC *redirect(self, dict values) except NULL
     cdef int rule(self, RuleC *out, rule) except -1
     cdef RuleC *rules(self, chosen, int *count) except? NULL

@@ -15,7 +15,7 @@ from libc.string cimport memcpy
 from haptk._fast.regex cimport regex_compile, regex_free, regex_native
 
 from haptk.core.acl import Expr, Format, Variable
-from haptk.proxy.pages import REASONS
+from haptk.proxy.pages import REDIRECT_REASONS, reason
 from haptk.proxy.service import SERVICES
 
 _FETCHES = {
@@ -249,14 +249,14 @@ cdef class Arena:
                 self.text(&out.parts[i].text, part)
         return 0
 
-    cdef ReplyC *reply(self, str action, dict values) except NULL:
+    cdef ReplyC *reply(self, dict values) except NULL:
         cdef ReplyC *out = <ReplyC *>self.block(1, sizeof(ReplyC))
         cdef int i
         body = values.get("body")
         out.status = values["status"]
-        out.page = body is None and (action == "deny" or bool(values.get("errorfiles")))
+        out.page = body is None and bool(values.get("errorfiles"))
         out.has_body = body is not None
-        self.text(&out.reason, REASONS.get(out.status, "Other"))
+        self.text(&out.reason, reason(out.status))
         self.format(&out.body, body)
         if body is not None and body.parts:
             self.text(&out.content_type, values.get("content_type"))
@@ -275,7 +275,7 @@ cdef class Arena:
         out.drop_query = bool(values.get("drop_query"))
         out.append_slash = bool(values.get("append_slash"))
         out.ignore_empty = bool(values.get("ignore_empty"))
-        self.text(&out.reason, REASONS[out.code])
+        self.text(&out.reason, REDIRECT_REASONS[out.code])
         lines = ""
         if "set_cookie" in values:
             lines += f"set-cookie: {values['set_cookie']}; path=/;\r\n"
@@ -299,12 +299,12 @@ cdef class Arena:
         elif action in ("replace-header", "replace-value"):
             out.regex = self.regex(values["pattern"], False)
         elif action in ("deny", "return"):
-            out.reply = self.reply(action, values)
+            out.reply = self.reply(values)
         elif action == "redirect":
             out.redirect = self.redirect(values)
         elif action == "set-status":
             out.status = values["status"]
-            self.text(&out.reason, values["reason"] or REASONS.get(values["status"], "Other"))
+            self.text(&out.reason, values["reason"] or reason(values["status"]))
         elif action == "capture":
             out.target, out.length = values["slot"], values["length"]
             self.format(&out.format, Format((values["expr"],)))

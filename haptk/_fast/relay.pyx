@@ -181,6 +181,7 @@ cdef void edited(Session *s, Head *h) noexcept nogil:
 
 cdef int final_head(Worker *w, Session *s, Head *h) noexcept nogil:
     cdef int got
+    cdef uint32_t start
     s.status = h.status
     observe(s.server, sight_of(h.status))
     if s.keeping:
@@ -202,8 +203,10 @@ cdef int final_head(Worker *w, Session *s, Head *h) noexcept nogil:
             return RELAY_RULED if got == RULES_ANSWER else RELAY_RULES_FAILED
         if h.d != s.sx.d:
             edited(s, h)
+    start = s.in_head.n if s.in_head.d != NULL else 0
     if render_response(w, s, h, 0) < 0:
-        return RELAY_BAD_RESPONSE
+        s.in_head.n = start
+        return RELAY_BAD_RESPONSE if h.d == s.sx.d else RELAY_RULES_FAILED
     s.head_done = 1
     if s.tunnel and s.rx.p < s.rx.n:
         # what the client sent behind its request belongs to the tunnel
@@ -215,7 +218,7 @@ cdef int response_heads(Worker *w, Session *s) noexcept nogil:
     # As many heads as are complete, up to the final one. 1 when that went through.
     cdef Head *h = &w.head
     cdef int got
-    cdef uint32_t end
+    cdef uint32_t end, start
     while not s.head_done:
         if s.sx.p == s.sx.n:
             return RELAY_WAIT
@@ -233,7 +236,9 @@ cdef int response_heads(Worker *w, Session *s) noexcept nogil:
             if got < 0:
                 return got
             break
+        start = s.in_head.n if s.in_head.d != NULL else 0
         if s.minor and render_response(w, s, h, 1) < 0:
+            s.in_head.n = start
             return RELAY_BAD_RESPONSE
         s.sx.r = s.sx.f = s.sx.p = h.end
     return RELAY_BAD_RESPONSE if body_advance(&s.down, &s.sx) == BODY_BAD else 1

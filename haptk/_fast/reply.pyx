@@ -6,7 +6,7 @@ from libc.string cimport memchr, memcpy, memset, strlen
 from haptk._fast.edit cimport edits_room
 from haptk._fast.facts cimport path_in, query_in
 from haptk._fast.format cimport format_put
-from haptk._fast.http1 cimport Buf, H_HOST, Head, M_HEAD, body_advance
+from haptk._fast.http1 cimport BODY_NONE, Buf, H_HOST, Head, M_HEAD, body_advance
 from haptk._fast.pool cimport buf_take
 from haptk._fast.program cimport FormatC, RD_LOCATION, RD_PREFIX, Text
 from haptk._fast.scan cimport put_decimal
@@ -106,50 +106,37 @@ cdef Text *page_text(Session *s, int page) noexcept nogil:
 
 
 cdef uint32_t page_head(Session *s, Buf *o, Text *text) noexcept nogil:
-    # Its head up to the last line; returns where its body begins.
+    # Its head without the empty line; returns where that stands. A page that does not say how long it is ends with the
+    # connection; one of HTTP/1.0 has to say that it does not.
     cdef const char *end = <const char *>memmem(text.p, text.n, b"\r\n\r\n", 4)
     cdef uint32_t head = <uint32_t>(end - text.p) + 2 if end != NULL else text.n
+    cdef bint old = text.n > 7 and text.p[7] == 48
     put(o, text.p, head)
     if memmem(text.p, head, b"\r\nconnection: close\r\n", 21) != NULL:
         s.keep = 0
-    else:
-        connection_line(s, o)
-    return head + 2 if end != NULL else head
+        return head
+    if memmem(text.p, head, b"\r\ncontent-length: ", 18) == NULL:
+        s.keep = 0
+    if s.keep and (old or s.minor == 0):
+        word(o, b"connection: keep-alive\r\n")
+    elif not s.keep and not old:
+        word(o, b"connection: close\r\n")
+    return head
 
 
 cdef int reply_page(Worker *w, Session *s, int page, int status) noexcept nogil:
     cdef Text *text = page_text(s, page)
     cdef Buf *o = &s.in_head
-    cdef uint32_t body, start
+    cdef uint32_t head, start
     s.status = status
     if begin(w, s) < 0 or text.p == NULL:
         return -1
+    if text.n == 0:
+        s.keep = 0          # an empty error file: nothing but the end
+        return 0
     start = o.n
-    body = page_head(s, o, text)
-    if body < text.n or memmem(text.p, text.n, b"\r\n\r\n", 4) != NULL:
-        word(o, b"\r\n")
-    if s.method != M_HEAD and body < text.n:
-        put(o, text.p + body, text.n - body)
-    return fits(o, start)
-
-
-cdef int page_reply(Seen *x, ReplyC *r) noexcept nogil:
-    # The page of a status with headers of the rule.
-    cdef Session *s = x.s
-    cdef Buf *o = &s.in_head
-    cdef Text *text = page_text(s, page_of(r.status))
-    cdef uint32_t body, start = o.n
-    cdef const char *end = <const char *>memmem(text.p, text.n, b"\r\n\r\n", 4)
-    if text.p == NULL or end == NULL:
-        return reply_page(x.w, s, page_of(r.status), r.status)
-    body = <uint32_t>(end - text.p) + 2
-    put(o, text.p, body)
-    more_headers(x, o, r)
-    if memmem(text.p, body, b"\r\nconnection: close\r\n", 21) != NULL:
-        s.keep = 0
-    else:
-        connection_line(s, o)
-    put(o, text.p + body, 2 if s.method == M_HEAD else text.n - body)
+    head = page_head(s, o, text)
+    put(o, text.p + head, 2 if s.method == M_HEAD else text.n - head)
     return fits(o, start)
 
 
@@ -176,17 +163,18 @@ cdef int reply_rule(Seen *x, ReplyC *r) noexcept nogil:
     cdef uint32_t room, start
     cdef int64_t length
     cdef char *body
+    if r.page:
+        return reply_page(x.w, s, page_of(r.status), r.status)
     s.status = r.status
     if begin(x.w, s) < 0:
         return -1
-    if r.page:
-        return page_reply(x, r)
     body = edits_room(x.w, &room)
     length = format_put(x, &r.body, body, room)
     if length < 0:
         return -1
     start = o.n
     status_line(o, r.status, &r.reason)
+    more_headers(x, o, r)
     if r.status != 204 and r.status != 304 and r.status >= 200:
         word(o, b"content-length: ")
         decimal(o, <uint32_t>length)
@@ -195,7 +183,6 @@ cdef int reply_rule(Seen *x, ReplyC *r) noexcept nogil:
         word(o, b"content-type: ")
         put(o, r.content_type.p, r.content_type.n)
         word(o, b"\r\n")
-    more_headers(x, o, r)
     connection_line(s, o)
     word(o, b"\r\n")
     if s.method != M_HEAD:
@@ -209,8 +196,6 @@ cdef void kept_path(Buf *o, Head *h, RedirectC *r) noexcept nogil:
     cdef uint32_t start = 0, end = 0, query = 0
     if path_in(t, h.target_len, &start, &end):
         put(o, t + start, end - start)
-        if r.append_slash and t[end - 1] != 47:
-            word(o, b"/")
     else:
         word(o, b"/")
     if not r.drop_query and query_in(t, h.target_len, &query) and query < h.target_len:
@@ -237,6 +222,8 @@ cdef int reply_redirect(Seen *x, RuleC *rule) noexcept nogil:
     if length == 0 and r.ignore_empty:
         return 0
     s.status = r.code
+    if s.up.mode != BODY_NONE:
+        s.keep = 0          # HAProxy does not go on behind a request that had a body
     if begin(x.w, s) < 0:
         return -1
     start = o.n
@@ -250,6 +237,8 @@ cdef int reply_redirect(Seen *x, RuleC *rule) noexcept nogil:
             host_value(o, x.req if x.req != NULL else x.res)
         if x.req != NULL:
             kept_path(o, x.req, r)
+        if r.append_slash and o.n <= o.size and o.d[o.n - 1] != 47:
+            word(o, b"/")
     word(o, b"\r\n")
     if r.code == 302 or r.code == 303 or r.code == 307:
         word(o, b"cache-control: no-cache\r\n")

@@ -8,7 +8,8 @@ from haptk._fast.edit cimport (edits_begin, edits_end, edits_room, header_add, h
                                header_drop_named, set_request_line, set_status)
 from haptk._fast.facts cimport Seen, path_in, query_in
 from haptk._fast.format cimport format_put
-from haptk._fast.http1 cimport (H_CODING, H_HOST, H_LENGTH, Header, M_CONNECT, M_HEAD)
+from haptk._fast.cookie cimport cookie_request
+from haptk._fast.http1 cimport (H_CODING, H_COOKIE, H_HOST, H_LENGTH, Header, M_CONNECT, M_HEAD)
 from haptk._fast.journal cimport keep_item
 from haptk._fast.match cimport holds
 from haptk._fast.program cimport (A_ADD_HEADER, A_ALLOW, A_CAPTURE, A_DEL_HEADER, A_DENY, A_FORCE_PERSIST, A_REDIRECT,
@@ -263,12 +264,27 @@ cdef void capture(Seen *x, RuleC *r) noexcept nogil:
         keep_item(x.w, x.s, r.target, text, <uint32_t>n if n < r.length else <uint32_t>r.length)
 
 
+cdef void read_cookies(Seen *x) noexcept nogil:
+    # The log of a denied request tells what its cookies meant, and which server they asked for.
+    cdef Session *s = x.s
+    cdef uint32_t room
+    cdef char *scratch = edits_room(x.w, &room)
+    cdef Header *one
+    cdef int k
+    for k in range(x.req.count):
+        one = &x.req.headers[k]
+        if one.id == H_COOKIE and one.value_len and one.value_len + 16 < room:
+            cookie_request(x.w, s, s.backend, x.req.d + one.value, one.value_len, scratch)
+
+
 cdef int answered(Seen *x, RuleC *r) noexcept nogil:
     # RULES_ANSWER, RULES_GO for a redirect with nothing to say, RULES_FAILED.
     cdef Session *s = x.s
     cdef int got
     if x.req != NULL:
         settle_body(s)
+        if r.action == A_DENY and s.frontend.log and s.backend != NULL and s.backend.cookie:
+            read_cookies(x)
     if r.action == A_DENY:
         tally_denied(x.w, s, x.req == NULL)
     s.cause = c"P" if r.action == A_DENY else c"L"
@@ -360,8 +376,8 @@ cdef int rules_request(Worker *w, Session *s, Head *h) noexcept nogil:
     if edits_end(w, h, 1) < 0:
         return RULES_FAILED
     s.method_sent = h.method
-    if (h.method == M_HEAD) != (s.method == M_HEAD):
-        s.keep = 0          # one of the two sides takes the other's framing for its own otherwise
+    if h.method == M_HEAD and s.method != M_HEAD:
+        s.keep = 0          # the client waits for a body that does not come
     return RULES_GO
 
 

@@ -18,7 +18,7 @@ from haptk._fast.proxyproto cimport read_proxy
 from haptk._fast.relay cimport (RELAY_AGAIN, RELAY_BAD_REQUEST, RELAY_BAD_RESPONSE, RELAY_CLIENT, RELAY_DONE, RELAY_LINK,
                                 RELAY_RULED, RELAY_RULES_FAILED, RELAY_WAIT, compact, owes_client, pull, push)
 from haptk._fast.render cimport render_request
-from haptk._fast.reply cimport REPLY_LOST, REPLY_WAIT, reply_page, reply_send, reply_server
+from haptk._fast.reply cimport REPLY_LOST, REPLY_WAIT, reply_page, reply_send, reply_server, settle_body
 from haptk._fast.retry cimport (RE_CONN, RE_EMPTY, RE_JUNK, RE_TIMEOUT, forget_answer, may_repeat, repeatable,
                                 take_early_body)
 from haptk._fast.rules cimport RULES_ANSWER, RULES_FAILED, RULES_GO, RULES_SERVICE, rules_request
@@ -145,7 +145,8 @@ cdef int answer(Worker *w, Session *s, int page, int status, char cause, char at
 cdef int ruled(Worker *w, Session *s, int got) noexcept nogil:
     # What a rule answered lies in s.in_head; a rule that failed is an error of ours.
     if got == RULES_FAILED:
-        return answer(w, s, PAGE_500, 500, c"P", s.at if s.at == c"H" else c"R")
+        settle_body(s)
+        return answer(w, s, PAGE_500, 500, c"P", c"H" if s.phase == PH_RELAY else c"R")
     give_back(w, s, s.cause, s.at)
     s.phase = PH_REPLY
     return 1
@@ -350,13 +351,15 @@ cdef int begin(Worker *w, Session *s, uint32_t length) noexcept nogil:
         if got != RULES_GO:
             return ruled(w, s, got)
     if s.backend == NULL:
+        settle_body(s)
         return answer(w, s, PAGE_503, 503, c"S", c"C")
     tally_backend(w, s)
     if s.backend.connection == MODE_CLOSE:
         s.keep = 0
     s.upgrade_asked = h.upgrade and h.conn_upgrade and h.minor
     if render_request(w, s, h) < 0:
-        return refuse(w, s, c"P")
+        # too long as it came, or as rules made it
+        return refuse(w, s, c"P") if h.d == s.rx.d else ruled(w, s, RULES_FAILED)
     hash_request(s, s.backend, h)
     if s.backend.stick != NULL:
         stick_request(w, s, h, s.force_persist, s.ignore_persist)

@@ -15,7 +15,6 @@ import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import unquote_plus
 
 Sample = str | int | bool | None
 
@@ -105,6 +104,9 @@ class Facts:
     connections: Mapping[str, int] = field(default_factory=dict)
     hostname: str = ""
     environ: Mapping[str, str] = field(default_factory=dict)
+    line: str = ""  # the request line as the client sent it, where rules may have changed method and target
+    answering: bool = False  # the response is looked at: of the request only the method is still there
+    captures: dict[int, str] = field(default_factory=dict)  # by slot
 
 
 # -- fetches ------------------------------------------------------------------------------------------------------
@@ -121,16 +123,43 @@ def query_of(target: str) -> str:
     return target.partition("?")[2].partition("#")[0]
 
 
+# Bytes are one character each and their case is ASCII's.
+_LOWER = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
+_UPPER = str.maketrans("abcdefghijklmnopqrstuvwxyz", "ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+_OCCURRENCES_MAX = 10  # from the end; HAProxy remembers no more
+_INT_MAX = (1 << 63) - 1
+
+
+def number_of(text: str) -> int:
+    """What a text begins with: a sign and digits, held at the ends of 64 bits; nothing is 0."""
+    found = re.match(r"([+-]?)([0-9]+)", text)
+    if not found:
+        return 0
+    value = int(found[2])
+    return max(-value, -_INT_MAX - 1) if found[1] == "-" else min(value, _INT_MAX)
+
+
 def _values(headers: list[tuple[str, str]], name: str, *, split: bool) -> list[str]:
     """The values of a header: whole lines, or the comma-separated parts outside quotes."""
     lines = [value for key, value in headers if key == name.lower()]
-    if not split:
-        return [line.strip(" \t") for line in lines]
-    return [
-        part.strip(" \t")
-        for line in lines
-        for part in re.findall(r'(?:"(?:\\.|[^"\\])*"?|[^,"])+|(?<=,)(?=,|$)|^(?=,)', line) or [""]
-    ]
+    return [part for line in lines for part in comma_parts(line)] if split else [line.strip(" \t") for line in lines]
+
+
+def comma_parts(line: str) -> list[str]:
+    """The parts of a header line between commas that stand outside quotes, without the blanks around them."""
+    parts: list[str] = []
+    start = at = 0
+    quoted = False
+    while at < len(line):
+        if quoted and line[at] == "\\":
+            at += 1
+        elif line[at] == '"':
+            quoted = not quoted
+        elif line[at] == "," and not quoted:
+            parts.append(line[start:at])
+            start = at + 1
+        at += 1
+    return [part.strip(" \t") for part in [*parts, line[start:]]]
 
 
 def _header(side: str, *, split: bool) -> Callable[[Facts, tuple[str, ...]], list[Sample]]:
@@ -139,6 +168,8 @@ def _header(side: str, *, split: bool) -> Callable[[Facts, tuple[str, ...]], lis
         values: list[Sample] = list(_values(headers, args[0], split=split))
         if len(args) > 1:
             at = int(args[1])
+            if at < -_OCCURRENCES_MAX or at == 0:
+                return values if at == 0 else []
             at = at - 1 if at > 0 else at
             return values[at : at + 1 or None] if -len(values) <= at < len(values) else []
         return values
@@ -148,15 +179,42 @@ def _header(side: str, *, split: bool) -> Callable[[Facts, tuple[str, ...]], lis
 
 def cookies_of(headers: list[tuple[str, str]], name: str, *, response: bool = False) -> list[str]:
     """Values of a cookie over all Cookie (or Set-Cookie) headers in order, as `req.cook` and `res.cook` see them."""
+    wanted = "set-cookie" if response else "cookie"
+    parts = [part for key, value in headers if key == wanted for part in comma_parts(value)]
+    return [value for part in parts for value in _cookies_in(part, name, response=response)]
+
+
+def _cookies_in(part: str, name: str, *, response: bool) -> list[str]:
+    """One part between commas. A Set-Cookie has its name in the first pair; an empty value at the very end is not seen."""
     found: list[str] = []
-    for key, value in headers:
-        if key != ("set-cookie" if response else "cookie"):
-            continue
-        for part in re.split(r'[;,](?=(?:[^"]*"[^"]*")*[^"]*$)', value):
-            left, equals, right = part.partition("=")
-            if equals and left.strip(" \t") == name:
-                found.append(right.strip(" \t"))
+    start = 0
+    while start + len(name) + 1 < len(part):
+        end = _semicolon(part, start)
+        left, equals, right = part[start:end].partition("=")
+        if equals and left.strip(" \t") == name and not left.lstrip(" \t").startswith("$"):
+            found.append(right.strip(" \t"))
+        if response:
+            break
+        start = end + 1
     return found
+
+
+def _semicolon(part: str, start: int) -> int:
+    """Where the pair that begins at `start` ends; only a value may hold a semicolon, in quotes."""
+    at = start
+    value = quoted = False
+    while at < len(part):
+        char = part[at]
+        if quoted and char == "\\":
+            at += 1
+        elif value and char == '"':
+            quoted = not quoted
+        elif char == ";" and not quoted:
+            return at
+        elif char == "=":
+            value = True
+        at += 1
+    return len(part)
 
 
 def _cookie(side: str) -> Callable[[Facts, tuple[str, ...]], list[Sample]]:
@@ -179,9 +237,46 @@ def _url_param(facts: Facts, args: tuple[str, ...]) -> list[Sample]:
     return values
 
 
-def _base(facts: Facts, _args: tuple[str, ...]) -> list[Sample]:
+def _base(facts: Facts, args: tuple[str, ...]) -> list[Sample]:
     host = next((value for name, value in facts.headers if name == "host"), "")
-    return [host + path_of(facts.target)]
+    return [host + path_of(facts.target)] if host else _path(facts, args)
+
+
+def _path(facts: Facts, _args: tuple[str, ...]) -> list[Sample]:
+    return [path_of(facts.target)] if path_of(facts.target) else []
+
+
+def _pathq(facts: Facts, _args: tuple[str, ...]) -> list[Sample]:
+    path = path_of(facts.target)
+    return (
+        [facts.target[facts.target.index(path) :] if not facts.target.startswith("/") else facts.target] if path else []
+    )
+
+
+_METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "CONNECT")
+
+
+def _method(facts: Facts, _args: tuple[str, ...]) -> list[Sample]:
+    """What the client asked with, whatever rules made of it, as long as it is one of the known ones."""
+    asked = facts.line.partition(" ")[0] or facts.method
+    if asked in _METHODS:
+        return [asked]
+    return [] if facts.answering else [facts.method]
+
+
+def _header_ip(facts: Facts, args: tuple[str, ...]) -> list[Sample]:
+    """Addresses, None for what is none; a port behind an IPv4 one is left out."""
+    found: list[Sample] = []
+    for value in _req_hdr(facts, args):
+        text = str(value)
+        four = re.fullmatch(r"([0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3})(?::[0-9]+)?", text)
+        try:
+            if four:
+                text = ".".join(str(int(octet)) for octet in four[1].split("."))
+            found.append(str(ipaddress.ip_address(text)))
+        except ValueError:
+            found.append(None)
+    return found
 
 
 def _count(fetch: Callable[[Facts, tuple[str, ...]], list[Sample]]) -> Callable[[Facts, tuple[str, ...]], list[Sample]]:
@@ -191,11 +286,7 @@ def _count(fetch: Callable[[Facts, tuple[str, ...]], list[Sample]]) -> Callable[
 def _as_int(
     fetch: Callable[[Facts, tuple[str, ...]], list[Sample]],
 ) -> Callable[[Facts, tuple[str, ...]], list[Sample]]:
-    def convert(facts: Facts, args: tuple[str, ...]) -> list[Sample]:
-        found = (re.match(r"\s*([+-]?\d+)", str(value)) for value in fetch(facts, args))
-        return [int(match[1]) if match else 0 for match in found]
-
-    return convert
+    return lambda facts, args: [number_of(str(value)) for value in fetch(facts, args)]
 
 
 _req_hdr, _res_hdr = _header("req", split=True), _header("res", split=True)
@@ -219,19 +310,28 @@ FETCHES: dict[str, Fetch] = {
     "base": Fetch(_base),
     "be_conn": Fetch(lambda f, a: [f.connections.get(a[0], 0)], "int", 1, 1),
     "be_name": Fetch(lambda f, a: [f.backend]),
-    "bool": Fetch(lambda f, a: [a[0].lower() in ("1", "true", "yes")], "bool", 1, 1),
-    "dst": Fetch(lambda f, a: [f.dst], "ip"),
+    "bool": Fetch(lambda f, a: [a[0].lower() in ("1", "true", "yes", "on")], "bool", 1, 1),
+    "capture.req.hdr": Fetch(lambda f, a: [f.captures[int(a[0])]] if int(a[0]) in f.captures else [], "str", 1, 1),
+    "capture.res.hdr": Fetch(
+        lambda f, a: [f.captures[int(a[0])]] if int(a[0]) in f.captures else [], "str", 1, 1, True
+    ),
+    "dst": Fetch(lambda f, a: [f.dst] if f.dst else [], "ip"),
     "dst_port": Fetch(lambda f, a: [f.dst_port], "int"),
     "env": Fetch(lambda f, a: [f.environ[a[0]]] if a[0] in f.environ else [], "str", 1, 1),
     "fe_name": Fetch(lambda f, a: [f.frontend]),
     "hostname": Fetch(lambda f, a: [f.hostname]),
     "http_first_req": Fetch(lambda f, a: [f.first_request], "bool"),
     "int": Fetch(lambda f, a: [int(a[0])], "int", 1, 1),
-    "method": Fetch(lambda f, a: [f.method]),
-    "nbsrv": Fetch(lambda f, a: [f.usable_servers.get(a[0] if a else f.backend, 0)], "int", 0, 1),
-    "path": Fetch(lambda f, a: [path_of(f.target)] if path_of(f.target) else []),
-    "pathq": Fetch(lambda f, a: [path_of(f.target) + (f"?{query_of(f.target)}" if "?" in f.target else "")]),
-    "query": Fetch(lambda f, a: [query_of(f.target)]),
+    "method": Fetch(_method),
+    "nbsrv": Fetch(
+        lambda f, a: [f.usable_servers[a[0] if a else f.backend]] if (a or [f.backend])[0] in f.usable_servers else [],
+        "int",
+        0,
+        1,
+    ),
+    "path": Fetch(_path),
+    "pathq": Fetch(_pathq),
+    "query": Fetch(lambda f, a: [query_of(f.target)] if "?" in f.target else []),
     "req.cook": Fetch(_req_cook, "str", 1, 1),
     "req.cook_cnt": Fetch(_count(_req_cook), "int", 1, 1),
     "req.cook_val": Fetch(_as_int(_req_cook), "int", 1, 1),
@@ -239,7 +339,7 @@ FETCHES: dict[str, Fetch] = {
     "req.fhdr_cnt": Fetch(_count(_header("req", split=False)), "int", 1, 1),
     "req.hdr": Fetch(_req_hdr, "str", 1, 2),
     "req.hdr_cnt": Fetch(_count(_req_hdr), "int", 1, 1),
-    "req.hdr_ip": Fetch(_req_hdr, "ip", 1, 2),
+    "req.hdr_ip": Fetch(_header_ip, "ip", 1, 2),
     "req.hdr_val": Fetch(_as_int(_req_hdr), "int", 1, 2),
     "req.proto_http": Fetch(lambda f, a: [True], "bool"),
     "req.ver": Fetch(lambda f, a: [f.version]),
@@ -251,8 +351,8 @@ FETCHES: dict[str, Fetch] = {
     "res.hdr_val": Fetch(_as_int(_res_hdr), "int", 1, 2, True),
     "res.ver": Fetch(lambda f, a: [f.res_version], "str", 0, 0, True),
     "so_id": Fetch(lambda f, a: [f.bind_id], "int"),
-    "so_name": Fetch(lambda f, a: [f.bind_name]),
-    "src": Fetch(lambda f, a: [f.src], "ip"),
+    "so_name": Fetch(lambda f, a: [f.bind_name] if f.bind_name else []),
+    "src": Fetch(lambda f, a: [f.src] if f.src else [], "ip"),
     "src_port": Fetch(lambda f, a: [f.src_port], "int"),
     "srv_name": Fetch(lambda f, a: [f.server], "str", 0, 0, True),
     "ssl_fc": Fetch(lambda f, a: [False], "bool"),
@@ -288,10 +388,79 @@ def _word(value: Sample, args: tuple[str, ...]) -> Sample:
     return parts[at] if -len(parts) <= at < len(parts) else None
 
 
+def fill_groups(template: str, found: re.Match[str]) -> str:
+    """A replacement: `\\0` to `\\9` from the match, `\\xHH` a byte, any other character behind a backslash itself."""
+
+    def piece(part: re.Match[str]) -> str:
+        what = part[1]
+        if what.isdecimal():
+            return (found[int(what)] or "") if int(what) <= found.re.groups else ""
+        return chr(int(what[1:], 16)) if len(what) == 3 else what
+
+    return re.sub(r"\\([0-9]|x[0-9A-Fa-f]{2}|.|$)", piece, template, flags=re.DOTALL)
+
+
 def _regsub(value: Sample, args: tuple[str, ...]) -> Sample:
+    """One match or all. An empty match stands in front of a character, which stays."""
+    text = str(value)
     flags = args[2] if len(args) > 2 else ""
     pattern = compiled(args[0], "i" in flags)
-    return pattern.sub(re.sub(r"\\(\d)", r"\\g<\1>", args[1]), str(value), count=0 if "g" in flags else 1)
+    out: list[str] = []
+    at = 0
+    while found := pattern.search(text, at):
+        out += [text[at : found.start()], fill_groups(args[1], found)]
+        at = found.end()
+        if found.end() == found.start():
+            if at == len(text):
+                break
+            out.append(text[at])
+            at += 1
+        if "g" not in flags:
+            break
+    return "".join(out) + text[at:]
+
+
+def _number(value: Sample) -> int | None:
+    """A sample as a number; an address and an empty text are none."""
+    if isinstance(value, (int, bool)):
+        return int(value)
+    return number_of(str(value)) if value else None
+
+
+def _arithmetic(sign: int) -> Callable[[Sample, tuple[str, ...]], Sample]:
+    def apply(value: Sample, args: tuple[str, ...]) -> Sample:
+        number = _number(value)
+        return None if number is None else max(-_INT_MAX - 1, min(_INT_MAX, number + sign * int(args[0])))
+
+    return apply
+
+
+def _not(value: Sample, _args: tuple[str, ...]) -> Sample:
+    number = _number(value)
+    return None if number is None else number == 0
+
+
+def _url_dec(value: Sample, args: tuple[str, ...]) -> Sample:
+    """`+` means a blank in a form, and always behind a `?`. A % without two digits makes the whole nothing."""
+    text = _text_of(value)
+    form = bool(args) and args[0] not in ("", "0")
+    out: list[str] = []
+    at = 0
+    while at < len(text):
+        if text[at] == "%":
+            if not re.fullmatch(r"[0-9A-Fa-f]{2}", text[at + 1 : at + 3]):
+                return None
+            out.append(chr(int(text[at + 1 : at + 3], 16)))
+            at += 2
+        else:
+            form = form or text[at] == "?"
+            out.append(" " if text[at] == "+" and form else text[at])
+        at += 1
+    return "".join(out)
+
+
+def _text_of(value: Sample) -> str:
+    return str(int(value)) if isinstance(value, bool) else str(value)
 
 
 @dataclass(frozen=True)
@@ -303,37 +472,55 @@ class Converter:
 
 
 CONVERTERS: dict[str, Converter] = {
-    "add": Converter(lambda v, a: int(v or 0) + int(a[0]), 1, 1, "int"),
-    "bytes": Converter(lambda v, a: str(v)[int(a[0]) :][: int(a[1]) if len(a) > 1 else None], 1, 2),
-    "concat": Converter(lambda v, a: f"{v}{''.join(a)}", 1, 1),
-    "field": Converter(_field, 2, 2),
-    "length": Converter(lambda v, a: len(str(v)), 0, 0, "int"),
-    "lower": Converter(lambda v, a: str(v).lower()),
-    "not": Converter(lambda v, a: not v, 0, 0, "bool"),
-    "regsub": Converter(_regsub, 2, 3),
-    "sub": Converter(lambda v, a: int(v or 0) - int(a[0]), 1, 1, "int"),
-    "upper": Converter(lambda v, a: str(v).upper()),
-    "url_dec": Converter(lambda v, a: unquote_plus(str(v)) if a and a[0] == "1" else unquote_plus(str(v).replace("+", "%2B")), 0, 1),
-    "word": Converter(_word, 2, 2),
-}  # fmt: skip
+    "add": Converter(_arithmetic(1), 1, 1, "int"),
+    "bytes": Converter(lambda v, a: _text_of(v)[int(a[0]) :][: int(a[1]) if len(a) > 1 else None], 1, 2),
+    "concat": Converter(lambda v, a: f"{_text_of(v)}{''.join(a)}", 1, 1),
+    "field": Converter(lambda v, a: _field(_text_of(v), a), 2, 2),
+    "length": Converter(lambda v, a: len(_text_of(v)), 0, 0, "int"),
+    "lower": Converter(lambda v, a: _text_of(v).translate(_LOWER)),
+    "not": Converter(_not, 0, 0, "bool"),
+    "regsub": Converter(lambda v, a: _regsub(_text_of(v), a), 2, 3),
+    "sub": Converter(_arithmetic(-1), 1, 1, "int"),
+    "upper": Converter(lambda v, a: _text_of(v).translate(_UPPER)),
+    "url_dec": Converter(_url_dec, 0, 1),
+    "word": Converter(lambda v, a: _word(_text_of(v), a), 2, 2),
+}
+# What looks at the request's head, which is gone when the response is there.
+REQUEST_ONLY = frozenset(
+    {"base", "path", "pathq", "query", "url", "url_param", *(name for name in FETCHES if name.startswith("req."))}
+) - {"req.proto_http"}
+
+
+def _found(expr: Expr, facts: Facts) -> list[Sample]:
+    """The samples of the fetch alone; none on the wrong side of an exchange."""
+    row = FETCHES[expr.fetch.name]
+    if (facts.answering and expr.fetch.name in REQUEST_ONLY) or (row.response and facts.status is None):
+        return []
+    return row.read(facts, expr.fetch.args)
+
+
+def _converted(value: Sample, expr: Expr) -> Sample:
+    for call in expr.converters:
+        value = CONVERTERS[call.name].apply(value, call.args)
+        if value is None:
+            return None
+    return value
 
 
 def samples(expr: Expr, facts: Facts) -> list[Sample]:
     """Every sample of an expression, as ACLs go through them; None results of converters are dropped."""
-    found = FETCHES[expr.fetch.name].read(facts, expr.fetch.args)
-    for call in expr.converters:
-        applied = (CONVERTERS[call.name].apply(value, call.args) for value in found)
-        found = [value for value in applied if value is not None]
-    return found
+    converted = (_converted(value, expr) for value in _found(expr, facts) if value is not None)
+    return [value for value in converted if value is not None]
 
 
 def text(expr: Expr, facts: Facts) -> str | None:
     """One value as text, as log formats and header values take it: of several occurrences the last one."""
-    found = samples(expr, facts)
+    found = _found(expr, facts)
     if not found:
         return None
     value = found[0] if expr.fetch.name == "url_param" else found[-1]
-    return str(int(value)) if isinstance(value, bool) else str(value)
+    value = None if value is None else _converted(value, expr)
+    return None if value is None else _text_of(value)
 
 
 # -- matching -----------------------------------------------------------------------------------------------------
@@ -342,7 +529,7 @@ def text(expr: Expr, facts: Facts) -> str | None:
 @functools.lru_cache(maxsize=1024)
 def compiled(pattern: str, ignore_case: bool) -> re.Pattern[str]:
     """A regular expression in Python's dialect, which agrees with PCRE on what configurations use."""
-    return re.compile(pattern, re.IGNORECASE if ignore_case else 0)
+    return re.compile(pattern, re.ASCII | (re.IGNORECASE if ignore_case else 0))
 
 
 def _segment(value: str, pattern: str, delimiters: str) -> bool:
@@ -355,13 +542,7 @@ def _segment(value: str, pattern: str, delimiters: str) -> bool:
 
 
 def _integer(value: Sample, pattern: str) -> bool:
-    number = (
-        int(value)
-        if isinstance(value, (int, bool))
-        else int(str(value))
-        if re.fullmatch(r"-?\d+", str(value))
-        else None
-    )
+    number = _number(value)
     if number is None:
         return False
     low, colon, high = pattern.partition(":")
@@ -395,7 +576,7 @@ def matches(test: Test, facts: Facts) -> bool:
     if test.method == "found":
         return bool(found)
     if test.method == "bool":
-        return any(bool(value) for value in found)
+        return any(bool(_number(value)) for value in found)
     return any(_one(test, value, pattern) for value in found for pattern in test.values)
 
 
@@ -405,12 +586,12 @@ def _one(test: Test, value: Sample, pattern: str) -> bool:
     if test.method == "ip":
         return _in_network(value, pattern)
     if test.method == "len":
-        return _integer(len(str(value)), pattern)
+        return _integer(len(_text_of(value)), pattern)
     if test.method == "reg":
-        return compiled(pattern, test.ignore_case).search(str(value)) is not None
-    left, right = str(value), pattern
+        return compiled(pattern, test.ignore_case).search(_text_of(value)) is not None
+    left, right = _text_of(value), pattern
     if test.ignore_case:
-        left, right = left.lower(), right.lower()
+        left, right = left.translate(_LOWER), right.translate(_LOWER)
     return TEXT_MATCHES[test.method](left, right)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from haptk.core.acl import Facts, Format, Variable, path_of, query_of
@@ -78,7 +78,7 @@ VARIABLES: dict[str, _Read] = {
     "CS": lambda r: "-",
     "H": lambda r: r.host,
     "HM": lambda r: r.facts.method,
-    "HP": lambda r: path_of(r.facts.target),
+    "HP": lambda r: r.facts.target.partition("?")[0],
     "HPO": lambda r: path_of(r.facts.target),
     "HQ": lambda r: f"?{query_of(r.facts.target)}" if "?" in r.facts.target else "",
     "HU": lambda r: r.facts.target,
@@ -188,8 +188,12 @@ def escape(text: str) -> str:
 
 
 def expand(chosen: Format, facts: Facts, r: Record | None = None) -> str:
-    """A format string as a header value: no escaping, and what is not there is nothing."""
-    record = r or Record(facts=facts)
+    """A format string as rules use it: no quoting, and what is not there is nothing.
+
+    Variables look at the request line as the client sent it; expressions look at what rules made of it.
+    """
+    record = r or Record(facts=_as_sent(facts), request_line=facts.line, status=facts.status or 0)
+    record.server = facts.server or record.server
     out = []
     for part in chosen.parts:
         if isinstance(part, str):
@@ -197,9 +201,17 @@ def expand(chosen: Format, facts: Facts, r: Record | None = None) -> str:
         elif isinstance(part, Variable):
             out.append("" if part.name == "o" else str(VARIABLES[part.name](record)))
         else:
-            out.append(expression_text(part, facts) or "")
-    # A header is one line, whatever stood in what the client sent.
-    return re.sub(r"[\r\n\x00]", " ", "".join(out))
+            # A header is one line, whatever stood in what the client sent.
+            found = expression_text(part, facts) or ""
+            out.append(re.sub(r"[\x00-\x08\x0a-\x1f\x7f]", lambda m: f"%{ord(m[0]):02X}", found))
+    return "".join(out)
+
+
+def _as_sent(facts: Facts) -> Facts:
+    words = facts.line.split(" ")
+    if len(words) != 3:
+        return facts
+    return replace(facts, method=words[0], target=words[1], version=words[2].removeprefix("HTTP/"))
 
 
 def syslog_line(format_name: str, priority: int, unix_s: float, host: str, tag: str, pid: int, message: str) -> bytes:

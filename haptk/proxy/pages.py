@@ -7,23 +7,31 @@ from __future__ import annotations
 
 import re
 
+# What stands behind a status that a rule names, word for word as the real HAProxy 2.6 writes it.
 REASONS = {
-    200: "OK", 201: "Created", 202: "Accepted", 204: "No Content", 206: "Partial Content", 301: "Moved Permanently",
-    302: "Found", 303: "See Other", 304: "Not Modified", 307: "Temporary Redirect", 308: "Permanent Redirect",
-    400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",
-    406: "Not Acceptable", 407: "Proxy Authentication Required", 408: "Request Timeout", 410: "Gone",
-    413: "Payload Too Large", 421: "Misdirected Request", 422: "Unprocessable Content", 425: "Too Early",
-    429: "Too Many Requests", 500: "Internal Server Error", 501: "Not Implemented", 502: "Bad Gateway",
-    503: "Service Unavailable", 504: "Gateway Timeout",
+    200: "OK", 201: "Created", 202: "Accepted", 203: "Non-Authoritative Information", 204: "No Content", 205: "Reset Content",
+    206: "Partial Content", 207: "Multi-Status", 210: "Content Different", 226: "IM Used", 300: "Multiple Choices",
+    301: "Moved Permanently", 302: "Moved Temporarily", 303: "See Other", 304: "Not Modified", 305: "Use Proxy",
+    307: "Temporary Redirect", 308: "Permanent Redirect", 310: "Too many Redirects", 400: "Bad Request", 401: "Unauthorized",
+    402: "Payment Required", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed", 406: "Not Acceptable",
+    407: "Proxy Authentication Required", 408: "Request Time-out", 409: "Conflict", 410: "Gone", 411: "Length Required",
+    412: "Precondition Failed", 413: "Request Entity Too Large", 414: "Request-URI Too Long", 415: "Unsupported Media Type",
+    416: "Requested range unsatisfiable", 417: "Expectation failed", 418: "I'm a teapot", 421: "Misdirected Request",
+    422: "Unprocessable Content", 423: "Locked", 424: "Method failure", 425: "Too Early", 426: "Upgrade Required",
+    428: "Precondition Required", 429: "Too Many Requests", 431: "Request Header Fields Too Large", 449: "Retry With",
+    450: "Blocked by Windows Parental Controls", 451: "Unavailable For Legal Reasons", 456: "Unrecoverable Error",
+    499: "client has closed connection", 500: "Internal Server Error", 501: "Not Implemented",
+    502: "Bad Gateway or Proxy Error", 503: "Service Unavailable", 504: "Gateway Time-out", 505: "HTTP Version not supported",
+    506: "Variant also negotiate", 507: "Insufficient storage", 508: "Loop detected", 509: "Bandwidth Limit Exceeded",
+    510: "Not extended", 511: "Network authentication required", 520: "Web server is returning an unknown error",
+}  # fmt: skip
+_CLASSES = {2: "Success", 3: "Redirection", 4: "Client Error", 5: "Server Error"}
+REDIRECT_REASONS = {
+    301: "Moved Permanently", 302: "Found", 303: "See Other", 307: "Temporary Redirect", 308: "Permanent Redirect",
 }  # fmt: skip
 # Statuses that have a page. The first seven stand where the compiled path expects them (state.pxd: ErrorPage).
 STATUSES = (200, 400, 408, 500, 502, 503, 504, 401, 403, 404, 405, 407, 410, 413, 421, 422, 425, 429, 501)
-_TITLES = {
-    400: "Bad request",
-    407: "Unauthorized",
-    408: "Request Time-out",
-    504: "Gateway Time-out",
-}
+_TITLES = {400: "Bad request", 407: "Unauthorized", 413: "Payload Too Large", 502: "Bad Gateway"}
 _CLOSING = (400, 408)
 _TEXTS = {
     200: "Service ready.",
@@ -46,6 +54,11 @@ _TEXTS = {
     503: "No server is available to handle this request.",
     504: "The server didn't respond in time.",
 }
+
+
+def reason(status: int) -> str:
+    """The reason phrase of a status that a rule names."""
+    return REASONS.get(status) or _CLASSES.get(status // 100, "Other")
 
 
 def title(status: int) -> str:
@@ -95,18 +108,27 @@ def _parted(content: bytes) -> tuple[list[bytes], bytes, bytes]:
 
 
 def as_sent(content: bytes) -> bytes:
-    """An error file as it goes out: one way to write lines and names, and the length that its body really has."""
+    """An error file as it goes out: one way to write lines and names, and the length that its body really has.
+
+    A Connection line stays only where it says what the rest does not: a file without a length ends with the connection
+    anyway.
+    """
     if not content:
         return b""
     head, _, rest = _parted(content)
     lines = [head[0]]
+    has_length = close = False
     for line in head[1:]:
         name, _, value = line.partition(b":")
         name, value = name.lower(), value.strip(b" \t")
-        if name in (b"content-length", b"transfer-encoding", b"keep-alive", b"proxy-connection"):
-            continue
-        if name == b"connection" and value.lower() != b"close":
-            continue
-        lines.append(name + b": " + value)
-    lines.insert(1, b"content-length: %d" % len(rest))
+        if name == b"content-length":
+            if not has_length:
+                lines.append(b"content-length: %d" % len(rest))
+            has_length = True
+        elif name == b"connection":
+            close = close or value.lower() == b"close"
+        elif name not in (b"transfer-encoding", b"keep-alive", b"proxy-connection"):
+            lines.append(name + b": " + value)
+    if close and has_length:
+        lines.append(b"connection: close")
     return b"\r\n".join(lines) + b"\r\n\r\n" + rest

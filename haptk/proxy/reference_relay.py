@@ -14,7 +14,7 @@ from haptk.io import clock
 from haptk.proxy.pages import REASONS
 from haptk.proxy.reference_http import Bad, Gone, Head, Wire, body_pieces, parse_response
 from haptk.proxy.reference_route import Farm, Seat
-from haptk.proxy.reference_rules import Message, Reply, apply, page
+from haptk.proxy.reference_rules import Message, Reply, Unfit, apply, page, settle
 from haptk.proxy.reference_session import IDEMPOTENT, End, forwarded, persistence, render
 from haptk.proxy.reference_tcp import connect, relay_both, reset
 from haptk.proxy.service import METRICS, SERVICES, STATS, Ask, answer_safely
@@ -48,6 +48,7 @@ class Exchange:
         self.direct = False
         self.force = self.ignore = False
         self.pending: list[tuple[str, bytes]] = []  # keys to store once a server has answered, by table
+        self.asked_method = head.method
         self.body_started = False
         self.kept: bytes | None = b""  # the body as it was sent, None when it is too long to be sent again
         self.body_done = head.body == "none" or (head.body == "length" and head.length == 0)
@@ -63,7 +64,7 @@ class Exchange:
         if self.front.connection == "httpclose":
             self.keep = False
         try:
-            reply = self._decide()
+            reply = self._ruled()
             if reply is not None:
                 return self._reply(reply, f"{reply.cause or 'L'}R")
             return self._counted()
@@ -94,9 +95,9 @@ class Exchange:
         """Answer ourselves. An unread body or an error of the request costs the connection."""
         self._flags(flags)
         self._discard_body()
-        keep = self.keep and self.body_done and not close and reply.status not in (400, 408)
-        self.session.answer(reply, self.record, self.head, keep=keep)
-        return keep
+        had_body = self.head.body != "none"
+        keep = self.keep and self.body_done and not close and not (reply.ends and had_body)
+        return self.session.answer(reply, self.record, self.head, keep=keep)
 
     def _discard_body(self) -> None:
         """A body that is here as a whole does not stand in the way of the next request."""
@@ -104,6 +105,12 @@ class Exchange:
         if not self.body_done and self.head.body == "length" and len(data) >= self.head.length:
             self.session.client.data = data[self.head.length :]
             self.body_done = True
+
+    def _ruled(self) -> Reply | None:
+        try:
+            return self._decide()
+        except Unfit:
+            raise End("PR", page(500)) from None
 
     def _decide(self) -> Reply | None:
         """Frontend rules, the backend, its rules, and what the cookies say; an answer when a rule gives one."""
@@ -116,7 +123,9 @@ class Exchange:
             self.facts.backend = front.name
         reply = self._request_rules(front, message, -1)
         if reply is not None:
-            return self._take(message, reply)
+            if own:
+                self.farm = self.session.image.farms[front.default_backend]
+            return self._denied(self._take(message, reply))
         index = front.default_backend
         for rule in front.rules:
             if rule.kind == "use_backend" and holds(rule.condition, self.facts):
@@ -128,16 +137,32 @@ class Exchange:
         self.back = self.farm.backend
         self.facts.backend = self.back.name
         self.session.bill.backend(index)
+        if self.back.disabled:
+            raise End("SC", page(503))
         if self.back.connection == "httpclose":
             self.keep = False
         self.force, self.ignore = persistence(self.back, self.facts)
         if not (front.is_listen and self.back.name == front.name):
             reply = self._request_rules(self.back, message, index)
+        if reply is None:
+            settle(message)
         self._take(message, None)
         if reply is not None:
-            return reply
+            return self._denied(reply)
         self._read_cookies()
+        if message.changed and len(self._request_head()) > self.session.image.tables.process.bufsize:
+            raise Unfit("a head that does not fit into a buffer")
         return None
+
+    def _denied(self, reply: Reply | None) -> Reply | None:
+        """The log of a denied request tells what its cookies meant, and which server they asked for."""
+        if reply is not None and self.farm is not None:
+            self.back = self.farm.backend
+            self.record.flags = "--NN" if self.back.cookie is not None else "----"
+            if reply.cause == "P":
+                self._read_cookies()
+                self.record.server = self.seat.server.name if self.seat is not None else self.record.server
+        return reply
 
     def _request_rules(self, proxy: Frontend | Backend, message: Message, backend: int) -> Reply | None:
         """`http-request`, the statistics, then the old `redirect` lines, which `http-request allow` does not skip."""
@@ -569,7 +594,9 @@ class Exchange:
         if response.status == 101 and not self.upgrade:
             raise self._bad_response()
         tunnel = response.status == 101 or (self.head.method == "CONNECT" and 200 <= response.status < 300)
-        _frame(response, self.head)
+        _frame(response, head_only="HEAD" in (self.asked_method, self.head.method))
+        if self.head.method == "HEAD" != self.asked_method:
+            self.keep = False  # the client waits for a body that does not come
         self.facts.status, self.facts.res_headers = response.status, response.headers
         self._learn(self.seat)
         headers = _without_hops(response.headers)
@@ -578,6 +605,7 @@ class Exchange:
         message = Message(headers, status=response.status, reason=response.reason)
         self.facts.status, self.facts.res_headers = response.status, message.headers
         self.facts.res_version = f"1.{response.minor}"
+        self.facts.answering = True
         own = self.front.is_listen and self.back.name == self.front.name
         for rules in ((), self.front.rules) if own else (self.back.rules, self.front.rules):
             reply = apply(rules, "http-response", message, self.facts)
@@ -597,7 +625,8 @@ class Exchange:
             relay_both(self.session, wire, self.back.timeouts.tunnel or self.back.timeouts.server)
             return False
         self._send_response_body(wire, response, strip=strip)
-        return response.persistent and response.body != "eof" and self._server_keeps()
+        same_method = self.asked_method == self.head.method
+        return response.persistent and response.body != "eof" and same_method and self._server_keeps()
 
     def _server_keeps(self) -> bool:
         assert self.back is not None  # noqa: S101
@@ -624,6 +653,8 @@ class Exchange:
         elif self.head.minor == 0 and not tunnel:
             headers.append(("connection", "keep-alive"))
         data = render(f"HTTP/1.1 {message.status} {message.reason}", headers)
+        if message.changed and len(data) > self.session.image.tables.process.bufsize:
+            raise End("PH", page(500))
         self.record.status = message.status
         self.session.bill.answered = True
         self.record.bytes_down += len(data)
@@ -731,9 +762,9 @@ def _parsed(data: bytes) -> Head | None:
         raise End("PH", page(502)) from None
 
 
-def _frame(response: Head, request: Head) -> None:
+def _frame(response: Head, *, head_only: bool) -> None:
     """How the response's body ends (RFC 9112 6.3)."""
-    if request.method == "HEAD" or response.status in (204, 304) or 100 <= response.status < 200:
+    if head_only or response.status in (204, 304) or 100 <= response.status < 200:
         response.body = "none"
     elif response.body == "none":
         response.body = "eof"

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from haptk.core.acl import Facts, Format, compiled, holds, path_of, query_of
+from haptk.core.acl import Facts, Format, compiled, fill_groups, holds, path_of, query_of
 from haptk.core.logline import expand
-from haptk.proxy.pages import REASONS, title
+from haptk.proxy.pages import REDIRECT_REASONS, reason, title
 from haptk.proxy.pages import body as page_body
 from haptk.proxy.tables import Rule
 
@@ -26,7 +26,7 @@ class Reply:
     reason: str = ""
     is_page: bool = False  # an error file of the proxy serves in its place
     cause: str = ""  # first letter of the termination state when a rule gave the answer
-    extra: tuple[tuple[str, str], ...] = ()  # headers of the rule behind those of a page
+    ends: bool = False  # HAProxy does not go on behind it when the request had a body
     service: str = ""  # the control plane is to answer instead
 
 
@@ -39,6 +39,13 @@ def page(status: int, *, close: bool = False) -> Reply:
     return Reply(status, [*headers, ("content-type", "text/html")], body, title(status), is_page=True)
 
 
+_AUTHORITY = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)([^/?]*)")
+
+
+class Unfit(Exception):
+    """A rule asks for what is no proper message; the text says what."""
+
+
 @dataclass
 class Message:
     """The parts of a message that rules may change."""
@@ -48,6 +55,7 @@ class Message:
     target: str = ""
     status: int = 0
     reason: str = ""
+    changed: bool = False
 
 
 def apply(rules: Iterable[Rule], kind: str, message: Message, facts: Facts) -> Reply | None:
@@ -70,6 +78,7 @@ def apply(rules: Iterable[Rule], kind: str, message: Message, facts: Facts) -> R
                 continue
             return _redirect(values, facts)
         _edit(rule.action, values, message, facts)
+        message.changed = True
         if kind == "http-request":
             facts.headers, facts.method, facts.target = message.headers, message.method, message.target
         else:
@@ -89,11 +98,30 @@ def _edit(action: str, values: dict[str, Any], message: Message, facts: Facts) -
     elif action in ("replace-header", "replace-value"):
         message.headers = [(k, _replaced(action, values, v, facts) if k == name else v) for k, v in message.headers]
     elif action == "set-status":
-        message.status, message.reason = values["status"], values["reason"] or REASONS.get(values["status"], "Other")
+        message.status, message.reason = values["status"], values["reason"] or reason(values["status"])
     elif action == "set-method":
-        message.method = expand(values["format"], facts)
+        method = expand(values["format"], facts)
+        if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}", method) or "CONNECT" in {method, message.method} - {
+            method if method == message.method else ""
+        }:
+            raise Unfit(f"the method {method!r}")
+        message.method = method
     elif action in ("set-path", "set-pathq", "set-query", "set-uri"):
         message.target = _target(action, message.target, expand(values["format"], facts))
+        if not re.fullmatch(r"[\x21\x22\x24-\x7e]+", message.target):
+            raise Unfit(f"the target {message.target!r}")
+        if action == "set-uri" and (found := _AUTHORITY.match(message.target)):
+            message.headers = [(key, found[2] if key == "host" else value) for key, value in message.headers]
+
+
+def settle(message: Message) -> None:
+    """After the last rule: Host is a proper one, and an absolute target names the same place. Raises Unfit."""
+    host = next((value for name, value in message.headers if name == "host"), None)
+    if host is not None and not re.fullmatch(r"[\x21\x22\x24-\x2b\x2d\x2e\x30-\x3e\x41-\x5b\x5d-\x7e]*", host):
+        raise Unfit(f"the host {host!r}")
+    found = _AUTHORITY.match(message.target)
+    if message.method != "CONNECT" and found and host is not None:
+        message.target = found[1] + host + message.target[found.end() :]
 
 
 def _name_matches(values: dict[str, Any], key: str) -> bool:
@@ -125,7 +153,7 @@ def _replaced(action: str, values: dict[str, Any], value: str, facts: Facts) -> 
 
 
 def _groups(template: str, found: re.Match[str]) -> str:
-    return re.sub(r"\\([0-9])", lambda m: (found[int(m[1])] or "") if int(m[1]) <= (found.re.groups) else "", template)
+    return fill_groups(template, found)
 
 
 def _target(action: str, target: str, text: str) -> str:
@@ -146,13 +174,15 @@ def _answer(action: str, values: dict[str, Any], facts: Facts) -> Reply:
     body = values.get("body")
     cause = "P" if action == "deny" else "L"
     extra = tuple((name.lower(), expand(chosen, facts)) for name, chosen in values.get("headers", ()))
-    if body is None and (action == "deny" or values.get("errorfiles")):
-        return replace(page(status), cause=cause, extra=extra)
+    if body is None and values.get("errorfiles"):
+        return replace(page(status), cause=cause)
     content = expand(body, facts).encode("latin-1") if isinstance(body, Format) else b""
-    headers = [] if status in (204, 304) else [("content-length", str(len(content)))]
+    headers = list(extra)
+    if status not in (204, 304):
+        headers.append(("content-length", str(len(content))))
     if isinstance(body, Format) and body.parts and values.get("content_type"):
         headers.append(("content-type", values["content_type"]))
-    return Reply(status, [*headers, *extra], content, REASONS.get(status, "Other"), cause=cause)
+    return Reply(status, headers, content, reason(status), cause=cause)
 
 
 def _redirect(values: dict[str, Any], facts: Facts) -> Reply:
@@ -163,8 +193,6 @@ def _redirect(values: dict[str, Any], facts: Facts) -> Reply:
     else:
         path = path_of(target) or "/"
         query = query_of(target)
-        if values.get("append_slash") and not path.endswith("/"):
-            path += "/"
         if query and not values.get("drop_query"):
             path += f"?{query}"
         if values["kind"] == "prefix":
@@ -172,6 +200,8 @@ def _redirect(values: dict[str, Any], facts: Facts) -> Reply:
         else:
             host = next((value for name, value in facts.headers if name == "host"), "")
             location = f"{text}://{host}{path}"
+        if values.get("append_slash") and not location.endswith("/"):
+            location += "/"
     headers = [("content-length", "0"), ("location", location)]
     if values["code"] in (302, 303, 307):
         headers.append(("cache-control", "no-cache"))
@@ -179,4 +209,4 @@ def _redirect(values: dict[str, Any], facts: Facts) -> Reply:
         headers.append(("set-cookie", f"{values['set_cookie']}; path=/;"))
     if "clear_cookie" in values:
         headers.append(("set-cookie", f"{values['clear_cookie']}; path=/; Max-Age=0;"))
-    return Reply(values["code"], headers, b"", REASONS[values["code"]], cause="L")
+    return Reply(values["code"], headers, b"", REDIRECT_REASONS[values["code"]], cause="L", ends=True)

@@ -48,6 +48,7 @@ class Session:
         self.front: Frontend = shared.image.tables.frontends[opened.frontend]
         self.front_index = opened.frontend
         self.announced = opened.bind.accept_proxy
+        self.bind = self.front.binds.index(opened.bind) if opened.bind in self.front.binds else 0
         channel.setblocking(True)
         if channel.family != socket.AF_UNIX:
             channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -159,6 +160,10 @@ class Session:
         if head is not None:
             facts.method, facts.target, facts.headers = head.method, head.target, head.headers
             facts.version = f"1.{head.minor}"
+            facts.line = f"{head.method} {head.target} HTTP/1.{head.minor}"
+            facts.usable_servers = {farm.backend.name: len(farm.tier(None)) for farm in self.image.farms}
+            facts.connections = {farm.backend.name: sum(s.sessions for s in farm.seats) for farm in self.image.farms}
+            facts.bind_id, facts.bind_name = self.bind + 1, self.front.binds[self.bind].name if self.front.binds else ""
         return facts
 
     def _read_request(self, record: Record, began: float) -> Head | None:
@@ -204,29 +209,29 @@ class Session:
 
     # -- answers of our own --------------------------------------------------------------------------------------
 
-    def answer(self, reply: Reply, record: Record, head: Head, *, keep: bool) -> None:
-        """Send an answer that no server gave."""
+    def answer(self, reply: Reply, record: Record, head: Head, *, keep: bool) -> bool:
+        """Send an answer that no server gave; True when the client's connection can go on."""
         headers = list(reply.headers)
         body, reason = reply.body, reply.reason
         own = self._errorfile(record, reply.status) if reply.is_page else None
         if own == b"":
             record.status, record.bytes_down = reply.status, 0
-            return
+            return False
         if own is not None:
             reason, headers, body = _parts_of_page(own)
-        if ("connection", "close") in headers:
-            keep = False
-        headers += reply.extra
-        if not keep:
-            if ("connection", "close") not in headers:
-                headers.append(("connection", "close"))
-        elif head.minor == 0:
+        version = "HTTP/1.0" if own is not None and own.startswith(b"HTTP/1.0") else "HTTP/1.1"
+        closes = ("connection", "close") in headers
+        keep = keep and not closes and (own is None or any(name == "content-length" for name, _ in headers))
+        if keep and (version == "HTTP/1.0" or head.minor == 0):
             headers.append(("connection", "keep-alive"))
-        data = render(f"HTTP/1.1 {reply.status} {reason}", headers)
-        data += b"" if head.method == "HEAD" else body
+        elif not keep and not closes and version == "HTTP/1.1":
+            headers.append(("connection", "close"))
+        data = render(f"{version} {reply.status} {reason}", headers)
+        data += b"" if "HEAD" in (head.method, record.request_line[:4]) else body
         record.status = reply.status
         record.bytes_down = len(data)
         self.client.send(data, self.front.timeouts.client)
+        return keep
 
     def _errorfile(self, record: Record, status: int) -> bytes | None:
         """The error file of a status: the backend's own, else the frontend's; None for the built-in page."""

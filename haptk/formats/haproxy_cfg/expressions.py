@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 
-from haptk.core.acl import ALIASES, CONVERTERS, FETCHES, METHODS, Call, Expr, Format, Test, Variable
+from haptk.core.acl import ALIASES, CONVERTERS, FETCHES, METHODS, REQUEST_ONLY, Call, Expr, Format, Test, Variable
 from haptk.formats.haproxy_cfg.model import Refused
 
 _SUFFIXES = ("beg", "end", "sub", "dir", "dom", "reg", "len")
@@ -21,6 +21,12 @@ VARIABLES = (
     "Tl", "Tq", "TR", "Tr", "Ts", "Tt", "Tu", "Tw", "U", "ac", "b", "bc", "bi", "bp", "bq", "ci", "cp", "f", "fc",
     "fi", "fp", "ft", "hr", "hrl", "hs", "hsl", "lc", "ms", "pid", "r", "rc", "rt", "s", "sc", "si", "sp", "sq", "t",
     "tr", "trg", "trl", "ts", "tsc",
+)  # fmt: skip
+
+
+# Those that are known while rules are carried out.
+RULE_VARIABLES = (
+    "o", "H", "HM", "HP", "HPO", "HQ", "HU", "HV", "ST", "Ts", "b", "ci", "cp", "f", "fi", "fp", "ft", "ms", "pid", "r", "s",
 )  # fmt: skip
 
 
@@ -79,23 +85,29 @@ def _calls(text: str, what: str) -> list[tuple[str, tuple[str, ...]]]:
     return calls
 
 
-def expression(text: str, what: str, *, response: bool = False, early: bool = False) -> Expr:
+def expression(
+    text: str, what: str, *, response: bool = False, early: bool = False, condition: bool = False, log: bool = False
+) -> Expr:
     """An expression; `response` says whether it stands on the response's side.
 
-    `early` accepts fetches of the response on the request's side, where they find nothing.
+    `early` accepts fetches of the response on the request's side, where they find nothing. In a `condition` a fetch of
+    the other side is accepted: it never holds. A `log` may look at both sides.
     """
     calls = _calls(text, what)
     if not calls:
         raise Refused(f"{what}: an expression is missing")
     (name, arguments), *converters = calls
     resolved = ALIASES.get(name, name)
-    if name in ("hdr", "hdr_cnt", "hdr_val", "cook", "cook_cnt", "fhdr") and response and f"res.{name}" in FETCHES:
+    direct = ("hdr", "hdr_cnt", "hdr_val", "cook", "cook_cnt", "fhdr")
+    if name in direct and response and not condition and not log and f"res.{name}" in FETCHES:
         resolved = f"res.{name}"
     fetch = FETCHES.get(resolved)
     if fetch is None:
         raise Refused(_unknown(name, what))
     if fetch.response and not (response or early):
         raise Refused(f"{what}: {name!r} looks at the response, which is not there yet")
+    if response and not condition and not log and resolved in REQUEST_ONLY:
+        raise Refused(f"{what}: {name!r} looks at the request's head, which is gone when the response is there")
     if not fetch.low <= len(arguments) <= fetch.high:
         raise Refused(f"{what}: {name!r} takes {fetch.low} to {fetch.high} arguments, found {len(arguments)}")
     return Expr(Call(resolved, arguments), tuple(_converter(call, what) for call in converters))
@@ -113,6 +125,12 @@ def _converter(call: tuple[str, tuple[str, ...]], what: str) -> Call:
             raise Refused(f"{what}: the converter {name!r} takes a number first, found {argument!r}")
         if name == "regsub":
             _regex(argument, what)
+        if (name in ("field", "word") and int(argument) == 0) or (name == "bytes" and int(argument) < 0):
+            raise Refused(f"{what}: the converter {name!r} cannot begin at {argument}")
+    if name == "bytes" and len(arguments) > 1 and not re.fullmatch(r"\d+", arguments[1]):
+        raise Refused(f"{what}: the converter 'bytes' takes a length second, found {arguments[1]!r}")
+    if name == "regsub" and set("".join(arguments[2:])) - set("gi"):
+        raise Refused(f"{what}: the flags of regsub are i and g, found {arguments[2]!r}")
     return Call(name, arguments)
 
 
@@ -136,10 +154,13 @@ def test(words: tuple[str, ...], what: str, *, response: bool = False, early: bo
     text = words[0]
     if suffix in _SUFFIXES and (base in FETCHES or base in ALIASES):
         method, text = suffix, base + opened + rest
-    expr = expression(text, what, response=response, early=early)
+    # in a condition `hdr` and its kin always mean the request's, as in HAProxy
+    expr = expression(text, what, response=response, early=early, condition=True)
     kind = CONVERTERS[expr.converters[-1].name].kind if expr.converters else FETCHES[expr.fetch.name].kind
     method = method or {"int": "int", "ip": "ip", "bool": "bool"}.get(kind, "str")
     method, ignore_case, values = _flags(words[1:], method, what)
+    if method in ("int", "len") and (negative := next((value for value in values if "-" in value), "")):
+        raise Refused(f"{what}: {negative!r}: numbers of a pattern begin at 0; use an operator such as lt")
     values = _operators(values, method, what)
     if method in ("found", "bool") and values and method == "found":
         raise Refused(f"{what}: '-m found' takes no values")
@@ -206,8 +227,8 @@ def _check_values(method: str, values: tuple[str, ...], what: str) -> None:
                 raise Refused(f"{what}: {value!r} is no address or network") from None
 
 
-def format_string(text: str, what: str, *, response: bool = True) -> Format:
-    """A format string cut into literals, `%xx` variables and `%[expression]`."""
+def format_string(text: str, what: str, *, response: bool = True, log: bool = False) -> Format:
+    """A format string cut into literals, `%xx` variables and `%[expression]`; all variables have a value in a `log` only."""
     parts: list[str | Variable | Expr] = []
     literal: list[str] = []
     at = 0
@@ -226,13 +247,13 @@ def format_string(text: str, what: str, *, response: bool = True) -> Format:
             at += 2
         else:
             flush()
-            part, at = _directive(text, at, what, response=response)
+            part, at = _directive(text, at, what, response=response, log=log)
             parts.append(part)
     flush()
     return Format(tuple(parts))
 
 
-def _directive(text: str, start: int, what: str, *, response: bool) -> tuple[str | Variable | Expr, int]:
+def _directive(text: str, start: int, what: str, *, response: bool, log: bool) -> tuple[str | Variable | Expr, int]:
     flags = ""
     at = start + 1
     if text.startswith("{", at):
@@ -242,12 +263,15 @@ def _directive(text: str, start: int, what: str, *, response: bool) -> tuple[str
         flags, at = text[at + 1 : end], end + 1
     if text.startswith("[", at):
         end = _closing_bracket(text, at, what)
-        return expression(text[at + 1 : end].strip(), what, response=response), end + 1
+        return expression(text[at + 1 : end].strip(), what, response=response, log=log), end + 1
     found = re.match(r"[A-Za-z]+", text[at:])
     if not found:
         raise Refused(f"{what}: a lone % at position {start + 1}; write %% for a percent sign")
     for length in range(len(found[0]), 0, -1):
         if found[0][:length] in VARIABLES:
+            if not log and found[0][:length] not in RULE_VARIABLES:
+                known = ", ".join(RULE_VARIABLES)
+                raise Refused(f"{what}: %{found[0][:length]} has a value in logs only; accepted here are {known}")
             return Variable(found[0][:length], flags), at + length
     raise Refused(f"{what}: the variable %{found[0]} is unknown; accepted are {', '.join(VARIABLES)}")
 

@@ -65,7 +65,7 @@ def log_format(section: Section, args: Args) -> None:
 
     text = args.take("a format")
     args.done()
-    section.set("log_format", expressions.format_string(text, "log-format"))
+    section.set("log_format", expressions.format_string(text, "log-format", log=True))
     section.set("log_format_text", text)
     section.set("log_style", "custom")
 
@@ -74,7 +74,7 @@ def unique_id_format(section: Section, args: Args) -> None:
     """`unique-id-format FORMAT`."""
     from haptk.formats.haproxy_cfg import expressions
 
-    section.set("unique_id_format", expressions.format_string(args.take("a format"), "unique-id-format"))
+    section.set("unique_id_format", expressions.format_string(args.take("a format"), "unique-id-format", log=True))
     args.done()
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from haptk.core.acl import ALIASES, FETCHES, Condition, Term, Test
+from haptk.core.acl import ALIASES, FETCHES, REQUEST_ONLY, Condition, Term, Test
 from haptk.formats.haproxy_cfg import expressions, units
 from haptk.formats.haproxy_cfg.model import Args, Refused, Section, names
 
@@ -99,6 +99,8 @@ def _warn_too_early(section: Section, args: Args, name: str, tests: tuple[Test, 
     """HAProxy accepts a condition on the response where there is none yet, warns, and never finds it true."""
     if not response and any(FETCHES[test.expr.fetch.name].response for test in tests):
         section.warn(args.line, f"the condition {name!r} looks at the response, which is not there yet: it never holds")
+    if response and any(test.expr.fetch.name in REQUEST_ONLY for test in tests):
+        section.warn(args.line, f"the condition {name!r} looks at the request, which is gone by then: it never holds")
 
 
 # -- the rules ----------------------------------------------------------------------------------------------------
@@ -154,12 +156,16 @@ def _del_header(key: str, _response: bool, words: tuple[str, ...]) -> dict[str, 
     raise Refused(f"{key} takes a header's name and maybe '-m METHOD'")
 
 
-def _replace(key: str, _response: bool, words: tuple[str, ...]) -> dict[str, Any]:
+def _replace(key: str, response: bool, words: tuple[str, ...]) -> dict[str, Any]:
     if len(words) != 3:
         raise Refused(f"{key} takes a header's name, a regular expression and a replacement")
     _header_name(words[0], key)
     expressions.compiled_or_refused(words[1], key)
-    return {"name": words[0], "pattern": words[1], "format": expressions.format_string(words[2], key)}
+    return {
+        "name": words[0],
+        "pattern": words[1],
+        "format": expressions.format_string(words[2], key, response=response),
+    }
 
 
 def _nothing(key: str, _response: bool, words: tuple[str, ...]) -> dict[str, Any]:
@@ -169,15 +175,15 @@ def _nothing(key: str, _response: bool, words: tuple[str, ...]) -> dict[str, Any
 
 
 def _uri_format(key: str, response: bool, words: tuple[str, ...]) -> dict[str, Any]:
-    if len(words) != 1:
-        raise Refused(f"{key} takes one value")
+    if len(words) != 1 or not words[0]:
+        raise Refused(f"{key} takes one value, and not an empty one")
     return {"format": expressions.format_string(words[0], key, response=response)}
 
 
 def _deny(key: str, response: bool, words: tuple[str, ...]) -> dict[str, Any]:
     values = _answer(key, response, words, {"status": 403 if "request" in key else 502})
-    if values.get("headers") and not values.get("body") and "content_type" not in values:
-        values.setdefault("body", None)
+    if not words or (len(words) == 2 and words[0] == "deny_status"):
+        values["errorfiles"] = True  # any other word asks for an answer made to measure
     return values
 
 
@@ -185,7 +191,8 @@ def _return(key: str, response: bool, words: tuple[str, ...]) -> dict[str, Any]:
     return _answer(key, response, words, {"status": 200})
 
 
-_DENY_STATUSES = (200, 400, 401, 403, 404, 405, 407, 408, 410, 413, 421, 422, 425, 429, 500, 501, 502, 503, 504)
+# Statuses that have a built-in page.
+STATUSES = frozenset({200, 400, 401, 403, 404, 405, 407, 408, 410, 413, 421, 422, 425, 429, 500, 501, 502, 503, 504})
 
 
 def _answer(key: str, response: bool, words: tuple[str, ...], values: dict[str, Any]) -> dict[str, Any]:
@@ -205,8 +212,6 @@ def _answer(key: str, response: bool, words: tuple[str, ...], values: dict[str, 
         word = words[at]
         if word in ("status", "deny_status"):
             values["status"] = units.integer(argument(), f"{key} status", 200, 599)
-            if deny and values["status"] not in _DENY_STATUSES:
-                raise Refused(f"{key}: status {values['status']} is not accepted; accepted are {_DENY_STATUSES}")
         elif word == "content-type":
             values["content_type"] = argument()
         elif word == "string":
@@ -226,6 +231,12 @@ def _answer(key: str, response: bool, words: tuple[str, ...], values: dict[str, 
                 f"{key}: {word!r} is unknown; accepted are status, content-type, string, lf-string, hdr, default-errorfiles"
             )
         at += 1
+    paged = values.get("errorfiles") or (deny and words[:1] == ("deny_status",) and len(words) == 2)
+    if paged and values["status"] not in STATUSES:
+        known = ", ".join(map(str, sorted(STATUSES)))
+        raise Refused(f"{key}: status {values['status']} has no page; those that have one are {known}")
+    if values["body"] is not None and values["body"].parts and "content_type" not in values:
+        raise Refused(f"{key}: a content-type is needed where there is content")
     return values
 
 
