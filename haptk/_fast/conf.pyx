@@ -291,6 +291,7 @@ cdef class Image:
         self.text(&out.argument, rule.argument.lower() if out.fetch in (FETCH_HEADER, FETCH_LINE) else rule.argument)
         out.delimiter = ord(rule.delimiter[:1] or "?")
         out.table = names.index(rule.table)
+        out.condition = self.arena.condition(rule.condition)
         return 0
 
     cdef int fill_stick(self, BackendC *out, be) except -1:

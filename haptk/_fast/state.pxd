@@ -8,7 +8,7 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from haptk._fast.http1 cimport Body, Buf, Head
-from haptk._fast.program cimport ExprC, Net, Program, Text
+from haptk._fast.program cimport ConditionC, ExprC, Net, Program, Text
 from haptk._fast.regex cimport RegexRoom
 from haptk._fast.table cimport Store
 
@@ -125,7 +125,7 @@ ctypedef struct StickRuleC:
     int table               # index into StickC.tables
     Text argument           # header names are lower case
     char delimiter
-    void *condition         # what has to hold, NULL for always
+    ConditionC *condition   # what has to hold, NULL for always
 
 ctypedef struct AppSessionC:
     Text name

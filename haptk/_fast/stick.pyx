@@ -4,9 +4,11 @@
 # The fetches repeat core/sticktable.py in C, oddities included; the tests run over both and over the real HAProxy.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
-from libc.string cimport memchr, memcmp, memcpy
+from libc.string cimport memchr, memcmp, memcpy, memset
 
+from haptk._fast.facts cimport Seen
 from haptk._fast.http1 cimport H_COOKIE, H_SET_COOKIE, Header
+from haptk._fast.match cimport holds
 from haptk._fast.pool cimport buf_drop, buf_take
 from haptk._fast.scan cimport hk_load
 from haptk._fast.state cimport (AppSessionC, BackendC, CK_INDIRECT, CK_INSERT, CK_PREFIX, FETCH_COOKIE, FETCH_HEADER,
@@ -410,6 +412,15 @@ cdef void app_request(Worker *w, Session *s, Head *h, bint force) noexcept nogil
         keep(w, s, app.table, t.store, &k, found.name, 0)
 
 
+cdef bint applies(Worker *w, Session *s, StickRuleC *r, Head *req, Head *res) noexcept nogil:
+    cdef Seen x
+    if r.condition == NULL:
+        return 1
+    memset(&x, 0, sizeof(Seen))
+    x.w, x.s, x.req, x.res = w, s, req, res
+    return holds(&x, r.condition)
+
+
 cdef void stick_request(Worker *w, Session *s, Head *h, bint force, bint ignore) noexcept nogil:
     cdef StickC *rules = s.backend.stick
     cdef StickRuleC *r
@@ -421,6 +432,8 @@ cdef void stick_request(Worker *w, Session *s, Head *h, bint force, bint ignore)
     for i in range(rules.request_count):
         r = &rules.requests[i]
         if r.act & STICK_STORE and noted(s, r.table, 0):
+            continue
+        if not applies(w, s, r, h, NULL):
             continue
         t = &rules.tables[r.table]
         if r.fetch == FETCH_SRC:
@@ -467,7 +480,7 @@ cdef void stick_response(Worker *w, Session *s, Head *h) noexcept nogil:
         return
     for i in range(rules.response_count if h != NULL else 0):
         r = &rules.responses[i]
-        if noted(s, r.table, 1):
+        if noted(s, r.table, 1) or not applies(w, s, r, NULL, h):
             continue
         if text_key(rules.tables[r.table].store, fetched(s, r, h.d, h, 1), &k):
             keep(w, s, r.table, rules.tables[r.table].store, &k, 0, 1)

@@ -13,6 +13,16 @@ cdef extern from "<pthread.h>" nogil:
     ctypedef struct pthread_mutex_t:
         pass
 
+cdef extern from "<pthread.h>" nogil:
+    ctypedef struct pthread_cond_t:
+        pass
+
+ctypedef struct BellC:      # rung at the next change of any of its tables, once it was armed
+    pthread_mutex_t lock
+    pthread_cond_t rung
+    int armed               # atomic
+    int pending
+
 cdef enum KeyType:          # numbers are our own
     KEY_STRING = 0, KEY_IP, KEY_IPV6, KEY_INTEGER, KEY_BINARY
 
@@ -56,9 +66,8 @@ ctypedef struct Store:
     uint32_t *ring          # ring[seq & ring_mask] = index of the entry that changed then
     uint32_t ring_mask
     uint32_t seq            # of the last change
-    uint32_t pushed         # every listener has seen the changes up to this one
-    int wake_fd             # eventfd of the listener, -1 for none
-    int sleeping            # the listener wants to be woken at the next change
+    uint32_t pushed         # somebody has copied the changes up to this one
+    BellC *bell
 
 ctypedef struct Found:
     int32_t server_id
@@ -68,12 +77,23 @@ ctypedef struct Found:
 cdef bint store_find(Store *t, const char *key, uint32_t n, int64_t now_ms, Found *out) noexcept nogil
 # Remember a server. A full table forgets what is nearest to its end, or with nopurge learns nothing new (0).
 cdef bint store_learn(Store *t, const char *key, uint32_t n, int64_t now_ms, int32_t server_id, uint16_t name) noexcept nogil
-# The same for what a peer says: with the time that is left, and without noting a change for other peers.
-cdef bint store_teach(Store *t, const char *key, uint32_t n, int64_t now_ms, uint32_t left_ms, int32_t server_id,
-                      uint16_t name) noexcept nogil
+# The same for what a peer says: with the time that is left, and without noting a change for other peers. When both
+# sides learned another server at once (we have a change after `acked`, the last one that this peer has confirmed), the
+# one that `wins` keeps its own, and the other one tells everybody that it has changed its mind.
+cdef bint store_merge(Store *t, const char *key, uint32_t n, int64_t now_ms, uint32_t left_ms, int32_t server_id,
+                      uint16_t name, uint32_t acked, bint wins) noexcept nogil
 cdef Entry *store_entry(Store *t, uint32_t index) noexcept nogil
 cdef void store_lock(Store *t) noexcept nogil
 cdef void store_unlock(Store *t) noexcept nogil
+
+# Numbers of the changes after `after`, oldest first, at most `room`; writes copies of entries (entry_size apart) to
+# `rows` and returns how many; *upto is the last number looked at. -1 when `after` is too long ago.
+cdef int store_changes(Store *t, uint32_t after, char *rows, int room, uint32_t *upto) noexcept nogil
+# Copies of the entries at places start..start+count, dead ones left out; returns how many.
+cdef int store_copy(Store *t, uint32_t start, uint32_t count, int64_t now_ms, char *rows) noexcept nogil
+
+cdef class Bell:
+    cdef BellC bell
 
 cdef class Table:
     cdef Store store
@@ -83,6 +103,7 @@ cdef class Table:
     cdef list names             # number -> name of a server, bytes; grows only
     cdef dict numbers           # the other way round
     cdef object naming          # lock of the two
+    cdef Bell bell              # kept alive
 
     cpdef int number_of(self, bytes name) except -1
     cdef tuple row(self, Entry *e, int64_t now)

@@ -8,6 +8,7 @@ import threading
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
+from haptk._fast.scan cimport hk_load, hk_store
 from haptk._fast.sockets cimport clock_ms
 
 cdef extern from "<pthread.h>" nogil:
@@ -16,8 +17,22 @@ cdef extern from "<pthread.h>" nogil:
     int pthread_mutex_lock(pthread_mutex_t *m)
     int pthread_mutex_unlock(pthread_mutex_t *m)
 
-cdef extern from "<sys/eventfd.h>" nogil:
-    int eventfd_write(int fd, uint64_t value)
+cdef extern from "<time.h>" nogil:
+    cdef struct timespec:
+        long tv_sec
+        long tv_nsec
+    int CLOCK_MONOTONIC
+    int clock_gettime(int clock, timespec *t)
+
+cdef extern from "<pthread.h>" nogil:
+    ctypedef struct pthread_condattr_t:
+        pass
+    int pthread_condattr_init(pthread_condattr_t *a)
+    int pthread_condattr_setclock(pthread_condattr_t *a, int clock)
+    int pthread_cond_init(pthread_cond_t *c, pthread_condattr_t *a)
+    int pthread_cond_destroy(pthread_cond_t *c)
+    int pthread_cond_signal(pthread_cond_t *c)
+    int pthread_cond_timedwait(pthread_cond_t *c, pthread_mutex_t *m, timespec *until)
 
 cdef enum:
     BUCKETS_MAX = 1 << 24
@@ -177,18 +192,31 @@ cdef uint32_t insert(Store *t, const char *key, uint32_t n, uint32_t hash, uint3
     return got
 
 
-cdef void note(Store *t, uint32_t index, Entry *e) noexcept nogil:
+cdef void ring(BellC *b) noexcept nogil:
+    pthread_mutex_lock(&b.lock)
+    hk_store(&b.armed, 0)
+    b.pending = 1
+    pthread_cond_signal(&b.rung)
+    pthread_mutex_unlock(&b.lock)
+
+
+cdef inline void note(Store *t, uint32_t index, Entry *e) noexcept nogil:
     # Tell the peers, unless they have not even seen the last change: then they will see both at once.
     if t.ring == NULL or (e.seq and <int32_t>(e.seq - t.pushed) > 0 and t.seq - e.seq <= t.ring_mask):
+        return
+    note_again(t, index, e)
+
+
+cdef void note_again(Store *t, uint32_t index, Entry *e) noexcept nogil:
+    if t.ring == NULL:
         return
     t.seq += 1
     if t.seq == 0:
         t.seq = 1
     e.seq = t.seq
     t.ring[t.seq & t.ring_mask] = index
-    if t.sleeping:
-        t.sleeping = 0
-        eventfd_write(t.wake_fd, 1)
+    if t.bell != NULL and hk_load(&t.bell.armed):
+        ring(t.bell)
 
 
 cdef inline void renew(Store *t, uint32_t index, Entry *e, uint32_t now) noexcept nogil:
@@ -263,9 +291,10 @@ cdef inline uint8_t age_of(Store *t, uint32_t left_ms) noexcept nogil:
     return <uint8_t>(age if age < AGES else AGES - 1)
 
 
-cdef bint store_teach(Store *t, const char *key, uint32_t n, int64_t now_ms, uint32_t left_ms, int32_t server_id,
-                      uint16_t name) noexcept nogil:
-    cdef uint32_t now = <uint32_t>now_ms, hash, got
+cdef bint store_merge(Store *t, const char *key, uint32_t n, int64_t now_ms, uint32_t left_ms, int32_t server_id,
+                      uint16_t name, uint32_t acked, bint wins) noexcept nogil:
+    cdef uint32_t now = <uint32_t>now_ms, hash, got, own
+    cdef bint same = 0, contested = 0
     cdef Entry *e
     if t.expire_ms and left_ms > t.expire_ms:
         left_ms = t.expire_ms
@@ -274,7 +303,18 @@ cdef bint store_teach(Store *t, const char *key, uint32_t n, int64_t now_ms, uin
     pthread_mutex_lock(&t.lock)
     got = lookup(t, key, n, hash)
     if got:
-        unlist(t, got - 1, at(t, got - 1))
+        e = at(t, got - 1)
+        if not dead(t, e, now):
+            same = e.name == name if name else e.name == 0 and e.server_id == server_id
+            contested = not same and e.seq != 0 and <int32_t>(e.seq - acked) > 0
+            own = <uint32_t>(e.expire - now)
+            if same and t.expire_ms and own > left_ms:
+                left_ms = own       # whoever used it last says how long it lives
+        if contested and wins:
+            note_again(t, got - 1, e)   # the other side may have had ours before its own: it hears it once more
+            pthread_mutex_unlock(&t.lock)
+            return 1
+        unlist(t, got - 1, e)
     else:
         got = insert(t, key, n, hash, now)
     if got:
@@ -282,8 +322,48 @@ cdef bint store_teach(Store *t, const char *key, uint32_t n, int64_t now_ms, uin
         e.server_id, e.name = server_id, name
         e.expire = now + left_ms
         enlist(t, got - 1, e, age_of(t, left_ms))
+        if contested:
+            note_again(t, got - 1, e)
     pthread_mutex_unlock(&t.lock)
     return got != 0
+
+
+cdef int store_changes(Store *t, uint32_t after, char *rows, int room, uint32_t *upto) noexcept nogil:
+    cdef uint32_t number = after, index
+    cdef int count = 0
+    cdef Entry *e
+    pthread_mutex_lock(&t.lock)
+    if t.ring == NULL or t.seq - after > t.ring_mask:
+        count = -1
+    while count >= 0 and count < room and number != t.seq:
+        number += 1
+        index = t.ring[number & t.ring_mask]
+        e = at(t, index) if index < t.made else NULL
+        if e != NULL and e.used and e.seq == number:
+            memcpy(rows + <size_t>count * t.entry_size, e, t.entry_size)
+            count += 1
+    upto[0] = number
+    if count >= 0 and <int32_t>(number - t.pushed) > 0:
+        t.pushed = number       # what changes from here on is a new change
+    pthread_mutex_unlock(&t.lock)
+    return count
+
+
+cdef int store_copy(Store *t, uint32_t start, uint32_t count, int64_t now_ms, char *rows) noexcept nogil:
+    cdef uint32_t i = start, end
+    cdef int kept = 0
+    cdef Entry *e
+    pthread_mutex_lock(&t.lock)
+    end = t.made if t.made < start + count else start + count
+    while i < end:
+        e = at(t, i)
+        if e.used and not dead(t, e, <uint32_t>now_ms):
+            memcpy(rows + <size_t>kept * t.entry_size, e, t.entry_size)
+            kept += 1
+        i += 1
+    t.pushed = t.seq
+    pthread_mutex_unlock(&t.lock)
+    return kept
 
 
 # ---------------------------------------------------------------- size
@@ -327,6 +407,52 @@ cdef int make_room(Store *t, uint32_t limit) noexcept nogil:
     return 0
 
 
+cdef class Bell:
+    """Rung by workers, which have no descriptors in common with anybody; waited for by a thread without the GIL."""
+
+    def __cinit__(self):
+        cdef pthread_condattr_t how
+        memset(&self.bell, 0, sizeof(BellC))
+        pthread_condattr_init(&how)
+        pthread_condattr_setclock(&how, CLOCK_MONOTONIC)
+        if pthread_mutex_init(&self.bell.lock, NULL) != 0 or pthread_cond_init(&self.bell.rung, &how) != 0:
+            raise MemoryError
+
+    def __dealloc__(self):
+        pthread_cond_destroy(&self.bell.rung)
+        pthread_mutex_destroy(&self.bell.lock)
+
+    def arm(self):
+        """The next change rings."""
+        hk_store(&self.bell.armed, 1)
+
+    def ring(self):
+        """Ring it by hand."""
+        with nogil:
+            ring(&self.bell)
+
+    def wait(self, int timeout_ms):
+        """True when it was rung since the last call, False after `timeout_ms`."""
+        cdef BellC *b = &self.bell
+        cdef timespec until
+        cdef int rung
+        with nogil:
+            clock_gettime(CLOCK_MONOTONIC, &until)
+            until.tv_sec += timeout_ms // 1000
+            until.tv_nsec += (timeout_ms % 1000) * 1000000
+            if until.tv_nsec >= 1000000000:
+                until.tv_sec += 1
+                until.tv_nsec -= 1000000000
+            pthread_mutex_lock(&b.lock)
+            while not b.pending:
+                if pthread_cond_timedwait(&b.rung, &b.lock, &until) != 0:
+                    break
+            rung = b.pending
+            b.pending = 0
+            pthread_mutex_unlock(&b.lock)
+        return bool(rung)
+
+
 cdef class Table:
     """One stick table. Keys are bytes as core.sticktable makes them; times are milliseconds.
 
@@ -335,7 +461,6 @@ cdef class Table:
 
     def __cinit__(self, str name, str type, int length, long long size, expire_s=None, bint nopurge=False):
         memset(&self.store, 0, sizeof(Store))
-        self.store.wake_fd = -1
         if pthread_mutex_init(&self.store.lock, NULL) != 0:
             raise MemoryError
         self.name = name
@@ -450,10 +575,9 @@ cdef class Table:
     def entries(self, int start=0, int count=4096):
         """(next start, rows) of up to `count` places from `start` on; start 0 is the end. A row is (key, ms left, id, name)."""
         cdef Store *t = &self.store
-        cdef uint32_t i = start, end, kept = 0, most
+        cdef uint32_t i, end, kept = 0, most, begin = start
         cdef int64_t now = clock_ms()
         cdef char *copy
-        cdef Entry *e
         # Copied under the lock, read without it: Python code under the lock could be switched to another thread that
         # waits for the lock with the GIL in its hands.
         most = max(1, min(<uint32_t>count, COPY_MAX // t.entry_size))
@@ -461,19 +585,10 @@ cdef class Table:
         if copy == NULL:
             raise MemoryError
         with nogil:
-            pthread_mutex_lock(&t.lock)
-            end = t.made if t.made < i + most else i + most
-            while i < end:
-                e = at(t, i)
-                if e.used and not dead(t, e, <uint32_t>now):
-                    memcpy(copy + <size_t>kept * t.entry_size, e, t.entry_size)
-                    kept += 1
-                i += 1
-            if end >= t.made:
-                end = 0
-            pthread_mutex_unlock(&t.lock)
+            kept = store_copy(t, begin, most, now, copy)
+        end = begin + most
         try:
-            return end, [self.row(<Entry *>(copy + <size_t>i * t.entry_size), now) for i in range(kept)]
+            return (end if end < t.made else 0), [self.row(<Entry *>(copy + <size_t>i * t.entry_size), now) for i in range(kept)]
         finally:
             free(copy)
 
@@ -499,6 +614,53 @@ cdef class Table:
         finally:
             free(copy)
 
+    # ---- changes, for peers
+
+    def listen(self, Bell bell, int room=RING_MAX):
+        """Number the changes from now on, remember the last `room` of them, and ring the bell."""
+        cdef Store *t = &self.store
+        cdef uint32_t count = power_above(min(t.limit, <uint32_t>room), RING_MAX)
+        cdef uint32_t *numbers = <uint32_t *>calloc(count, sizeof(uint32_t))
+        if numbers == NULL:
+            raise MemoryError
+        self.bell = bell
+        with nogil:
+            pthread_mutex_lock(&t.lock)
+            if t.ring == NULL:
+                t.ring, numbers = numbers, NULL
+                t.ring_mask = count - 1
+            t.bell = &bell.bell
+            pthread_mutex_unlock(&t.lock)
+        free(numbers)
+
+    @property
+    def seq(self):
+        """The number of the last change, modulo 2^32."""
+        return self.store.seq
+
+    def changes(self, unsigned int after, int count):
+        """(last number, [(number, row)]) of what changed after a number; None when that is too long ago."""
+        cdef Store *t = &self.store
+        cdef uint32_t upto = 0
+        cdef int64_t now = clock_ms()
+        cdef int room = max(1, min(count, COPY_MAX // <int>t.entry_size)), got, i
+        cdef char *copy = <char *>malloc(<size_t>room * t.entry_size)
+        cdef Entry *e
+        if copy == NULL:
+            raise MemoryError
+        with nogil:
+            got = store_changes(t, after, copy, room, &upto)
+        try:
+            if got < 0:
+                return None
+            out = []
+            for i in range(got):
+                e = <Entry *>(copy + <size_t>i * t.entry_size)
+                out.append((e.seq, self.row(e, now)))
+            return upto, out
+        finally:
+            free(copy)
+
     # ---- changing
 
     def find(self, bytes key):
@@ -517,7 +679,21 @@ cdef class Table:
         """The same with the time that is left, as something learned elsewhere: no peer is told."""
         cdef int number = self.number_of(name)
         return bool(
-            store_teach(&self.store, key, <uint32_t>len(key), clock_ms(), left_ms, server_id, <uint16_t>number)
+            store_merge(
+                &self.store, key, <uint32_t>len(key), clock_ms(), left_ms, server_id, <uint16_t>number,
+                self.store.seq, 0,
+            )
+        )
+
+    def merge(
+        self, bytes key, unsigned int left_ms, int server_id, bytes name, unsigned int acked, bint wins
+    ):
+        """The same from a peer that has confirmed our changes up to `acked`; `wins` settles what both learned at once."""
+        cdef int number = self.number_of(name)
+        return bool(
+            store_merge(
+                &self.store, key, <uint32_t>len(key), clock_ms(), left_ms, server_id, <uint16_t>number, acked, wins
+            )
         )
 
     def delete(self, bytes key):

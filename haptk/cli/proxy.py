@@ -60,7 +60,7 @@ class ProxyCommand(Command):
 @click.option("-d", "debug_mode", is_flag=True, help="Foreground, and say more.")
 @click.option("-p", "pidfile", type=click.Path(path_type=Path), help="Write the process id here.")
 @click.option("-C", "directory", type=click.Path(path_type=Path, exists=True), help="Change to this directory first.")
-@click.option("-L", "node", help="Name of this node.")
+@click.option("-L", "node", help="Name of this node, also among its peers.")
 @click.option("-n", "maxconn", type=click.IntRange(1), help="Limit of concurrent connections.")
 @click.option("-q", "silent", is_flag=True, help="No messages at start.")
 @click.option("-V", "chatty", is_flag=True, help="More messages at start.")
@@ -95,12 +95,12 @@ def proxy(**chosen: Any) -> int:
         os.chdir(directory)
     if chosen["listen"] and not chosen["files"]:
         text = _inline(chosen["listen"], chosen["cookie"], chosen["servers"])
-        return _check(None, text) if chosen["check"] else _run(None, text, chosen)
+        return _check(None, text, chosen["node"]) if chosen["check"] else _run(None, text, chosen)
     if chosen["servers"] or chosen["cookie"] or chosen["listen"]:
         raise click.UsageError("--listen, --cookie and NAME=HOST:PORT stand for a file: use them without -f")
     if not chosen["files"]:
         raise click.UsageError("no configuration: give at least one with -f FILE, or --listen with servers")
-    return _check(chosen["files"]) if chosen["check"] else _run(chosen["files"], "", chosen)
+    return _check(chosen["files"], "", chosen["node"]) if chosen["check"] else _run(chosen["files"], "", chosen)
 
 
 def _inline(listen: str, cookie: str | None, servers: tuple[str, ...]) -> str:
@@ -135,10 +135,11 @@ def _inline(listen: str, cookie: str | None, servers: tuple[str, ...]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _load(files: tuple[Path, ...] | None, text: str) -> ProxyTables:
+def _load(files: tuple[Path, ...] | None, text: str, node: object = None) -> ProxyTables:
     from haptk.proxy.compile import load, load_text
 
-    return load_text(text, "command line") if files is None else load(files)
+    name = node if isinstance(node, str) else ""
+    return load_text(text, "command line", localpeer=name) if files is None else load(files, localpeer=name)
 
 
 def _listens(tables: ProxyTables) -> bool:
@@ -146,7 +147,7 @@ def _listens(tables: ProxyTables) -> bool:
     return any(frontend.binds and not frontend.disabled for frontend in tables.frontends)
 
 
-def _check(files: tuple[Path, ...] | None, text: str = "") -> int:
+def _check(files: tuple[Path, ...] | None, text: str = "", node: object = None) -> int:
     """Like `haproxy -c`: every problem on stderr, the verdict on stdout; 0, 1, or 2 when nothing would listen."""
     from haptk.errors import ConfigError
 
@@ -154,7 +155,7 @@ def _check(files: tuple[Path, ...] | None, text: str = "") -> int:
     problems: list[str] = []
     listens = False
     try:
-        tables = _load(files, text)
+        tables = _load(files, text, node)
         warnings = tables.warnings
         # a stats socket is enough of a listener for haproxy -c
         listens = _listens(tables) or bool(tables.process.stats_sockets)
@@ -190,7 +191,7 @@ def _run(files: tuple[Path, ...] | None, text: str, chosen: dict[str, Any]) -> i
         from haptk.io.process import die_with_parent
 
         die_with_parent()
-    tables = shaped(_load(files, text))
+    tables = shaped(_load(files, text, chosen["node"]))
     if not _listens(tables):
         where = tables.frontends[0].where if tables.frontends else f"{files[0] if files else 'command line'}:1"
         file, _, line = where.rpartition(":")
@@ -209,7 +210,7 @@ def _run(files: tuple[Path, ...] | None, text: str, chosen: dict[str, Any]) -> i
         finish_pids=finish if isinstance(finish, tuple) else (),
         terminate_pids=terminate if isinstance(terminate, tuple) else (),
     )
-    return Daemon(tables, options, lambda: shaped(_load(files, text))).run()
+    return Daemon(tables, options, lambda: shaped(_load(files, text, chosen["node"]))).run()
 
 
 def _print_version(*, long: bool) -> int:

@@ -67,25 +67,28 @@ def read_sources(paths: Sequence[Path | str]) -> list[Source]:
     return sources
 
 
-def load(paths: Sequence[Path | str], environ: Mapping[str, str] | None = None) -> ProxyTables:
+def load(paths: Sequence[Path | str], environ: Mapping[str, str] | None = None, localpeer: str = "") -> ProxyTables:
     """Read, parse and compile; raises ConfigError with every error, MissingFile for a file that cannot be read.
 
-    A file named `-` is not special: use /dev/stdin, as with haproxy.
+    A file named `-` is not special: use /dev/stdin, as with haproxy. `localpeer` is what -L says.
     """
     files = ";".join(str(path) for path in paths)
     variables = {**(os.environ if environ is None else environ), "HAPROXY_CFGFILES": files}
-    variables.setdefault("HAPROXY_LOCALPEER", socket.gethostname())
-    return compile_config(parse(read_sources(paths), variables))
+    variables["HAPROXY_LOCALPEER"] = localpeer or socket.gethostname()
+    return compile_config(parse(read_sources(paths), variables), localpeer=localpeer)
 
 
-def load_text(text: str, name: str = "-", environ: Mapping[str, str] | None = None) -> ProxyTables:
+def load_text(text: str, name: str = "-", environ: Mapping[str, str] | None = None, localpeer: str = "") -> ProxyTables:
     """The same for a text; `name` stands in messages."""
-    return compile_config(parse([Source(name, text)], environ or {}))
+    return compile_config(parse([Source(name, text)], environ or {}), localpeer=localpeer)
 
 
-def compile_config(config: Config, resolve: Resolver = resolve_libc, read_file: ReadFile | None = None) -> ProxyTables:
+def compile_config(
+    config: Config, resolve: Resolver = resolve_libc, read_file: ReadFile | None = None, localpeer: str = ""
+) -> ProxyTables:
     """Tables from a parsed configuration. Raises ConfigError when it (or what it refers to) has errors."""
     work = _Compiler(config, resolve, read_file or _read_file)
+    work.named = localpeer
     tables = work.run() if not config.errors else None
     errors = sorted(work.errors + config.errors, key=lambda problem: (problem.file, problem.line))
     if errors or tables is None:
@@ -105,8 +108,8 @@ _NOT_YET = {
     "option_dontlog_normal": "option dontlog-normal",
     "option_independent_streams": "option independent-streams",
     "option_log_health_checks": "option log-health-checks", "http_connects": "http-check connect",
-    "localpeer": "localpeer", "ulimit_n": "ulimit-n", "maxhdr": "tune.http.maxhdr", "log_hostname": "log-send-hostname",
-    "max_spread_checks_s": "max-spread-checks", "peers": "peer", "users": "user",
+    "ulimit_n": "ulimit-n", "maxhdr": "tune.http.maxhdr", "log_hostname": "log-send-hostname",
+    "max_spread_checks_s": "max-spread-checks", "users": "user",
 }  # fmt: skip
 _NOT_YET_SERVER = {
     "agent_check": "agent-check", "pool_low_conn": "pool-low-conn",
@@ -125,6 +128,7 @@ class _Compiler:
         self.back_sections = [s for s in config.proxies() if s.kind in ("backend", "listen")]
         self.back_index = {s.name: index for index, s in enumerate(self.back_sections)}
         self.known_tables: dict[str, StickTable] = {}
+        self.named = ""  # this node's name on the command line
 
     def run(self) -> ProxyTables:
         tables = self.stick_tables()
@@ -296,12 +300,20 @@ class _Compiler:
         return found
 
     def stick_tables(self) -> tuple[StickTable, ...]:
-        """Every table that a proxy declares, in the order of the file."""
+        """Every table that a proxy or a peers section declares, in the order of the file."""
         found = []
+        groups = {section.name for section in self.config.sections if section.kind == "peers"}
         for section in self.config.sections:
             if section.kind in ("frontend", "backend", "listen") and section.get("stick_table"):
                 words = {key: value for key, value in section.get("stick_table").items() if key != "where"}
+                if words.get("peers") and words["peers"] not in groups:
+                    where = section.get("stick_table")["where"]
+                    self.error(where, f"stick-table: there is no peers section {words['peers']!r}")
                 found.append(StickTable(name=section.name, wire_name=section.name, **words))
+            for record in section.get("tables", ()) if section.kind == "peers" else ():
+                name = record["name"]
+                words = {**record["words"], "peers": section.name}
+                found.append(StickTable(name=f"{section.name}/{name}", wire_name=f"/{name}", **words))
         return tuple(found)
 
     def _sticks(self, section: Section, known: dict[str, StickTable]) -> tuple[StickRule, ...]:
@@ -406,13 +418,42 @@ class _Compiler:
         return Process(**values, daemon=bool(top.get("daemon")), stats_sockets=sockets, log_targets=targets)
 
     def peers(self) -> tuple[Peers, ...]:
+        """Every peers section with its members' addresses, and which of them is this node."""
         sections = [section for section in self.config.sections if section.kind == "peers"]
-        return tuple(
-            Peers(
-                s.name, tuple((p["name"], p["place"].host, p["place"].port) for p in s.get("peers", ()) if p["place"])
+        return tuple(self._peers_section(section) for section in sections)
+
+    def _peers_section(self, section: Section) -> Peers:
+        members: list[tuple[str, str, int]] = []
+        local = self.localpeer()
+        for record in section.get("peers", ()):
+            place = record["place"]
+            if place is None and section.get("bind"):
+                # `server NAME` without an address is this node, listening where `bind` says
+                first = section.get("bind")[0]
+                host, port = first["host"] or "0.0.0.0", first["port"]
+            elif place is None or not place.port:
+                self.error(record["where"], f"peer {record['name']}: an address with a port is needed")
+                continue
+            else:
+                host, port = place.host or "0.0.0.0", place.port
+            address = host if _is_literal(host) else self.resolve(host)
+            if address is None:
+                self.error(record["where"], f"peer {record['name']}: {host} does not resolve")
+                continue
+            members.append((record["name"], address, port))
+        found = local if any(name == local for name, _, _ in members) and not section.get("disabled") else ""
+        if members and not found and not section.get("disabled"):
+            names = ", ".join(name for name, _, _ in members)
+            self.warn(
+                section,
+                f"{section.title}: no peer is named {local!r} (-L or localpeer names this node; there are {names}); "
+                "its tables are not replicated",
             )
-            for s in sections
-        )
+        return Peers(section.name, tuple(members), found, section.where)
+
+    def localpeer(self) -> str:
+        """This node's name among its peers: -L, `localpeer`, else the host's name."""
+        return str(self.named or self.top.get("localpeer") or socket.gethostname())
 
 
 def _rule(kind: str, record: dict[str, Any]) -> Rule:

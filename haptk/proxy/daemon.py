@@ -29,6 +29,7 @@ from haptk.io import clock, sdnotify
 from haptk.proxy import statefile
 from haptk.proxy.engine import Engine
 from haptk.proxy.listeners import Listeners
+from haptk.proxy.peering import Peering, shared_tables
 from haptk.proxy.runtime.shell import Runtime
 from haptk.proxy.runtime.world import Began, World
 from haptk.proxy.tables import ProxyTables
@@ -66,6 +67,8 @@ class Daemon:
         if found := statefile.load(tables, self.engine.health):
             log.info("%d servers begin as their server-state file says", found)
         self.engine.look = self.world
+        self.peerings: dict[str, Peering] = {}
+        self._peer(tables, predecessor=bool(options.finish_pids))
         self.leaving: list[tuple[Engine, float | None]] = []  # with the moment at which its connections are cut
         self.stops = 0
         self.began = Began.now()
@@ -75,6 +78,30 @@ class Daemon:
         self._reloaded = threading.Condition()
         self._reloads = 0
         self._refusal = ""
+
+    def _peer(self, tables: ProxyTables, *, predecessor: bool = False) -> list[Peering]:
+        """Give each peers section of `tables` its connections; those that stay as they are go on. Returns the new ones."""
+        wanted: dict[str, Peering] = {}
+        fresh: list[Peering] = []
+        for section in tables.peers:
+            shared = shared_tables(section.name, tables, self.engine.stores)
+            if not section.local or not shared:
+                continue
+            old = self.peerings.get(section.name)
+            if old is not None and (old.section.members, old.local, old.tables) == (
+                section.members, section.local, shared,
+            ):  # fmt: skip
+                wanted[section.name] = old
+                continue
+            if old is not None:
+                self.peerings.pop(section.name).stop()
+            wanted[section.name] = Peering(section, section.local, shared, predecessor=predecessor, before=old)
+            fresh.append(wanted[section.name])
+        for name, old in self.peerings.items():
+            if name not in wanted:
+                old.stop()
+        self.peerings = wanted
+        return fresh
 
     def world(self) -> World:
         """What the runtime API sees now."""
@@ -104,12 +131,17 @@ class Daemon:
             drop_privileges(self.engine.tables)
             self.engine.start()
             self.runtime.start()
+            for peering in self.peerings.values():
+                peering.start()
             signal_old(self.options)
             where = ", ".join(self.listeners.addresses())
             sdnotify.ready(f"serving on {where}")
             log.info("serving on %s", where)
             self._serve(wake)
         sdnotify.stopping("stopped")
+        for peering in self.peerings.values():
+            peering.hand_over()
+            peering.stop()
         self.runtime.stop()
         self.listeners.close()
         return 0
@@ -199,6 +231,11 @@ class Daemon:
         old, self.engine = self.engine, fresh
         fresh.start()
         old.stop()
+        try:
+            for peering in self._peer(tables):
+                peering.start()
+        except HaptkError as error:
+            log.error("the tables are not replicated: %s", error)
         limit_s = tables.process.hard_stop_after_s
         self.leaving.append((old, None if limit_s is None else clock.monotonic() + limit_s))
         self.listeners.retain(tables.frontends, max(1, tables.process.nbthread))

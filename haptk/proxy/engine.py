@@ -27,34 +27,15 @@ from haptk.proxy.tally import Tallies, Tally
 log = logging.getLogger("haptk.proxy")
 
 
-def beyond_compiled(tables: ProxyTables) -> list[str]:
-    """What `tables` need that the compiled path does not have yet, in the file's words; [] when it can serve them."""
-    found: set[str] = set()
-    for backend in tables.backends:
-        found.update(_beyond_in_backend(backend))
-    return sorted(found)
-
-
-def _beyond_in_backend(backend: Backend) -> set[str]:
-    found: set[str] = set()
-    if any(rule.condition is not None for rule in backend.sticks):
-        found.add("stick with a condition")
-    return found
-
-
-def data_plane(tables: ProxyTables) -> tuple[type[Any], type[Any]]:
+def data_plane(_tables: ProxyTables) -> tuple[type[Any], type[Any]]:
     """The classes (Image, DataWorker) to run on: the compiled ones, or the reference under HAPTK_NO_FAST=1.
 
-    The reference also serves, with a warning, where the extensions are missing or where `tables` need what they do
-    not have: slow is better than down, and nothing in a file is silently ignored.
+    The reference also serves, with a warning, where the extensions are missing: slow is better than down. Whatever a
+    file may say, both paths carry it out.
     """
     from haptk.proxy import reference
 
     if os.environ.get("HAPTK_NO_FAST") == "1":
-        return reference.Image, reference.DataWorker
-    missing = beyond_compiled(tables)
-    if missing:
-        log.warning("the slow reference path serves, because the compiled one does not have: %s", ", ".join(missing))
         return reference.Image, reference.DataWorker
     try:
         from haptk._fast.conf import Image

@@ -12,12 +12,14 @@ import re
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Any
 
 from haptk.core.acl import Facts, path_of
 from haptk.io import clock
 from haptk.proxy.tables import Backend, Server
 
 POINTS_PER_WEIGHT = 16
+CHANGES_KEPT = 65536
 RING_STRIDE = 4096  # points that HAProxy reserves for each server id
 
 
@@ -275,6 +277,9 @@ class Table:
         self.lock = threading.Lock()
         self._entries: OrderedDict[bytes, tuple[int, bytes, float]] = OrderedDict()
         self.expire_s = expire_s
+        self.seq = 0
+        self._bell: Any = None
+        self._changed: OrderedDict[bytes, int] = OrderedDict()
         self.reshape(size, expire_s, nopurge)
 
     def reshape(self, size: int, expire_s: float | None = None, nopurge: bool = False) -> None:
@@ -338,11 +343,46 @@ class Table:
             if entry is None:
                 return None
             self._put(key, entry[0], entry[1], now + (self.expire_s or 0.0))
+            self._note(key)
             return entry[0], entry[1]
 
     def learn(self, key: bytes, server_id: int, name: bytes = b"") -> bool:
         """Remember a server. A full table forgets its oldest entry, or with `nopurge` learns nothing new."""
-        return self.teach(key, self.expire_ms, server_id, name)
+        learned = self.teach(key, self.expire_ms, server_id, name)
+        with self.lock:
+            if learned:
+                self._note(key)
+        return learned
+
+    def listen(self, bell: Any, room: int = 65536) -> None:
+        """Number the changes from now on."""
+        del room
+        self._bell = bell
+
+    def _note(self, key: bytes) -> None:
+        if self._bell is None:
+            return
+        self.seq = (self.seq + 1) & 0xFFFFFFFF
+        self._changed[key] = self.seq
+        self._changed.move_to_end(key)
+        if len(self._changed) > CHANGES_KEPT:
+            self._changed.popitem(last=False)
+        self._bell.ring()
+
+    def changes(self, after: int, count: int) -> tuple[int, list[tuple[int, tuple[bytes, int, int, bytes]]]] | None:
+        """(last number, [(number, row)]) of what changed after a number; None when that is too long ago."""
+        now = clock.monotonic()
+        with self.lock:
+            if (self.seq - after) & 0xFFFFFFFF > CHANGES_KEPT:
+                return None
+            found: list[tuple[int, tuple[bytes, int, int, bytes]]] = []
+            for key, number in self._changed.items():
+                entry = self._alive(key, now)
+                if 0 < (number - after) & 0xFFFFFFFF < 1 << 31 and entry is not None:
+                    found.append((number, self._row(key, entry, now)))
+                    if len(found) == count:
+                        return number, found
+            return self.seq, found
 
     def teach(self, key: bytes, left_ms: int, server_id: int, name: bytes = b"") -> bool:
         """The same with the time that is left."""
@@ -356,6 +396,25 @@ class Table:
                     self._entries.popitem(last=False)
             self._put(key, server_id, name, now + min(left_ms, self.expire_ms) / 1000)
         return True
+
+    def merge(self, key: bytes, left_ms: int, server_id: int, name: bytes, acked: int, wins: bool) -> bool:
+        """What a peer says; see core.peers.updates."""
+        now = clock.monotonic()
+        with self.lock:
+            entry = self._alive(key, now)
+            number = self._changed.get(key)
+            same = entry is not None and (entry[1] == name if name else entry[:2] == (server_id, b""))
+            ours = entry is not None and number is not None and 0 < (number - acked) & 0xFFFFFFFF < 1 << 31
+            if ours and not same and wins:
+                self._note(key)
+                return True
+            if entry is not None and same and self.expire_s is not None:
+                left_ms = max(left_ms, round((entry[2] - now) * 1000))
+        learned = self.teach(key, left_ms, server_id, name)
+        if ours and not same and learned:
+            with self.lock:
+                self._note(key)
+        return learned
 
     def _put(self, key: bytes, server_id: int, name: bytes, until: float) -> None:
         self._entries[key] = (server_id, name, until)

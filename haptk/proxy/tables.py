@@ -439,10 +439,15 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Peers:
-    """A `peers` section: (name, host, port) of each member; kept for the replication of stick tables."""
+    """A `peers` section: (name, host, port) of each member. `local` is this node's name among them, "" when it has none.
+
+    Without a local name (or `disabled`) nothing is replicated; the tables work on their own.
+    """
 
     name: str
     members: tuple[tuple[str, str, int], ...] = ()
+    local: str = ""
+    where: str = ""
 
 
 @dataclass(frozen=True, slots=True)

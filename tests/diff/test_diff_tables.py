@@ -42,6 +42,9 @@ SECTIONS = {
     "two": STRING + "stick on hdr(X)\n stick on hdr(Y)\n stick store-request hdr(Z) table other",
     "other": STRING + "stick match hdr(Z)",
     "prefix": "cookie JS prefix\n " + STRING + "stick on req.cook(JS)",
+    "conditions": STRING
+    + "stick match hdr(X)\n stick store-request hdr(X) if { path_end /login } || { hdr(Y) -m found }\n"
+    + " stick store-response res.cook(JS) unless { status 404 }",
     "response": STRING + "stick store-response res.hdr(X)\n stick store-response res.cook(JS)\n stick match hdr(X)",
     "non_stick": STRING + "stick on hdr(X)",
     "dead": "retries 1\n " + STRING + "stick on hdr(X)",
@@ -189,6 +192,8 @@ ADDRESSES = [
         ("two", [get("X: x1", "Y: y1", "Z: z1"), get("Y: y2", "Z: z1"), get("X: x1", "Y: y2"), get("Z: z3")]),
         ("prefix", [get("Cookie: JS=s1~abc"), get("Cookie: JS=s2~a~b"), get("Cookie: JS=abc"), get("Cookie: JS=b")]),
         ("response", [get(response=answer("X: a", "Set-Cookie: JS=b")), get(response=answer("Set-Cookie: JS=c")), get("X: c"), get("X: a")]),
+        ("conditions", [get("X: a"), get("X: b", target="/case/@CASE@/login"), get("X: c", "Y: 1"), get("X: b"), get("X: a"), get("X: c")]),
+        ("conditions", [get(response=answer("Set-Cookie: JS=a", status=status)) for status in (200, 404, 500)] + [get("X: a")]),
         ("dead", [get("X: a"), get("X: a"), get("X: b")]),
     ],
 )  # fmt: skip

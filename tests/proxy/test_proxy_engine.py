@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-
 import pytest
 
 from haptk.proxy import reference
 from haptk.proxy.compile import load_text
-from haptk.proxy.engine import beyond_compiled, data_plane
+from haptk.proxy.engine import data_plane
 
 FILE = """listen web
     bind 127.0.0.1:1
@@ -30,31 +28,14 @@ def _tables(line="balance roundrobin", words=""):
     [
         "cookie A insert indirect nocache maxidle 1h", "balance leastconn", "balance uri depth 2", "option originalto",
         "option httpchk GET /", "option http-server-close", "balance uri\n    hash-type map-based wt6",
-        "stick-table type ip size 1k\n    stick on src", "appsession A len 9 timeout 1h request-learn",
+        "stick-table type ip size 1k\n    stick on src if { src 127.0.0.1 }", "appsession A len 9 timeout 1h request-learn",
         "http-request deny if { path /x }", "force-persist if { path /x }", "redirect prefix /a if { path_reg ^/b }",
     ],
 )  # fmt: skip
 def test_compiled_path_serves(line):
-    assert beyond_compiled(_tables(line)) == []
     image, worker = data_plane(_tables(line))
     assert image.__module__ == "haptk._fast.conf"
     assert worker.__module__ == "haptk._fast.worker"
-
-
-@pytest.mark.parametrize(
-    ("line", "words", "names"),
-    [
-        ("stick-table type ip size 1k\n    stick on src if { src 127.0.0.1 }", "", ["stick with a condition"]),
-    ],
-)
-def test_reference_serves_with_a_warning_that_names_the_word(line, words, names, caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("haptk"), "propagate", True)
-    tables = _tables(line, words)
-    assert beyond_compiled(tables) == names
-    with caplog.at_level(logging.WARNING):
-        image, _ = data_plane(tables)
-    assert image is reference.Image
-    assert names[0] in caplog.text
 
 
 def test_environment_forces_the_reference(monkeypatch):

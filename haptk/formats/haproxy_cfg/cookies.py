@@ -100,7 +100,12 @@ def stick_table(section: Section, args: Args) -> None:
     """`stick-table type T [len N] size S [expire E] [nopurge] [peers P] [store ...]`."""
     if "stick_table" in section.own:
         raise Refused("stick-table: this section has one already")
-    table: dict[str, Any] = {"where": args.line.where}
+    section.set("stick_table", {"where": args.line.where, **table_words(args)})
+
+
+def table_words(args: Args) -> dict[str, Any]:
+    """The words of a table, of a proxy or of a peers section."""
+    table: dict[str, Any] = {}
     for word in args:
         if word == "type":
             table["type"] = units.one_of(args.take("a type"), "stick-table type", TABLE_TYPES)
@@ -125,7 +130,7 @@ def stick_table(section: Section, args: Args) -> None:
         raise Refused("stick-table needs 'type' and a 'size' above 0")
     if table["type"] not in ("string", "binary", "ip", "ipv6", "integer"):
         raise Refused(f"stick-table type {table['type']} is unknown")
-    section.set("stick_table", table)
+    return table
 
 
 _REQUEST_FETCHES = (

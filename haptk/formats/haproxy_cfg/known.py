@@ -12,7 +12,7 @@ PROXY_WORDS = names(
     "srvtcpka-intvl tcp-request tcp-response transparent use-fcgi-app use-server"
 )
 GLOBAL_WORDS = global_table.UNSUPPORTED | names("setenv presetenv resetenv unsetenv")
-PEERS_WORDS = names("default-bind default-server disabled enabled log shards table")
+PEERS_WORDS = names("default-bind default-server log shards")
 SECTIONS = names("cache fcgi-app http-errors mailers program resolvers ring crt-store")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from haptk.formats.haproxy_cfg import binds, rules, units
+from haptk.formats.haproxy_cfg import binds, cookies, rules, units
 from haptk.formats.haproxy_cfg.model import Args, Directive, Refused, Section
 from haptk.formats.haproxy_cfg.servers import check_name
 
@@ -81,8 +81,31 @@ def _peer(section: Section, args: Args) -> None:
 
 
 def _peers_bind(section: Section, args: Args) -> None:
+    """`bind ADDRESS`: where a `server NAME` without an address, which is this node, listens."""
     section.set("bind", binds.addresses(args.take("an address"), "bind"))
+    section.set("bind_where", args.line.where)
     binds.read_options(section, args, "bind")
+
+
+def _peers_table(section: Section, args: Args) -> None:
+    """`table NAME type ...`: a table that belongs to no proxy; rules name it SECTION/NAME."""
+    name = check_name(args.take("a name"), "table")
+    if any(name == table["name"] for table in section.get("tables", ())):
+        raise Refused(f"table {name!r} stands here already")
+    table = cookies.table_words(args)
+    if table.get("peers"):
+        raise Refused("table: 'peers' is this section itself")
+    section.append("tables", {"name": name, "where": args.line.where, "words": table})
+
+
+def _peers_disabled(section: Section, args: Args) -> None:
+    args.done()
+    section.set("disabled", True)
+
+
+def _peers_enabled(section: Section, args: Args) -> None:
+    args.done()
+    section.set("disabled", False)
 
 
 def _user(section: Section, args: Args) -> None:
@@ -109,5 +132,8 @@ PEERS: dict[str, Directive] = {
     "bind": Directive(_peers_bind, "p"),
     "peer": Directive(_peer, "p"),
     "server": Directive(_peer, "p"),
+    "table": Directive(_peers_table, "p"),
+    "disabled": Directive(_peers_disabled, "p"),
+    "enabled": Directive(_peers_enabled, "p"),
 }
 USERLIST: dict[str, Directive] = {"group": Directive(_group, "u"), "user": Directive(_user, "u")}

@@ -1,0 +1,39 @@
+# peerwire: updates of one stick table on one peers connection, to bytes and from bytes. The twin of
+# core/peers/updates.py, against which it is tested. Used by one thread; the table may be used by all.
+
+from libc.stdint cimport int64_t, uint32_t
+
+from haptk._fast.table cimport Table
+
+cdef enum:
+    SLOTS = 129             # names are sent under the numbers 1 to 128
+
+cdef class Names:
+    cdef int turn
+    cdef uint32_t owner[SLOTS]      # number of the stream that has a slot
+    cdef int named[SLOTS]           # number of the name in that stream's table
+    cdef uint32_t streams           # how many streams were made
+    cdef list received              # slot -> bytes or None
+    cdef uint32_t changed[SLOTS]    # counts how often a slot was received anew
+
+cdef class Stream:
+    cdef Table table
+    cdef Names names
+    cdef uint32_t me
+    cdef public uint32_t at
+    cdef public uint32_t last_id
+    cdef public bint fresh
+    cdef public uint32_t acked
+    cdef public bint wins
+    cdef bint sent
+    cdef uint32_t sent_id
+    cdef uint32_t place
+    cdef bint more
+    cdef bytearray slots            # number of a name in the table -> its slot, 0 for none
+    cdef int numbers[SLOTS]         # slot -> number of the received name in the table
+    cdef uint32_t seen[SLOTS]
+
+    cdef int slot_of(self, int number, bint *fresh)
+    cdef size_t message(self, char *out, void *entry, uint32_t number, bint timed, uint32_t now)
+    cdef int number_in(self, const unsigned char *p, size_t n) except -1
+    cdef int learn(self, int what, const unsigned char *p, size_t n, object definition, int64_t now) except -1

@@ -1,0 +1,340 @@
+"""The sockets of the peers protocol: one thread that follows core.peers.node, and one that listens for the tables' bell.
+
+Workers have no descriptors in common with this thread, so they ring a bell; a small thread waits for it and writes to an
+eventfd. The bell is armed only while nobody is awake and at most every few milliseconds, so that a busy table costs its
+workers next to nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import random
+import selectors
+import socket
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from haptk.core.peers import updates, wire
+from haptk.core.peers.node import DONE, REMOTE, Node
+from haptk.core.peers.session import Shared
+from haptk.errors import CannotBind
+from haptk.io import clock
+from haptk.proxy.sticktables import Stores
+from haptk.proxy.tables import Peers, ProxyTables
+
+log = logging.getLogger("haptk.proxy")
+REST_S = 0.003  # between two rounds of pushing: changes that come together leave together
+READ = 262144
+QUEUED = 1 << 20  # bytes that may wait for a peer that reads slowly
+HAND_OVER_S = 5.0
+
+
+@dataclass
+class Connection:
+    """A socket, what waits to be written to it, and whether it is still being opened."""
+
+    channel: socket.socket
+    dialling: str = ""
+    output: bytearray | None = None
+
+
+class Peering:
+    """One `peers` section of one process. `start` and `stop` once each; `hand_over` before `stop` of a leaving process."""
+
+    def __init__(
+        self, section: Peers, local: str, tables: Sequence[Shared], *, predecessor: bool = False,
+        before: Peering | None = None,
+    ) -> None:  # fmt: skip
+        self.section = section
+        self.local = local
+        self.tables = tables
+        self._places = {name: (host, port) for name, host, port in section.members}
+        self._bell = _bell()
+        for shared in tables:
+            shared.table.listen(self._bell)  # type: ignore[attr-defined]
+        acked = {name: line.acked for name, line in before._node.lines.items()} if before is not None else None
+        self._node: Node = Node(
+            local, self._places, tables, clock.monotonic(), jitter=random.random, pid=os.getpid(),
+            predecessor=predecessor, acked=acked, **_codec(tables),
+        )  # fmt: skip
+        self._listener: socket.socket | None = _listen(section, self._places[local])
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._listener, selectors.EVENT_READ, -1)
+        self._selector.register(self._wake, selectors.EVENT_READ, -2)
+        self._open: dict[int, Connection] = {}
+        self._number = 0
+        self._ending = False
+        self._leaving = False
+        self._armed = True
+        self._lock = threading.Lock()
+        self._threads = [
+            threading.Thread(target=self._run, name=f"peers-{section.name}", daemon=True),
+            threading.Thread(target=self._listen_to_bell, name=f"bell-{section.name}", daemon=True),
+        ]
+
+    # -- for the daemon ------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to listen and to dial."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Close everything; returns when both threads have ended."""
+        self._ending = True
+        self._bell.ring()
+        self._poke()
+        for thread in self._threads:
+            thread.join(10)
+
+    def hand_over(self) -> None:
+        """Teach the process that replaces this one, as far as it comes within a few seconds."""
+        self._leaving = True
+        self._poke()
+        deadline = clock.monotonic() + HAND_OVER_S
+        while not self._node.handed_over and clock.monotonic() < deadline:
+            clock.sleep(0.01)
+
+    def report(self) -> dict[str, Any]:
+        """What people want to know: the state, and each peer with its connection."""
+        with self._lock:
+            lines = {name: line.connection >= 0 for name, line in self._node.lines.items()}
+            return {"section": self.section.name, "local": self.local, "state": self._node.state, "peers": lines}
+
+    @property
+    def complete(self) -> bool:
+        """Whether all there is to learn was learned."""
+        return self._node.state == DONE
+
+    # -- threads -------------------------------------------------------------------------------------------------
+
+    def _poke(self) -> None:
+        with contextlib.suppress(OSError):
+            os.eventfd_write(self._wake, 1)
+
+    def _listen_to_bell(self) -> None:
+        while not self._ending:
+            if self._bell.wait(1000) and not self._ending:
+                self._poke()
+
+    def _run(self) -> None:
+        try:
+            while not self._ending:
+                self._turn()
+        except Exception:
+            log.exception("the peers section %s has stopped", self.section.name)
+        finally:
+            for connection in list(self._open):
+                self._hang_up(connection)
+            if self._listener is not None:
+                self._listener.close()
+            self._selector.close()
+            os.close(self._wake)
+
+    def _turn(self) -> None:
+        node = self._node
+        with self._lock:
+            if self._leaving and not node.handing_over:
+                self._stop_listening()
+                node.hand_over(clock.monotonic())
+            node.handle_timer(clock.monotonic())
+            self._act()
+            busy = self._talk()
+            self._act()
+        if not busy:
+            self._bell.arm()
+            # what changed before the bell was armed did not ring it
+            busy = bool(set(node.wants_to_send()) & self._idle())
+        due = node.timer_at()
+        wait = 60.0 if due is None else max(0.0, due - clock.monotonic())
+        for key, events in self._selector.select(0 if busy else wait):
+            with self._lock:
+                self._event(key.data, events)
+
+    def _idle(self) -> set[int]:
+        """The connections whose peer takes more."""
+        return {number for number, one in self._open.items() if not one.output}
+
+    def _event(self, number: int, events: int) -> None:
+        now = clock.monotonic()
+        if number == -1:
+            self._accept(now)
+        elif number == -2:
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._wake)
+        elif number in self._open:
+            if events & selectors.EVENT_WRITE:
+                self._writable(number, now)
+            if events & selectors.EVENT_READ and number in self._open and not self._open[number].dialling:
+                self._read(number, now)
+
+    def _act(self) -> None:
+        while (act := self._node.next_event()) is not None:
+            if act.what == "dial":
+                self._dial(act.peer)
+            elif act.what == "hang up":
+                self._hang_up(act.connection, act.data)
+            else:
+                log.info("peers %s: %s", self.section.name, act.text)
+
+    # -- sockets -------------------------------------------------------------------------------------------------
+
+    def _add(self, channel: socket.socket, dialling: str = "") -> int:
+        channel.setblocking(False)
+        if channel.family != socket.AF_UNIX:
+            channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._number += 1
+        self._open[self._number] = Connection(channel, dialling, bytearray())
+        events = selectors.EVENT_WRITE if dialling else selectors.EVENT_READ
+        self._selector.register(channel, events, self._number)
+        return self._number
+
+    def _accept(self, now: float) -> None:
+        if self._listener is None:
+            return
+        with contextlib.suppress(OSError):
+            channel, _ = self._listener.accept()
+            if len(self._open) >= 4 * len(self._places) + 16:
+                channel.close()
+                return
+            self._node.accepted(self._add(channel), now)
+
+    def _dial(self, peer: str) -> None:
+        host, port = self._places[peer]
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        channel = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        channel.setblocking(False)
+        try:
+            channel.connect((host, port))
+        except BlockingIOError:
+            pass
+        except OSError:
+            channel.close()
+            self._node.failed(peer, clock.monotonic())
+            return
+        self._add(channel, peer)
+
+    def _writable(self, number: int, now: float) -> None:
+        one = self._open[number]
+        if one.dialling:
+            peer, one.dialling = one.dialling, ""
+            if one.channel.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                self._hang_up(number)
+                self._node.failed(peer, now)
+                return
+            self._selector.modify(one.channel, selectors.EVENT_READ, number)
+            self._node.connected(number, peer, now)
+            return
+        self._flush(number)
+
+    def _read(self, number: int, now: float) -> None:
+        try:
+            data = self._open[number].channel.recv(READ)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        self._node.receive(number, data, now)
+        self._act()
+
+    def _talk(self) -> bool:
+        """Write what there is to say; whether there may be more at once."""
+        busy = False
+        now = clock.monotonic()
+        for number in self._node.wants_to_send():
+            one = self._open.get(number)
+            if one is None or one.dialling or one.output is None or len(one.output) >= QUEUED:
+                continue
+            data = self._node.to_send(number, now)
+            if data:
+                one.output += data
+                self._flush(number)
+                busy = busy or (number in self._open and not one.output)
+        return busy
+
+    def _flush(self, number: int) -> None:
+        one = self._open[number]
+        assert one.output is not None  # noqa: S101
+        try:
+            while one.output:
+                sent = one.channel.send(memoryview(one.output)[:READ])
+                del one.output[:sent]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._node.receive(number, b"", clock.monotonic())
+            self._act()
+            return
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if one.output else 0)
+        self._selector.modify(one.channel, events, number)
+
+    def _hang_up(self, number: int, data: bytes = b"") -> None:
+        one = self._open.pop(number, None)
+        if one is None:
+            return
+        with contextlib.suppress(OSError, BlockingIOError):
+            if data:
+                one.channel.send(data)
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(one.channel)
+        one.channel.close()
+
+    def _stop_listening(self) -> None:
+        if self._listener is not None:
+            self._selector.unregister(self._listener)
+            self._listener.close()
+            self._listener = None
+
+
+def _listen(section: Peers, place: tuple[str, int]) -> socket.socket:
+    host, port = place
+    channel = socket.socket(
+        socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC
+    )
+    try:
+        channel.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        channel.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        channel.bind((host, port))
+        channel.listen(16)
+        channel.setblocking(False)
+    except OSError as error:
+        channel.close()
+        raise CannotBind(address=f"{host}:{port}", why=f"peers {section.name}: {error.strerror or error}") from error
+    return channel
+
+
+def _bell() -> Any:
+    from haptk._fast.table import Bell
+
+    return Bell()
+
+
+def _codec(tables: Sequence[Shared]) -> dict[str, Any]:
+    """The compiled codec for compiled tables, else the readable one."""
+    try:
+        from haptk._fast.peerwire import Names, Stream
+        from haptk._fast.table import Table
+    except ImportError:
+        return {}
+    if all(isinstance(shared.table, Table) for shared in tables):
+        return {"make": Stream, "names": Names}
+    return {"make": updates.Stream, "names": updates.Names}
+
+
+def shared_tables(section: str, tables: ProxyTables, stores: Stores) -> tuple[Shared, ...]:
+    """The tables that a section replicates, numbered from 1."""
+    found = []
+    for number, table in enumerate((one for one in tables.stick_tables if one.peers == section), 1):
+        fixed = {"ip": 4, "ipv6": 16, "integer": 4, "string": table.length + 1}
+        size = fixed.get(table.type, table.length)
+        store: Any = stores[table.name]
+        found.append(Shared(table.wire_name or table.name, store, wire.KEY_TYPES[table.type], size, number))
+    return tuple(found)
+
+
+__all__ = ["REMOTE", "Peering", "shared_tables"]
