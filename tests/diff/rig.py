@@ -324,9 +324,9 @@ class Pair:
         config: Callable[[str, list[int], Upstreams, int], str],
     ) -> None:
         self.servers = servers
-        self.ports = dict(zip(names, free_ports(len(names)), strict=True))
+        *ports, dead = free_ports(len(names) + 1)  # together: a dead port must not be one that a section listens on
+        self.ports = dict(zip(names, ports, strict=True))
         self.programs: list[tuple[str, Program]] = []
-        dead = free_ports(1)[0]
         try:
             for program, host in (("haproxy", "127.0.0.1"), (kind, "127.0.0.9")):
                 addresses = [(host, port) for port in self.ports.values()]
