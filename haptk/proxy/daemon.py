@@ -222,7 +222,8 @@ class Daemon:
             tables = self.reload()
             fresh = Engine(tables, self.listeners, self.engine)
             self.runtime.open(tables.process)
-        except HaptkError as error:
+        except (HaptkError, OSError, ValueError, MemoryError) as error:
+            # a file that is refused, or no descriptors or memory for a second engine: what runs goes on
             log.error("the new configuration was refused, the old one stays: %s", error)
             sdnotify.ready("serving with the old configuration: the new one was refused")
             return str(error)

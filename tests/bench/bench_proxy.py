@@ -10,7 +10,8 @@ once; the ratio is taken within the round, and the median of the ratios is print
 
 Besides the cases by CPU there are `latency` (p50 and p99 at half of the highest rate that HAProxy reached just before,
 from a load that sends on time whether or not answers come) and `idle` (resident memory at start and for each of many
-connections that wait between two requests).
+connections that wait between two requests). `watched` compares haptk with itself: with a statistics page, metrics and
+`show stat` asked for every second, and with `option httplog` over UDP besides.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -36,7 +38,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 BODY = "x" * 73
-SPECIAL = ("latency", "idle")
+SPECIAL = ("latency", "idle", "watched")
 AIMS = {"keep64": 0.75, "keep256": 0.70, "keep1000": 0.70, "close": 0.85, "body1m": 1.0, "tcp": 1.0, "relay": 1.15}
 
 
@@ -309,6 +311,89 @@ def idle(rig: Rig) -> list[str]:
     return out
 
 
+class Watcher:
+    """Asks for the page, the metrics and `show stat` once a second, and reads log lines away, until `close`."""
+
+    def __init__(self, port: int, path: Path) -> None:
+        self.port, self.path = port, path
+        self.ending = threading.Event()
+        self.log = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.log.bind(("127.0.0.1", 0))
+        self.log.settimeout(0.2)
+        self.lines = 0
+        self.threads = [threading.Thread(target=work, daemon=True) for work in (self._look, self._read)]
+
+    def start(self) -> None:
+        for thread in self.threads:
+            thread.start()
+
+    def _look(self) -> None:
+        while not self.ending.wait(1.0):
+            for what in ("/stats", "/metrics"):
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 5) as sock:
+                    sock.sendall(f"GET {what} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
+                    while sock.recv(65536):
+                        pass
+            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as sock:
+                sock.connect(str(self.path))
+                sock.sendall(b"show stat\n")
+                while sock.recv(65536):
+                    pass
+
+    def _read(self) -> None:
+        while not self.ending.is_set():
+            with contextlib.suppress(OSError):
+                self.log.recv(65536)
+                self.lines += 1
+
+    def close(self) -> None:
+        self.ending.set()
+        for thread in self.threads:
+            thread.join(5)
+        self.log.close()
+
+
+def watched(rig: Rig, rounds: int, seconds: float) -> list[str]:
+    """CPU per request with eyes on it, as a ratio of the same without; interleaved, medians."""
+    program = str(Path(sys.executable).with_name("haptk"))
+    live: dict[str, tuple[subprocess.Popen[bytes], int]] = {}
+    watchers: list[Watcher] = []
+    for kind in ("plain", "stats", "logs"):
+        port = free_port()
+        text = Path(haproxy_cfg(rig, port, "http")).read_text()
+        watcher = Watcher(port, rig.work / f"{kind}.sock")
+        if kind != "plain":
+            text = text.replace("global\n", f"global\n    stats socket {watcher.path} level admin\n", 1)
+            service = "    http-request use-service prometheus-exporter if { path /metrics }\n"
+            text = text.replace("listen bench\n", f"listen bench\n    stats uri /stats\n{service}", 1)
+            watchers.append(watcher)
+        if kind == "logs":
+            address = f"127.0.0.1:{watcher.log.getsockname()[1]}"
+            text = text.replace("listen bench\n", f"listen bench\n    option httplog\n    log {address} local0\n", 1)
+        file = rig.work / f"watched-{kind}.cfg"
+        file.write_text(text)
+        live[kind] = (rig.start([program, "proxy", "-q", "-f", str(file)], cores()[0]), port)
+        wait_port(port)
+    for watcher in watchers:
+        watcher.start()
+    found: dict[str, list[float]] = {kind: [] for kind in live}
+    for _, port in live.values():
+        load(CASES["keep64"], port, 1)
+    for _ in range(rounds):
+        for kind, (child, port) in live.items():
+            before = cpu_s(child.pid)
+            done = load(CASES["keep64"], port, seconds)["requests"]
+            found[kind].append((cpu_s(child.pid) - before) / max(done, 1.0) * 1e6)
+    for watcher in watchers:
+        watcher.close()
+    out = []
+    for kind, own in found.items():
+        ratio = statistics.median(a / b for a, b in zip(own, found["plain"], strict=True))
+        aim = "" if kind == "plain" else f", ratio {ratio:.3f} (aim 1.05)"
+        out.append(f"watched {kind}: {statistics.median(own):.1f} us per request{aim}")
+    return out
+
+
 def summary(case: Case, rows: dict[str, list[dict[str, float]]]) -> list[dict[str, object]]:
     """Medians, and the median of the per-round ratios haptk / peer."""
     own = rows.get("haptk", [])
@@ -401,7 +486,8 @@ def main() -> int:
     for name in chosen.cases.split(","):
         if name in SPECIAL:
             with rigged() as rig:
-                words = idle(rig) if name == "idle" else latency(rig, chosen.rounds, chosen.seconds)
+                special = {"latency": latency, "watched": watched}
+                words = idle(rig) if name == "idle" else special[name](rig, chosen.rounds, chosen.seconds)
             print("\n".join(words), file=sys.stderr if chosen.json else sys.stdout, flush=True)
             continue
         with rigged() as rig:
