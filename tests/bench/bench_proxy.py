@@ -32,14 +32,29 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 BODY = "x" * 73
 SPECIAL = ("latency", "idle", "watched")
-AIMS = {"keep64": 0.75, "keep256": 0.70, "keep1000": 0.70, "close": 0.85, "body1m": 1.0, "tcp": 1.0, "relay": 1.15}
+AIMS = {
+    "keep64": 0.75,
+    "keep256": 0.70,
+    "keep1000": 0.70,
+    "close": 0.85,
+    "body1m": 1.0,
+    "tcp": 1.0,
+    "relay": 1.15,
+    "prefix": 1.10,
+}
+
+
+LEARNED = """    stick-table type string len 64 size 100k expire 30m
+    stick match req.cook(JSESSIONID)
+    stick store-response res.cook(JSESSIONID)
+"""
 
 
 @dataclass(frozen=True)
@@ -63,6 +78,7 @@ CASES = {
         Case("close", 64, headers=("Cookie: JSESSIONID=A~0123456789abcdef", "Connection: close")),
         Case("body1m", 16, path="/mega", unit="MB"),
         Case("tcp", 64, mode="tcp", unit="message"),
+        Case("learned", 64, headers=("Cookie: JSESSIONID=0123456789abcdef; theme=dark",), mode="learned"),
     )
 }
 
@@ -148,21 +164,23 @@ location /mega {{ root {rig.work}; }} }} }}
 def haproxy_cfg(rig: Rig, port: int, mode: str) -> str:
     a, b = rig.backends
     path = rig.work / f"{mode}-{port}.cfg"
-    http = "    option http-keep-alive\n    cookie JSESSIONID prefix\n    option forwardfor\n"
+    sticky = LEARNED if mode == "learned" else "    cookie JSESSIONID prefix\n"
+    http = f"    option http-keep-alive\n{sticky}    option forwardfor\n"
+    cookies = ("cookie A", "cookie B") if mode == "http" else ("", "")
     path.write_text(
         f"""global
     maxconn 9000
     nbthread 1
 defaults
-    mode {mode}
+    mode {"tcp" if mode == "tcp" else "http"}
     timeout connect 5s
     timeout client 60s
     timeout server 60s
 listen bench
     bind 127.0.0.1:{port}
     balance roundrobin
-{http if mode == "http" else ""}    server A 127.0.0.1:{a} {"cookie A" if mode == "http" else ""}
-    server B 127.0.0.1:{b} {"cookie B" if mode == "http" else ""}
+{http if mode != "tcp" else ""}    server A 127.0.0.1:{a} {cookies[0]}
+    server B 127.0.0.1:{b} {cookies[1]}
 """
     )
     return str(path)
@@ -189,6 +207,8 @@ def start_peer(rig: Rig, peer: str, mode: str) -> tuple[subprocess.Popen[bytes],
     """Start one proxy; None when it cannot do this mode."""
     port = free_port()
     own = str(Path(sys.executable).with_name("haptk"))
+    if peer == "prefix":
+        peer, mode = "haptk", "http"  # our own prefix mode, for the learned table to compare with
     if peer == "haptk":
         argv = [own, "proxy", "-q", "-f", haproxy_cfg(rig, port, mode)]
     elif peer.startswith("haproxy"):
@@ -231,7 +251,7 @@ def measure(rig: Rig, case: Case, peers: list[str], rounds: int, seconds: float)
     for _ in range(rounds):
         for peer, (child, port) in live.items():
             before, began = cpu_s(child.pid), time.monotonic()
-            got = load(case, port, seconds)
+            got = load(replace(case, headers=CASES["keep64"].headers) if peer == "prefix" else case, port, seconds)
             spent, took = cpu_s(child.pid) - before, time.monotonic() - began
             units = max(got["requests"], 1.0)
             rows[peer].append({"us": spent / units * 1e6, "rate": units / took, "errors": got["errors"]})
@@ -400,7 +420,11 @@ def summary(case: Case, rows: dict[str, list[dict[str, float]]]) -> list[dict[st
     out: list[dict[str, object]] = []
     for peer, found in rows.items():
         ratio = statistics.median(a["us"] / b["us"] for a, b in zip(own, found, strict=True)) if own else None
-        aim = AIMS.get("relay" if peer == "relay" else case.name) if peer in ("relay", "haproxy") else None
+        aim = (
+            AIMS.get(peer if peer in ("relay", "prefix") else case.name)
+            if peer in ("relay", "haproxy", "prefix")
+            else None
+        )
         out.append(
             {
                 "case": case.name,
@@ -493,6 +517,8 @@ def main() -> int:
         with rigged() as rig:
             # the relay takes one read for one message and never closes: only keep-alive with small answers fits it
             peers = ["haptk", *(peer for peer in chosen.peers.split(",") if peer)]
+            if name == "learned":
+                peers = ["haptk", *(peer for peer in peers if peer.startswith("haproxy")), "prefix"]
             if not name.startswith("keep"):
                 peers = [peer for peer in peers if peer != "relay"]
             found = summary(CASES[name], measure(rig, CASES[name], peers, chosen.rounds, chosen.seconds))
