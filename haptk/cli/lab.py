@@ -25,6 +25,13 @@ def _start_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--lb", type=click.Choice(["haptk", "haproxy"]), default="haptk", help="Proxy on the balancers."),
         click.option("--timing", type=click.Choice(["quick", "seed"]), default="quick", help="Heartbeat timings."),
         click.option(
+            "--design",
+            type=click.Choice(["prefix", "learn"]),
+            default="prefix",
+            help="How sessions stick: by the cookie, or learned and told to the other balancer.",
+            show_default=True,
+        ),
+        click.option(
             "--net",
             default="127.77",
             envvar="HAPTK_LAB_NET",
@@ -57,6 +64,7 @@ def lab(
     lb: str,
     timing: str,
     net: str,
+    design: str,
     fail: str,
     sessions: int,
     budget_s: float | None,
@@ -67,20 +75,20 @@ def lab(
     Without a subcommand: up, drill, report, down. Needs no root and stays on loopback.
     """
     if ctx.invoked_subcommand is None:
-        _up_drill_down(lb, timing, net, fail, sessions, budget_s, html)
+        _up_drill_down((lb, timing, net, design), fail, sessions, budget_s, html)
 
 
 @lab.command(cls=Command)
 @_start_options
 @click.option("-d", "--detach", is_flag=True, help="Return when the lab is ready; `haptk lab down` ends it.")
-def up(lb: str, timing: str, net: str, detach: bool) -> None:
+def up(lb: str, timing: str, net: str, design: str, detach: bool) -> None:
     """Bring the region up and keep it running (until Ctrl-C, unless detached)."""
     from haptk.lab.client import Lab
     from haptk.lab.supervisor import Options
 
     found = Lab()
     try:
-        found.start(_options(Options, lb, timing, net), detach=detach, progress=_progress)
+        found.start(_options(Options, lb, timing, net, design), detach=detach, progress=_progress)
         status = found.status()
         emit(status, _how_to_talk(status))
         if not detach and found.supervisor is not None:
@@ -97,13 +105,15 @@ def up(lb: str, timing: str, net: str, detach: bool) -> None:
 @lab.command(cls=Command)
 @_start_options
 @_drill_options
-def drill(lb: str, timing: str, net: str, fail: str, sessions: int, budget_s: float | None, html: Path | None) -> None:
+def drill(
+    lb: str, timing: str, net: str, design: str, fail: str, sessions: int, budget_s: float | None, html: Path | None
+) -> None:
     """Kill a part of the running lab for real and judge what happened (brings a lab up and down when none runs)."""
     from haptk.lab.client import Lab
 
     found = Lab()
     if not found.running():
-        _up_drill_down(lb, timing, net, fail, sessions, budget_s, html)
+        _up_drill_down((lb, timing, net, design), fail, sessions, budget_s, html)
         return
     _drill_and_report(found, fail, sessions, budget_s, html)
 
@@ -142,11 +152,11 @@ def fault(mode: str, action: str | None, count: int | None, ms: int | None, node
     emit(reply, "\n".join(["API faults in force:", *rules]) if rules else "no API faults in force")
 
 
-def _options(cls: type[Any], lb: str, timing: str, net: str) -> Any:
+def _options(cls: type[Any], lb: str, timing: str, net: str, design: str) -> Any:
     parts = net.split(".")
     if len(parts) != 2 or parts[0] != "127" or not parts[1].isdigit() or not 1 <= int(parts[1]) <= 255:
         raise click.BadParameter(f"'{net}' is not a loopback network; accepted: 127.1 to 127.255", param_hint="--net")
-    return cls(lb, timing, net)
+    return cls(lb, timing, net, design)
 
 
 def _progress(phase: str) -> None:
@@ -154,13 +164,13 @@ def _progress(phase: str) -> None:
 
 
 def _up_drill_down(
-    lb: str, timing: str, net: str, fail: str, sessions: int, budget_s: float | None, html: Path | None
+    chosen: tuple[str, str, str, str], fail: str, sessions: int, budget_s: float | None, html: Path | None
 ) -> None:
     from haptk.lab.client import Lab
     from haptk.lab.supervisor import Options
 
     found = Lab()
-    options = _options(Options, lb, timing, net)
+    options = _options(Options, *chosen)
     try:
         found.start(options, detach=False, progress=_progress)
         passed = _drill(found, fail, sessions, budget_s)

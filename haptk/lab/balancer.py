@@ -6,7 +6,17 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from haptk.lab.layout import APP_PORT, HEARTBEAT_PORT, IMDS_PORT, PROXY_PORT, REGION, Instance, Layout, Timing
+from haptk.lab.layout import (
+    APP_PORT,
+    HEARTBEAT_PORT,
+    IMDS_PORT,
+    PEERS_PORT,
+    PROXY_PORT,
+    REGION,
+    Instance,
+    Layout,
+    Timing,
+)
 
 CONFIG = """\
 # Written by haptk lab for {name}; the real haproxy runs the same file with --lb haproxy.
@@ -23,19 +33,33 @@ listen webfarm
     bind {bind}
     mode http
     balance roundrobin
-    cookie JSESSIONID prefix
-    option forwardfor
+{sticky}    option forwardfor
     option httpchk HEAD /index.html HTTP/1.0
 """
+PREFIX = "    cookie JSESSIONID prefix\n"
+LEARN = """\
+    stick-table type string len 64 size 100k expire 1h peers tier
+    stick match req.cook(JSESSIONID)
+    stick store-response res.cook(JSESSIONID)
+"""
+DESIGNS = ("prefix", "learn")
 
 
-def haproxy_cfg(layout: Layout, instance: Instance, timing: Timing) -> str:
-    """The balancer's configuration: the farm of every application server, checked as fast as the timing says."""
+def haproxy_cfg(layout: Layout, instance: Instance, timing: Timing, design: str = "prefix") -> str:
+    """The balancer's configuration: the farm of every application server, checked as fast as the timing says.
+
+    With the design `learn` the cookie stays as it is; the balancers learn it and tell each other over the peers protocol.
+    """
     inter_ms = round(timing.check_inter_s * 1000)
-    lines = [CONFIG.format(name=instance.name, bind=f"{instance.private_ip}:{PROXY_PORT}")]
+    sticky = LEARN if design == "learn" else PREFIX
+    lines = [CONFIG.format(name=instance.name, bind=f"{instance.private_ip}:{PROXY_PORT}", sticky=sticky)]
     for app in layout.applications:
         where = f"{app.private_ip}:{APP_PORT}"
-        lines.append(f"    server {app.label} {where} cookie {app.label} check inter {inter_ms}ms fall 2 rise 2\n")
+        cookie = "" if design == "learn" else f" cookie {app.label}"
+        lines.append(f"    server {app.label} {where}{cookie} check inter {inter_ms}ms fall 2 rise 2\n")
+    if design == "learn":
+        lines.append("\npeers tier\n")
+        lines += [f"    peer {one.name} {one.private_ip}:{PEERS_PORT}\n" for one in layout.balancers]
     return "".join(lines)
 
 
@@ -44,11 +68,11 @@ def python(*argv: str) -> list[str]:
     return [sys.executable, "-P", "-m", *argv]
 
 
-def proxy_argv(config: Path, lb: str, haproxy: str) -> list[str]:
+def proxy_argv(config: Path, lb: str, haproxy: str, name: str) -> list[str]:
     """The command that runs the proxy: haptk's own, or the real haproxy in the foreground."""
     if lb == "haproxy":
-        return [haproxy, "-db", "-f", str(config)]
-    return python("haptk", "proxy", "-f", str(config))
+        return [haproxy, "-db", "-f", str(config), "-L", name]
+    return python("haptk", "proxy", "-f", str(config), "-L", name)
 
 
 @dataclass(frozen=True)

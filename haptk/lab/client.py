@@ -56,7 +56,7 @@ class Lab:
         argv = python("haptk.lab.supervisor", str(self.root), "--lb", options.lb, "--timing", options.timing)
         with (self.root / "supervisor.log").open("ab") as log:
             self.supervisor = subprocess.Popen(
-                [*argv, "--net", options.net],
+                [*argv, "--net", options.net, "--design", options.design],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

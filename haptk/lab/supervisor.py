@@ -37,6 +37,7 @@ class Options:
     lb: str = "haptk"
     timing: str = "quick"
     net: str = "127.77"
+    design: str = "prefix"
 
 
 class Supervisor:
@@ -143,9 +144,12 @@ class Supervisor:
 
     async def _start_proxy(self, instance: Instance) -> None:
         config = self.root / instance.name / "haproxy.cfg"
-        files.write_atomic(config, balancer.haproxy_cfg(self.layout, instance, self.timing).encode())
-        argv = balancer.proxy_argv(config, self.options.lb, self._haproxy)
+        files.write_atomic(config, self._proxy_config(instance).encode())
+        argv = balancer.proxy_argv(config, self.options.lb, self._haproxy, instance.name)
         await self._start(f"{instance.name}.proxy", instance, argv)
+
+    def _proxy_config(self, instance: Instance) -> str:
+        return balancer.haproxy_cfg(self.layout, instance, self.timing, self.options.design)
 
     async def _start_heartbeat(self, instance: Instance) -> None:
         interface = self._region().interface_of(instance.name)
@@ -239,6 +243,7 @@ class Supervisor:
             "lb": self.options.lb,
             "timing": self.options.timing,
             "net": self.options.net,
+            "design": self.options.design,
             "address": self.layout.address,
             "endpoint": f"http://{self.layout.endpoint}",
             "processes": processes,
@@ -407,8 +412,9 @@ def main() -> None:
     parser.add_argument("--lb", default="haptk", choices=["haptk", "haproxy"])
     parser.add_argument("--timing", default="quick", choices=sorted(TIMINGS))
     parser.add_argument("--net", default=Options.net)
-    options = parser.parse_args()
-    raise SystemExit(asyncio.run(run(options.root, Options(options.lb, options.timing, options.net))))
+    parser.add_argument("--design", default=Options.design, choices=balancer.DESIGNS)
+    found = parser.parse_args()
+    raise SystemExit(asyncio.run(run(found.root, Options(found.lb, found.timing, found.net, found.design))))
 
 
 if __name__ == "__main__":

@@ -107,6 +107,14 @@ def test_a_drill_passes_and_leaves_nothing(lab: Runner, tmp_path: Path, lb: str,
     assert lab.nothing_left()
 
 
+def test_learned_sessions_outlive_the_balancer_that_learned_them(lab: Runner) -> None:
+    done = lab.haptk("lab", "drill", "--design", "learn", "--fail", "instance", "--json", "--budget-s", "6")
+    report = json.loads(done.stdout)
+    check_passed(report, done)
+    assert (report["moves"], report["sessions"]["total"], report["sessions"]["stayed"]) == (1, 40, 40)
+    assert lab.nothing_left()
+
+
 def test_the_judge_fails_a_drill_that_is_over_its_budget(lab: Runner) -> None:
     done = lab.haptk("lab", "--fail", "instance", "--json", "--budget-s", "0.01", "--sessions", "5")
     assert done.returncode == 1
