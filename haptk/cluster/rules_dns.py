@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from haptk.cluster.problem import WARNING
 from haptk.cluster.rules import Found, rule
 from haptk.cluster.schema import Cluster
@@ -116,11 +118,11 @@ def elb_useless(cluster: Cluster) -> Found:
 def network_cookies(cluster: Cluster) -> Found:
     """A network load balancer sees no HTTP; it keeps a client by its address at best."""
     elb, design = cluster.elb, cluster.session.design
-    if elb is not None and elb.type == "network" and design != "stateless" and not cluster.balancers:
-        yield (
-            ("elb", "type"),
-            f"a network load balancer sees no cookie, but design {design} needs one: take application",
-        )
+    if elb is None or elb.type != "network" or elb.source_ip or cluster.balancers:
+        return
+    if design != "stateless":
+        why = f"a network load balancer sees no cookie, but design {design} needs one: take application, or source_ip"
+        yield ("elb", "type"), why
 
 
 @rule("C704", "An application load balancer has subnets in two zones.")
@@ -159,3 +161,35 @@ def elb_allocations(cluster: Cluster) -> Found:
                 ("addresses", place, "public_ip"),
                 f"{address.name}: in pattern elb an address needs its allocation id",
             )
+
+
+@rule("C708", "The name of a tier with a load balancer of AWS has at most 22 letters, digits and '-'.")
+def elb_name(cluster: Cluster) -> Found:
+    """AWS takes 32 of these for a load balancer or a target group, and the kind is written behind the name."""
+    name = cluster.cluster.name
+    if cluster.elb is not None and not re.fullmatch(r"(?!internal-)[A-Za-z0-9-]{1,22}", name):
+        why = f"AWS takes no load balancer named after {name!r}: 1 to 22 letters, digits and '-' are accepted"
+        yield ("cluster", "name"), why
+
+
+@rule("C709", "Source addresses are kept by a network load balancer without TLS.")
+def source_ip_kind(cluster: Cluster) -> Found:
+    """An application load balancer has cookies; a TLS listener has no stickiness at all."""
+    elb = cluster.elb
+    if elb is None or not elb.source_ip:
+        return
+    if elb.type == "application":
+        yield ("elb", "source_ip"), "an application load balancer keeps sessions by cookies: drop source_ip"
+    elif elb.certificate is not None:
+        yield ("elb", "source_ip"), "a TLS listener keeps no source address: drop source_ip, or the certificate"
+
+
+@rule("C710", "A target of AWS's load balancer has no weight and is no backup.", WARNING)
+def elb_weights(cluster: Cluster) -> Found:
+    """Every healthy target gets its share."""
+    if cluster.elb is None or cluster.balancers:
+        return
+    for place, server in enumerate(cluster.servers):
+        if server.weight != 1 or server.backup:
+            key = "backup" if server.backup else "weight"
+            yield ("servers", place, key), f"{server.name}: a load balancer of AWS takes no account of {key}"

@@ -335,7 +335,7 @@ class Dns(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Elb(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[elb]`: the load balancer of AWS (pattern `elb`)."""
+    """`[elb]`: the load balancer of AWS (pattern `elb`); its targets are the balancers, or the servers where there are none."""
 
     type: Annotated[
         Literal["network", "application"], _meta("Kind of load balancer.", 'one of "network" and "application"')
@@ -355,6 +355,16 @@ class Elb(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ]
         | None
     ) = None
+    security_groups: Annotated[
+        tuple[Annotated[str, Meta(pattern=r"^sg-[0-9a-f]{8,17}$")], ...],
+        _meta("Its security groups; without them haptk makes one for `application`, and `network` lets everybody in.",
+              'a list of ids such as ["sg-0123456789abcdef0"]'),
+    ] = ()  # fmt: skip
+    source_ip: Annotated[
+        bool,
+        _meta("Whether a client's address stays on one target (`network`); all clients behind one NAT share it.",
+              "true or false"),
+    ] = False  # fmt: skip
     idle_timeout: Annotated[Seconds, _meta("Idle time of a connection (`application`).", DURATION_ACCEPTED)] = Seconds(
         60
     )

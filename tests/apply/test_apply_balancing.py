@@ -79,6 +79,7 @@ def test_a_load_balancer_is_made_and_found_again(cloud_of_tiers: Cloud, kind: st
     tier = cloud.tier(kind, design)
     plan = cloud.apply(tier)
     assert [step.operation for step in plan.steps if step.operation.startswith("Create")] == [
+        *(["CreateSecurityGroup"] if kind == "application" else []),
         "CreateLoadBalancer", "CreateTargetGroup", "CreateListener",
     ]  # fmt: skip
     (balancer,) = cloud.elb.describe_load_balancers()["LoadBalancers"]
@@ -133,7 +134,7 @@ class Interrupted:
         return self.clients.call(service, operation, target, left_s, **parameters)
 
 
-@pytest.mark.parametrize("at", range(1, 7))
+@pytest.mark.parametrize("at", range(1, 9))
 def test_an_interruption_before_any_call_is_finished_by_the_next_apply(cloud_of_tiers: Cloud, at: int) -> None:
     cloud = cloud_of_tiers
     tier = cloud.tier()

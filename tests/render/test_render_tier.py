@@ -259,14 +259,35 @@ def test_elb_takes_the_calls(kind: str, design: str) -> None:
         session=msgspec.structs.replace(cluster.session, design=design, cookie=None if design == "stateless" else "JSESSIONID"),
     )  # fmt: skip
     calls = json.loads(elb.elb(cluster)[1].text)
-    assert calls[0]["Operation"] == "CreateLoadBalancer"
+    first = "CreateLoadBalancer" if kind == "network" else "CreateSecurityGroup"
+    assert calls[0]["Operation"] == first, "the default group of a VPC lets no client in"
     for call in calls:
-        assert shape_problems("elbv2", call["Operation"], call["Parameters"]) == "", call["Operation"]
-    attributes = {one["Key"]: one["Value"] for one in calls[3]["Parameters"]["Attributes"]}
+        assert shape_problems(call["Service"], call["Operation"], call["Parameters"]) == "", call["Operation"]
+    (changed,) = [one for one in calls if one["Operation"] == "ModifyTargetGroupAttributes"]
+    attributes = {one["Key"]: one["Value"] for one in changed["Parameters"]["Attributes"]}
     expected = {"stateless": None, "insert": "lb_cookie", "prefix": "app_cookie"}[design]
-    if kind == "network":
-        expected = None if design == "stateless" else "source_ip"
-    assert attributes.get("stickiness.type") == expected
+    assert attributes.get("stickiness.type") == (expected if kind == "application" else None)
+
+
+def test_a_client_stays_by_its_address_where_no_cookie_is_seen() -> None:
+    cluster = TIERS["elb-network"]
+    assert cluster.elb is not None and elb.stickiness(cluster) == {"stickiness.enabled": "false"}
+    kept = msgspec.structs.replace(cluster, elb=msgspec.structs.replace(cluster.elb, source_ip=True))
+    assert elb.stickiness(kept) == {"stickiness.enabled": "true", "stickiness.type": "source_ip"}
+
+
+def test_https_has_a_listener_of_its_own_and_http_leads_there() -> None:
+    secure, plain = elb.wanted(TIERS["elb-application"]).listeners
+    assert (secure["Port"], secure["Protocol"]) == (443, "HTTPS") and secure["Certificates"]
+    assert plain["Port"] == 80 and plain["DefaultActions"][0]["RedirectConfig"]["Port"] == "443"
+    ports = [rule["FromPort"] for rule in elb.wanted(TIERS["elb-application"]).ingress]
+    assert ports == [443, 80]
+
+
+def test_balancers_of_ones_own_are_the_targets_and_keep_the_sessions() -> None:
+    made = elb.wanted(TIERS["elb-balancers"])
+    assert made.targets == [{"Id": "i-0123456789abcdef1", "Port": 80}, {"Id": "i-0123456789abcdef2", "Port": 80}]
+    assert made.group["Name"] == "web-balancers" and {"Key": "stickiness.enabled", "Value": "false"} in made.group_attributes
 
 
 def test_health_checks_stay_inside_the_limits_of_elb() -> None:
