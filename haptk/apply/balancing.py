@@ -8,6 +8,7 @@ protocol, kind of target, the Elastic IP of a zone) is said and left.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -19,10 +20,10 @@ PATIENCE_S = 20.0
 Row = dict[str, Any]
 FIXED_BALANCER = ("Type", "Scheme")
 FIXED_GROUP = ("Protocol", "Port", "VpcId", "TargetType")
-MADE = {
-    "CreateSecurityGroup": (FIREWALL, lambda answer: answer["GroupId"]),
-    "CreateLoadBalancer": (BALANCER, lambda answer: answer["LoadBalancers"][0]["LoadBalancerArn"]),
-    "CreateTargetGroup": (SERVERS, lambda answer: answer["TargetGroups"][0]["TargetGroupArn"]),
+MADE: dict[str, tuple[str, Callable[[Row], str]]] = {
+    "CreateSecurityGroup": (FIREWALL, lambda answer: str(answer["GroupId"])),
+    "CreateLoadBalancer": (BALANCER, lambda answer: str(answer["LoadBalancers"][0]["LoadBalancerArn"])),
+    "CreateTargetGroup": (SERVERS, lambda answer: str(answer["TargetGroups"][0]["TargetGroupArn"])),
 }
 
 
@@ -271,7 +272,9 @@ def _listener_steps(made: Wanted, observed: Observed, group: str) -> tuple[list[
             steps.append(Step("ModifyListener", f"~ listener {name}", {**body, "ListenerArn": there["ListenerArn"]}))
     closed = []
     for port, there in ports.items():
-        steps.append(Step("DeleteListener", f"- listener {there['Protocol']} {port}", {"ListenerArn": there["ListenerArn"]}))
+        steps.append(
+            Step("DeleteListener", f"- listener {there['Protocol']} {port}", {"ListenerArn": there["ListenerArn"]})
+        )
         closed.append(f"the listener on port {port} would close")
     return steps, closed
 

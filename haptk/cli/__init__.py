@@ -6,11 +6,13 @@ need no command's module. A test compares each line with the command's own short
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "apply": ("haptk.cli.apply:apply", "Make this machine what cluster.toml declares."),
+    "capacity": ("haptk.cli.capacity:capacity", "Say how many balancers a load needs and what losses it survives."),
     "check": ("haptk.cli.check:check", "Judge a service, a daemon or this node as a monitoring plugin does."),
     "completion": ("haptk.cli.completion:completion", "Print the completion script for a shell."),
     "diff": ("haptk.cli.diff:diff", "Show what on this machine differs from cluster.toml."),
     "dns": ("haptk.cli.dns:dns", "Show, check and change the records of the tier."),
     "eip": ("haptk.cli.eip:eip", "Hold, release and show an Elastic IP from this node."),
+    "elb": ("haptk.cli.elb:elb", "Plan, make, watch and compare AWS's own load balancer."),
     "generate": ("haptk.cli.generate:generate", "Print configuration for the programs around haptk."),
     "heartbeat": ("haptk.cli.heartbeat:heartbeat", "Watch a peer and take over its resources when it dies."),
     "init": ("haptk.cli.init:init", "Write a cluster.toml by flags, questions or existing files."),

@@ -1,12 +1,13 @@
-"""What one process has to say to the kernel about another: so far, that it does not want to outlive its parent."""
+"""What one process has to say to the kernel, or to ask it, about another."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import signal
+from pathlib import Path
 
-from haptk.errors import InternalError
+from haptk.errors import InternalError, PeerError
 
 _PR_SET_PDEATHSIG = 1
 
@@ -28,3 +29,19 @@ def die_with_parent(signal_number: int = signal.SIGTERM, *, parent_pid: int | No
         raise InternalError(what=f"prctl(PR_SET_PDEATHSIG): {os.strerror(ctypes.get_errno())}")
     if os.getppid() != expected:
         os.kill(os.getpid(), signal_number)
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time of a process of this machine so far, all its threads, user and system: proc(5), /proc/PID/stat.
+
+    Raises PeerError for one that is not here (another machine, another container).
+    """
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError as error:
+        raise PeerError(
+            peer=f"process {pid}", why="it is not on this machine, so its time cannot be measured"
+        ) from error
+    # The name in parentheses may have blanks; utime and stime are fields 14 and 15.
+    fields = text.rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

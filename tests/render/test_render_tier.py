@@ -287,7 +287,10 @@ def test_https_has_a_listener_of_its_own_and_http_leads_there() -> None:
 def test_balancers_of_ones_own_are_the_targets_and_keep_the_sessions() -> None:
     made = elb.wanted(TIERS["elb-balancers"])
     assert made.targets == [{"Id": "i-0123456789abcdef1", "Port": 80}, {"Id": "i-0123456789abcdef2", "Port": 80}]
-    assert made.group["Name"] == "web-balancers" and {"Key": "stickiness.enabled", "Value": "false"} in made.group_attributes
+    assert (
+        made.group["Name"] == "web-balancers"
+        and {"Key": "stickiness.enabled", "Value": "false"} in made.group_attributes
+    )
 
 
 def test_health_checks_stay_inside_the_limits_of_elb() -> None:
