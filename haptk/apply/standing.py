@@ -70,7 +70,8 @@ def judge(cluster: Cluster, observed: Observed) -> Standing:
     if observed.balancer is not None and not observed.listeners:
         critical.append("nothing listens")
     for one in found:
-        if one.state != HEALTHY and observed.group is not None:
+        gone = one.state == LEAVING and not one.node  # as it should be
+        if one.state != HEALTHY and not gone and observed.group is not None:
             warning.append(f"{one.node or one.id} is {one.state}{f': {one.why}' if one.why else ''}")
     warning += _differences(cluster, observed)
     status = CRITICAL if critical else WARNING if warning else OK

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from typing import Any, Protocol
 
-from haptk.cluster.classic import Classic, ClassicListener, ClassicServer, Policy
+from haptk.cluster.classic import APPLICATION, BALANCER, Classic, ClassicListener, ClassicServer, Policy
 
 PATIENCE_S = 20.0
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -37,7 +37,6 @@ def read(name: str, clients: Caller) -> Classic:
     answer = clients.call("elb", "DescribeLoadBalancers", name, PATIENCE_S, LoadBalancerNames=[name])
     (body,) = answer["LoadBalancerDescriptions"]
     attributes = clients.call("elb", "DescribeLoadBalancerAttributes", name, PATIENCE_S, LoadBalancerName=name)
-    policies = clients.call("elb", "DescribeLoadBalancerPolicies", name, PATIENCE_S, LoadBalancerName=name)
     chosen = attributes["LoadBalancerAttributes"]
     draining = chosen.get("ConnectionDraining", {})
     check = body["HealthCheck"]
@@ -50,7 +49,7 @@ def read(name: str, clients: Caller) -> Classic:
         security_groups=tuple(body.get("SecurityGroups", ())),
         listeners=tuple(_listener(one) for one in body["ListenerDescriptions"]),
         servers=tuple(_servers(name, [one["InstanceId"] for one in body.get("Instances", ())], clients)),
-        policies=tuple(_policy(one) for one in policies["PolicyDescriptions"]),
+        policies=tuple(_policies(name, body.get("Policies", {}), clients)),
         check=check["Target"],
         interval_s=int(check["Interval"]),
         timeout_s=int(check["Timeout"]),
@@ -73,10 +72,19 @@ def _listener(described: Row) -> ClassicListener:
     )
 
 
-def _policy(described: Row) -> Policy:
-    pairs = tuple((one["AttributeName"], str(one.get("AttributeValue", "")))
-                  for one in described.get("PolicyAttributeDescriptions", ()))  # fmt: skip
-    return Policy(described["PolicyName"], described["PolicyTypeName"], pairs)
+def _policies(name: str, listed: Row, clients: Caller) -> list[Policy]:
+    """The two kinds of stickiness as the description has them; of any other its type is asked."""
+    found = [Policy(one["PolicyName"], APPLICATION, one["CookieName"])
+             for one in listed.get("AppCookieStickinessPolicies", ())]  # fmt: skip
+    for one in listed.get("LBCookieStickinessPolicies", ()):
+        life = one.get("CookieExpirationPeriod")
+        found.append(Policy(one["PolicyName"], BALANCER, life_s=int(life) if life else None))
+    others = listed.get("OtherPolicies", [])
+    if others:
+        chosen = {"LoadBalancerName": name, "PolicyNames": others}
+        answer = clients.call("elb", "DescribeLoadBalancerPolicies", name, PATIENCE_S, **chosen)
+        found += [Policy(one["PolicyName"], one["PolicyTypeName"]) for one in answer["PolicyDescriptions"]]
+    return found
 
 
 def _subnets(ids: list[str], clients: Caller) -> dict[str, str]:

@@ -220,9 +220,8 @@ def compare(kinds: tuple[Literal["network", "application"], ...], peak: float | 
 
 def _table(kind: str, found: list[Point]) -> list[str]:
     counts = {verdict: sum(one.verdict == verdict for one in found) for verdict in SIGNS}
-    told = f"{counts['gain']} gains, {counts['loss']} losses" + (
-        f", {counts['stop']} in the way" if counts["stop"] else ""
-    )
+    told = f"gains {counts['gain']}, losses {counts['loss']}"
+    told += f", in the way {counts['stop']}" if counts["stop"] else ""
     return [f"{kind} load balancer: {told}", *(f"  {SIGNS[one.verdict]} {one.topic}: {one.text}" for one in found)]
 
 

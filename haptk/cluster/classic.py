@@ -13,6 +13,7 @@ from haptk.cluster.draft import Draft
 
 SECURE = ("HTTPS", "SSL")
 HTTP = ("HTTP", "HTTPS")
+APPLICATION, BALANCER = "AppCookieStickinessPolicyType", "LBCookieStickinessPolicyType"
 _TARGET = re.compile(r"(?P<protocol>[A-Z]+):(?P<port>\d+)(?P<path>/\S*)?")
 
 
@@ -42,11 +43,12 @@ class ClassicServer:
 
 @dataclass(frozen=True)
 class Policy:
-    """A policy of a listener: its type and attributes in ELB's words."""
+    """A policy of a listener: its type in ELB's words, its cookie, and how many seconds that lives (None: a browser's)."""
 
     name: str
     kind: str
-    attributes: tuple[tuple[str, str], ...] = ()
+    cookie: str = ""
+    life_s: int | None = None
 
 
 @dataclass(frozen=True)
@@ -139,16 +141,14 @@ def _session(found: Classic, main: ClassicListener, kind: str, notes: list[str])
     design: tuple[str, str | None] = ("stateless", None)
     chosen = [one for one in found.policies if one.name in main.policies]
     for policy in chosen:
-        said = dict(policy.attributes)
-        if policy.kind == "AppCookieStickinessPolicyType" and kind == "application":
-            design = ("learn", said.get("CookieName"))
-            notes.append(f"sessions on {said.get('CookieName')} begin anew: the new one does not read AWSELB")
-        elif policy.kind == "LBCookieStickinessPolicyType" and kind == "application":
+        if policy.kind == APPLICATION and kind == "application":
+            design = ("learn", policy.cookie)
+            notes.append(f"sessions on {policy.cookie} begin anew: the new one does not read AWSELB")
+        elif policy.kind == BALANCER and kind == "application":
             design = ("insert", "AWSALB")
-            life = said.get("CookieExpirationPeriod")
             notes.append("sessions begin anew: its cookie AWSELB becomes AWSALB")
-            if life:
-                notes.append(f"the cookie lives for a day, here for {life} s")
+            life = f"for {policy.life_s} s" if policy.life_s else "as long as the browser"
+            notes.append(f"the new cookie lives for a day, and not {life}")
         elif policy.kind == "SSLNegotiationPolicyType":
             notes.append(f"ciphers of {policy.name}: the new one takes ELBSecurityPolicy-TLS13-1-2-2021-06")
         else:

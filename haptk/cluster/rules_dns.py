@@ -193,3 +193,16 @@ def elb_weights(cluster: Cluster) -> Found:
         if server.weight != 1 or server.backup:
             key = "backup" if server.backup else "weight"
             yield ("servers", place, key), f"{server.name}: a load balancer of AWS takes no account of {key}"
+
+
+@rule("C711", "Times of a load balancer of AWS are within its limits.")
+def elb_times(cluster: Cluster) -> Found:
+    """AWS refuses others, after half of it has been made."""
+    elb = cluster.elb
+    if elb is None:
+        return
+    if not 1 <= elb.idle_timeout <= 4000:
+        yield ("elb", "idle_timeout"), f"idle_timeout {elb.idle_timeout.text}: 1s to 4000s are accepted"
+    if elb.deregistration_delay > 3600:
+        why = f"deregistration_delay {elb.deregistration_delay.text}: at most 3600s are accepted"
+        yield ("elb", "deregistration_delay"), why

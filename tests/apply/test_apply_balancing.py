@@ -5,72 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import boto3
 import msgspec
 import pytest
 from click.testing import CliRunner
 
-from haptk.apply import balancing
-from haptk.aws.client import Access, Clients
+from haptk.aws.client import Clients
 from haptk.cli.app import haptk
-from haptk.cluster.schema import Cluster
 from haptk.errors import OperatorError
+from tests.apply.elb_cloud import ZONES, Cloud, cloud_of_tiers
 
-ZONES = ("eu-west-1a", "eu-west-1b")
-
-
-class Cloud:
-    """A VPC with two subnets, two instances and two addresses, and what ELB says about it."""
-
-    def __init__(self, url: str) -> None:
-        self.ec2 = boto3.client("ec2", endpoint_url=url, region_name="eu-west-1")
-        self.elb = boto3.client("elbv2", endpoint_url=url, region_name="eu-west-1")
-        self.vpc = self.ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
-        self.subnets = [
-            self.ec2.create_subnet(VpcId=self.vpc, CidrBlock=f"10.0.{n}.0/24", AvailabilityZone=zone)["Subnet"][
-                "SubnetId"
-            ]
-            for n, zone in enumerate(ZONES)
-        ]
-        self.addresses = [self.ec2.allocate_address(Domain="vpc") for _ in ZONES]
-        self.clients = Clients(Access(region="eu-west-1"))
-
-    def tier(self, kind: str = "application", design: str = "insert", servers: int = 3) -> Cluster:
-        from haptk.cluster.load import load
-
-        subnets = ", ".join(f'{zone} = "{subnet}"' for zone, subnet in zip(ZONES, self.subnets, strict=True))
-        addresses = "".join(
-            f'[[addresses]]\nname = "a{n}"\npublic_ip = "203.0.113.{n}"\nactive = "{zone}"\n'
-            f'allocation = "{self.addresses[n]["AllocationId"]}"\n'
-            for n, zone in enumerate(ZONES)
-        )
-        members = "".join(f'[[servers]]\nname = "app{n}"\naddress = "10.0.0.{10 + n}"\n' for n in range(servers))
-        cookie = "" if design == "stateless" else 'cookie = "SRV"\n'
-        return load(
-            '[cluster]\nname = "web"\npattern = "elb"\n[[regions]]\nname = "eu-west-1"\n'
-            f'zones = ["eu-west-1a", "eu-west-1b"]\n{addresses if kind == "network" else ""}{members}'
-            f'[session]\ndesign = "{design}"\n{cookie}[elb]\ntype = "{kind}"\nvpc = "{self.vpc}"\nsubnets = {{ {subnets} }}\n'
-        ).cluster
-
-    def plan(self, cluster: Cluster) -> balancing.BalancerPlan:
-        return balancing.plan(cluster, balancing.observe(cluster, self.clients))
-
-    def apply(self, cluster: Cluster, clients: Any = None) -> balancing.BalancerPlan:
-        plan = self.plan(cluster)
-        balancing.carry_out(plan, clients or self.clients)
-        return plan
-
-    def stickiness(self) -> str:
-        (group,) = self.elb.describe_target_groups()["TargetGroups"]
-        found = self.elb.describe_target_group_attributes(TargetGroupArn=group["TargetGroupArn"])["Attributes"]
-        return next(one["Value"] for one in found if one["Key"] == "stickiness.type")
-
-
-@pytest.fixture
-def cloud_of_tiers(fresh_cloud: str, monkeypatch: pytest.MonkeyPatch) -> Cloud:
-    for name, value in (("ENDPOINT_URL", fresh_cloud), ("ACCESS_KEY_ID", "test"), ("SECRET_ACCESS_KEY", "test")):
-        monkeypatch.setenv(f"AWS_{name}", value)
-    return Cloud(fresh_cloud)
+__all__ = ["cloud_of_tiers"]
 
 
 @pytest.mark.parametrize(("kind", "design"), [("application", "insert"), ("network", "stateless")])
