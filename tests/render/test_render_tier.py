@@ -421,3 +421,19 @@ def test_why_not_says_why() -> None:
     assert catalogue.why_not(TIERS["standby-keepalived"], "route53") == "the declaration has no table [dns]"
     assert catalogue.why_not(TIERS["standby-keepalived"], "elb") == "the declaration has no table [elb]"
     assert catalogue.why_not(TIERS["round-robin"], "route53") == ""
+
+
+@pytest.mark.real("cloud-init")
+def test_cloud_init_accepts_its_user_data(tmp_path: Path) -> None:
+    """By cloud-init's own schema; one with a wrong key is refused, so the verdict means something."""
+    for name in sorted(TIERS):
+        for balancer in TIERS[name].balancers[:1]:
+            (one,) = catalogue.OF_NODE["cloud-init"](TIERS[name], balancer.name, SITE)
+            path = tmp_path / f"{name}.yaml"
+            path.write_text(one.text)
+            run(["cloud-init", "schema", "--config-file", str(path)])
+    path.write_text(one.text.replace("    owner: root:root", "    ownr: root:root"))
+    done = subprocess.run(
+        ["cloud-init", "schema", "--config-file", str(path)], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode != 0 and "ownr" in done.stdout + done.stderr

@@ -2,7 +2,9 @@
 # Written by haptk from cluster.toml; change that file and run `haptk apply`.
 # Run once on one node of the running cluster, after reading.
 set -eu
-pcs property set no-quorum-policy=stop
+# Nobody is fenced: AWS lets one node hold an address, so two that believe to be alone damage nothing. With fencing on and
+# no fence device Pacemaker would start nothing.
+pcs property set no-quorum-policy=stop stonith-enabled=false
 pcs resource defaults update resource-stickiness=1000 migration-threshold=1 failure-timeout=5min
 
 # web-a: 203.0.113.10
