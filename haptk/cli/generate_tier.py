@@ -33,6 +33,7 @@ WORDS = {
     "route53": "Change batch, health checks and CloudFormation of Route 53.",
     "security-group": "The security group with every port that the tier needs.",
     "systemd": "Units and drop-ins.",
+    "zone": "Records of the name for a zone file of BIND or Knot.",
 }
 HIDDEN = "# (a fresh key; it is shown nowhere and written only with --output-dir)\n"
 OUTPUT = click.option(

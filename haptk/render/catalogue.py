@@ -22,6 +22,7 @@ from haptk.render import (
     pool,
     route53,
     systemd,
+    zone,
 )
 from haptk.render.artefact import Artefact, Site
 
@@ -42,6 +43,7 @@ OF_TIER: dict[str, OfTier] = {
     "security-group": network.security_group,
     "route53": route53.route53,
     "octodns": octodns.octodns,
+    "zone": zone.zone,
     "elb": elb.elb,
 }
 CONTRACTS = ("keepalived", "heartbeat", "pacemaker", "pool")
@@ -58,8 +60,8 @@ def kinds_of_node(cluster: Cluster) -> list[str]:
 def kinds_of_tier(cluster: Cluster) -> list[str]:
     """The words whose documents this tier needs."""
     found = ["iam-policy", "security-group"] if cluster.balancers else []
-    if cluster.dns is not None and cluster.dns.provider != "rfc2136":
-        found.append(cluster.dns.provider)
+    if cluster.dns is not None and cluster.addresses:
+        found.append("zone" if cluster.dns.provider == "rfc2136" else cluster.dns.provider)
     return found + (["elb"] if cluster.elb is not None else [])
 
 
@@ -70,7 +72,7 @@ def why_not(cluster: Cluster, what: str) -> str:
         return f"the tier has no balancers (pattern {tier.pattern})"
     if what in CONTRACTS and tier.contract != what:
         return f'[cluster] contract is "{tier.contract}"'
-    if what in ("route53", "octodns") and cluster.dns is None:
+    if what in ("route53", "octodns", "zone") and cluster.dns is None:
         return "the declaration has no table [dns]"
     if what == "route53" and cluster.dns is not None and cluster.dns.zone_id is None:
         return "[dns] has no zone_id"

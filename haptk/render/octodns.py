@@ -44,5 +44,10 @@ def octodns(cluster: Cluster) -> tuple[Artefact, ...]:
     }
     return (
         Artefact(path=f"octodns/zones/{zone}yaml", text=fill("octodns-zone.yaml.j2", **values), what="octodns"),
-        Artefact(path="octodns/octodns.yaml", text=fill("octodns.yaml.j2", **values), what="octodns"),
+        Artefact(
+            path="octodns/octodns.yaml",
+            text=fill("octodns.yaml.j2", **values),
+            what="octodns",
+            validate=("octodns-validate", "--config-file", "{}"),
+        ),
     )

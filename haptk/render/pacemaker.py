@@ -42,5 +42,9 @@ def pacemaker(cluster: Cluster, node: str, site: Site) -> tuple[Artefact, ...]:
         what="pacemaker",
         validate=("sh", "-n", "{}"),
     )
-    documents = [Artefact(path=f"pacemaker/{name}", text=text, what="pacemaker") for name, text in texts.items()]
+    checks = {"pcs.sh": ("sh", "-n", "{}")}  # crm judges its file only together with the cluster that loads it
+    documents = [
+        Artefact(path=f"pacemaker/{name}", text=text, what="pacemaker", validate=checks.get(name, ()))
+        for name, text in texts.items()
+    ]
     return (agent, *documents)

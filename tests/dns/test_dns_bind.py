@@ -94,28 +94,39 @@ class Rig:
         self.key.write_text(KEY)
         self.key.chmod(0o600)
 
-    def named(self, name: str, addresses: list[str], *, serial: int = 7, ttl: int = 30, order: str = "cyclic") -> None:
-        """Start a BIND that serves example.com and wait until it answers."""
+    def home(self, name: str, addresses: list[str], serial: int, ttl: int) -> Path:
+        """The directory of a server with the zone in it."""
         home = self.place / name
         home.mkdir()
         records = "".join(f"www {ttl} IN A {one}\n" for one in addresses)
         names = f"@ IN NS ns1\n@ IN NS ns2\nns1 IN A {HERE}\nns2 IN A 127.0.0.2\n"
         soa = f"@ IN SOA ns1 admin ( {serial} 3600 600 86400 60 )\n"
         (home / "zone").write_text(f"$ORIGIN example.com.\n$TTL 300\n{soa}{names}{records}")
-        (home / "named.conf").write_text(
-            f'{KEY}controls {{ }};\noptions {{ directory "{home}"; listen-on port {self.ports[name]} {{ {HERE}; }};\n'
-            f"listen-on-v6 {{ none; }}; recursion no; notify no; dnssec-validation no; pid-file none;\n"
-            f"session-keyfile none; rrset-order {{ order {order}; }}; }};\n"
-            'zone "example.com" { type primary; file "zone"; allow-update { key "haptk"; }; };\n'
-        )
-        argv = ["/usr/sbin/named", "-g", "-n", "1", "-c", str(home / "named.conf")]
+        return home
+
+    def start(self, argv: list[str], home: Path, ready: bytes) -> None:
+        """Start a server and wait until its log says that it is ready."""
         with (home / "log").open("wb") as log:
             process = subprocess.Popen(argv, stdout=log, stderr=log)
         self.running.append(process)
         deadline = time.monotonic() + 30
-        while b"running\n" not in (home / "log").read_bytes():
+        while ready not in (home / "log").read_bytes():
             assert process.poll() is None and time.monotonic() < deadline, (home / "log").read_text()
             time.sleep(0.02)
+
+    def named(self, name: str, addresses: list[str], *, serial: int = 7, ttl: int = 30, order: str = "cyclic") -> None:
+        """Start a BIND that serves example.com and wait until it answers."""
+        home = self.home(name, addresses, serial, ttl)
+        (home / "named.conf").write_text(
+            f'{KEY}controls {{ }};\noptions {{ directory "{home}"; listen-on port {self.ports[name]} {{ {HERE}; }};\n'
+            f"listen-on-v6 {{ none; }}; recursion no; notify no; dnssec-validation no; pid-file none;\n"
+            f"session-keyfile none; rrset-order {{ order {order}; }}; }};\n"
+            'zone "example.com" { type primary; file "zone";\n'
+            # As the generated fragment of a zone says it.
+            "update-policy { grant haptk name www.example.com. A; }; };\n"
+        )
+        argv = ["/usr/sbin/named", "-g", "-n", "1", "-c", str(home / "named.conf")]
+        self.start(argv, home, b"running\n")
 
     def close(self) -> None:
         for member in self.members:

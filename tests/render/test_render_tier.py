@@ -65,6 +65,14 @@ TIERS["standby-haptk"] = msgspec.structs.replace(
 )
 
 
+round_robin = TIERS["round-robin"]
+assert round_robin.dns is not None
+own_dns = {"provider": "rfc2136", "server": "10.0.0.53", "policy": "simple", "zone_id": None, "health_checks": False}
+TIERS["round-robin-own-dns"] = msgspec.structs.replace(
+    round_robin, dns=msgspec.structs.replace(round_robin.dns, **own_dns)
+)
+
+
 @pytest.mark.parametrize("name", sorted(TIERS))
 def test_golden_files(name: str, request: pytest.FixtureRequest) -> None:
     """A change of a template shows in review; `--regenerate` rewrites them."""
@@ -437,3 +445,34 @@ def test_cloud_init_accepts_its_user_data(tmp_path: Path) -> None:
         ["cloud-init", "schema", "--config-file", str(path)], capture_output=True, text=True, timeout=60
     )
     assert done.returncode != 0 and "ownr" in done.stdout + done.stderr
+
+
+@pytest.mark.real("octodns-validate")
+def test_octodns_validates_the_whole_configuration(tmp_path: Path) -> None:
+    """Its own command on both generated files; a wrong address is refused."""
+    command = str(Path(sys.executable).parent / "octodns-validate")
+    for one in catalogue.OF_TIER["octodns"](TIERS["round-robin"]):
+        path = tmp_path / one.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(one.text)
+    argv = [command, "--config-file", "octodns.yaml"]
+    run(argv, cwd=tmp_path / "octodns")
+    zone = tmp_path / "octodns" / "zones" / "example.com.yaml"
+    zone.write_text(zone.read_text().replace("203.0.113.10", "203.0.113.999"))
+    done = subprocess.run(argv, cwd=tmp_path / "octodns", capture_output=True, text=True, timeout=60)
+    assert done.returncode != 0 and "203.0.113.999" in done.stderr
+
+
+@pytest.mark.real("named-checkzone")
+def test_named_checkzone_accepts_the_records(tmp_path: Path) -> None:
+    (one,) = catalogue.OF_TIER["zone"](TIERS["round-robin-own-dns"])
+    name = Path(one.path).name
+    (tmp_path / name).write_text(one.text)
+    head = "$TTL 300\n@ IN SOA ns1 admin ( 1 3600 600 86400 60 )\n@ IN NS ns1\nns1 IN A 192.0.2.1\n"
+    (tmp_path / "zone").write_text(f'{head}$INCLUDE "{name}"\n')
+    argv = ["named-checkzone", "-D", "-o", "-", "example.com", "zone"]
+    said = run(argv, cwd=tmp_path)
+    found = re.findall(r"^www\.example\.com\.\s+30\s+IN\s+A\s+(\S+)$", said, re.M)
+    assert found == [address.public_ip for address in TIERS["round-robin"].addresses]
+    (tmp_path / name).write_text(one.text.replace("203.0.113.10", "203.0.113.999"))
+    assert subprocess.run(argv, cwd=tmp_path, capture_output=True, timeout=60).returncode != 0
