@@ -208,6 +208,7 @@ def test_a_wait_that_takes_too_long_is_an_error(tier: Tier, monkeypatch: pytest.
     monkeypatch.setattr(clock, "sleep", lambda seconds: now.__setitem__(0, now[0] + 500 * seconds))
     result = tier.run("drain", "app0", "--yes", "--wait")
     assert isinstance(result.exception, PeerTimeout) and "app0 is still draining" in str(result.exception)
+    assert "+ servers 10.0.0.10" in tier.run("plan").stdout, "one that is leaving can be called back"
 
 
 def test_what_somebody_changed_by_hand_is_named(tier: Tier) -> None:

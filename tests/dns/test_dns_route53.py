@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +24,8 @@ from haptk.dns.members import declared
 from haptk.dns.route53 import Route53
 from haptk.dns.watch import Watch, rules_of
 from haptk.errors import OperatorError
+from tests.dns.test_dns_bind import Member, free_port
+from tests.fixtures_cloud import NET
 
 GOOD = Path(__file__).parents[1] / "cluster" / "good" / "round-robin.toml"
 MULTIVALUE = [("weighted", "multivalue"), (r"weight = \d+\n", "")]
@@ -39,7 +45,8 @@ class Zone:
         self.allocations, self.addresses, cards = [], [], []
         for at in range(3):
             card = self.ec2.create_network_interface(SubnetId=subnet)["NetworkInterface"]["NetworkInterfaceId"]
-            address = self.ec2.allocate_address(Domain="vpc")
+            # Addresses of loopback, so that a member can answer there.
+            address = self.ec2.allocate_address(Domain="vpc", Address=f"{NET}.81.{at + 1}")
             self.ec2.associate_address(AllocationId=address["AllocationId"], NetworkInterfaceId=card)
             self.allocations.append(address["AllocationId"])
             self.addresses.append(address["PublicIp"])
@@ -200,3 +207,44 @@ def test_watch_withdraws_and_returns_with_the_live_weight(
         assert zone.weights().get(zone.addresses[0], 0) == 0
         one.step()
     assert zone.weights() == before and all(each["HealthCheckId"] for each in zone.sets())
+
+
+def test_watch_as_a_daemon(zone: Zone, tmp_path: Path) -> None:
+    """The process itself: real members die and return, the weight in Route 53 follows, the last one stays."""
+    port = free_port(*zone.addresses)
+    quick = 'interval = "200ms"\ntimeout = "200ms"\nfall = 2\nrise = 2'
+    zone.declare((r"\[check\]", f"[frontend]\nport = {port}\n[check]\n{quick}"))
+    zone.run("apply", "--yes")
+    first, second, third = zone.addresses
+    members = [Member(address, port) for address in zone.addresses]
+    log = tmp_path / "watch.log"
+    argv = [sys.executable, "-m", "haptk", "--config", str(zone.path), "dns", "watch", "--state", str(tmp_path / "s")]
+
+    def eventually(wanted: dict[str, int]) -> None:
+        deadline = time.monotonic() + 30
+        while zone.weights() != wanted:
+            assert time.monotonic() < deadline, f"{zone.weights()}\n{log.read_text()}"
+            time.sleep(0.05)
+
+    with log.open("wb") as stream:
+        process = subprocess.Popen(argv, stderr=stream)
+    try:
+        members[0].stop()
+        eventually({first: 0, second: 10, third: 5})
+        members[1].stop()
+        eventually({first: 0, second: 0, third: 5})
+        members[2].stop()
+        deadline = time.monotonic() + 30
+        while "nobody answers" not in log.read_text():
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+        assert zone.weights() == {first: 0, second: 0, third: 5}
+        members[0].start()
+        members[2].start()
+        eventually({first: 10, second: 0, third: 5})
+        assert all(one["HealthCheckId"] for one in zone.sets())
+    finally:
+        process.send_signal(signal.SIGTERM)
+        for member in members:
+            member.stop()
+        assert process.wait(20) == 0, log.read_text()
