@@ -295,7 +295,9 @@ def _of_answer(response: Mapping[str, Any], action: str, target: str) -> errors.
         )
     if code in DENIALS:
         return errors.AwsDenied(action=action, target=target, why=_denied(action, said))
-    if code.endswith(("NotFound", ".Unknown", "NotFoundException")) or code.startswith("InvalidAssociationID"):
+    if code.endswith(("NotFound", ".Unknown", "NotFoundException")) or code.startswith(
+        ("InvalidAssociationID", "NoSuch")
+    ):
         return errors.AwsNotFound(action=action, target=target, why=why)
     if "multiple interfaces" in said:
         return errors.AwsError(action=action, target=target, why=f"{why} (name one with --interface eni-...)")

@@ -75,7 +75,7 @@ def init(
     for note in found.notes:
         say(f"haptk: {note}")
     if from_aws is not None:
-        _read_aws(found.draft, from_aws, region, flags["pattern"])
+        _read_aws(found.draft, from_aws, region, "elb" if flags["elb"] else flags["pattern"])
     elif not sources and not any(flags.values()):
         flags = _ask(flags)
     _apply_flags(found.draft, flags)
@@ -102,20 +102,23 @@ def _read(sources: tuple[str, ...]) -> list[tuple[str, str]]:
 
 
 def _read_aws(draft: Draft, name: str, region: str | None, pattern: str | None) -> None:
-    """What the tags of a tier say: haptk:cluster, haptk:role, haptk:active, haptk:standby."""
+    """What the tags of a tier say: haptk:cluster, haptk:role, haptk:active, haptk:standby.
+
+    For a load balancer of AWS that is the servers: balancers and addresses are what it takes the place of.
+    """
     from haptk.aws import tier
     from haptk.aws.client import Access, Clients
 
     found = tier.read(name, Clients(Access(region=region)))
     draft.set("cluster", name=name)
-    for node in found.balancers:
+    own = pattern != "elb"
+    for node in found.balancers if own else ():
         draft.put("balancers", node.name, zone=node.zone, private_ip=node.private_ip, instance=node.instance,
                   interface=node.interface or None)  # fmt: skip
     for server in found.servers:
         draft.put("servers", server.name, address=server.private_ip, zone=server.zone, instance=server.instance)
-    single = pattern in ("round-robin", "elb")
-    for address in found.addresses:
-        standby = None if single else list(address.standby) or None
+    for address in found.addresses if own else ():
+        standby = None if pattern == "round-robin" else list(address.standby) or None
         draft.put("addresses", address.name, public_ip=address.public_ip, allocation=address.allocation,
                   active=address.active or None, standby=standby)  # fmt: skip
 

@@ -56,6 +56,7 @@ class InstancePlan:
     secret_access_key: str = "lab"  # noqa: S105 (the lab's cloud checks no signature)
     secondary_ips: tuple[str, ...] = ()
     role: str = "haptk-lab"
+    tags: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class AddressPlan:
     name: str
     public_ip: str
     holder: str | None = None
+    tags: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

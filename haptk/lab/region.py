@@ -8,12 +8,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from haptk.aws.tier import ROLE, TAG
 from haptk.lab import seed
 from haptk.lab.layout import IMDS_PORT, PROXY_PORT, REGION, Layout
 from haptk.lab.plan import AddressPlan, InstancePlan, Plan, Region, SubnetPlan
 
 ZONES = ("a", "b")
 ADDRESS_NAME = "vip"
+TIER = "lab"
+ROLES = {"balancer": "balancer", "application": "server"}
 
 
 def access_key_id(name: str) -> str:
@@ -31,10 +34,18 @@ def plan(layout: Layout) -> Plan:
             for number, letter in enumerate(ZONES, start=1)
         ),
         instances=tuple(
-            InstancePlan(i.name, f"zone-{ZONES[i.zone]}", i.private_ip, access_key_id(i.name)) for i in layout.instances
+            InstancePlan(
+                i.name, f"zone-{ZONES[i.zone]}", i.private_ip, access_key_id(i.name), tags=_tags(ROLES.get(i.role, ""))
+            )
+            for i in layout.instances
         ),
-        addresses=(AddressPlan(ADDRESS_NAME, layout.address),),
+        addresses=(AddressPlan(ADDRESS_NAME, layout.address, tags=_tags("")),),
     )
+
+
+def _tags(role: str) -> tuple[tuple[str, str], ...]:
+    """The tags by which `haptk init --from-aws` knows a tier."""
+    return ((TAG, TIER), *(((ROLE, role),) if role else ()))
 
 
 def make(layout: Layout) -> Region:

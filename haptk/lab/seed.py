@@ -40,8 +40,9 @@ def seed(endpoint_url: str, plan: Plan, ec2: Any = None) -> Region:
         raise AwsUnreachable(action="seed", target=plan.region, endpoint=endpoint_url, why=str(error)) from error
 
 
-def _tags(kind: str, name: str) -> list[dict[str, Any]]:
-    return [{"ResourceType": kind, "Tags": [{"Key": "Name", "Value": name}]}]
+def _tags(kind: str, name: str, more: tuple[tuple[str, str], ...] = ()) -> list[dict[str, Any]]:
+    pairs = (("Name", name), *more)
+    return [{"ResourceType": kind, "Tags": [{"Key": key, "Value": value} for key, value in pairs]}]
 
 
 def _make(ec2: Any, plan: Plan) -> Region:
@@ -76,7 +77,7 @@ def _run(ec2: Any, wanted: InstancePlan, subnet: Subnet) -> Instance:
         MaxCount=1,
         NetworkInterfaces=[{"DeviceIndex": 0, "SubnetId": subnet.subnet_id, "PrivateIpAddress": wanted.private_ip}],
         MetadataOptions={"HttpTokens": "required", "HttpEndpoint": "enabled"},
-        TagSpecifications=_tags("instance", wanted.name),
+        TagSpecifications=_tags("instance", wanted.name, wanted.tags),
     )["Instances"][0]
     interface = made["NetworkInterfaces"][0]
     if wanted.secondary_ips:
@@ -105,7 +106,7 @@ def _run(ec2: Any, wanted: InstancePlan, subnet: Subnet) -> Instance:
 
 def _allocate(ec2: Any, wanted: AddressPlan, instances: dict[str, Instance]) -> Address:
     made = ec2.allocate_address(
-        Domain="vpc", Address=wanted.public_ip, TagSpecifications=_tags("elastic-ip", wanted.name)
+        Domain="vpc", Address=wanted.public_ip, TagSpecifications=_tags("elastic-ip", wanted.name, wanted.tags)
     )
     if wanted.holder is not None:
         ec2.associate_address(
