@@ -94,6 +94,11 @@ def _declared(cluster: Cluster) -> Dns:
 
 def observe(cluster: Cluster, clients: Caller) -> Observed:
     """Ask Route 53; AwsError when it does not tell."""
+    return Observed(tuple(name_records(cluster, clients)), _checks(cluster, clients))
+
+
+def name_records(cluster: Cluster, clients: Caller) -> list[Record]:
+    """The A record sets of the name; AwsError when Route 53 does not tell."""
     dns = _declared(cluster)
     name = route53.fqdn(dns.name)
     records: list[Record] = []
@@ -107,7 +112,7 @@ def observe(cluster: Cluster, clients: Caller) -> Observed:
             start = {"StartRecordName": name, "StartRecordType": "A"}
             if page.get("NextRecordIdentifier"):
                 start["StartRecordIdentifier"] = page["NextRecordIdentifier"]
-    return Observed(tuple(records), _checks(cluster, clients))
+    return records
 
 
 def _checks(cluster: Cluster, clients: Caller) -> dict[str, str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from haptk.apply import balancing, records
+from haptk.apply import alias, balancing, records
+from haptk.apply.alias import AliasPlan
 from haptk.apply.balancing import BalancerPlan
 from haptk.apply.records import RecordPlan
 from haptk.cluster.schema import Cluster
@@ -13,20 +14,26 @@ from haptk.errors import OperatorError
 
 @dataclass(frozen=True)
 class RemotePlan:
-    """The parts that the declaration has."""
+    """The parts that the declaration has, in the order in which they are made."""
 
     cluster: Cluster
-    balancer: BalancerPlan | None
-    names: RecordPlan | None
+    balancer: BalancerPlan | None = None
+    names: RecordPlan | None = None
+    alias: AliasPlan | None = None
+
+    @property
+    def parts(self) -> tuple[BalancerPlan | RecordPlan | AliasPlan, ...]:
+        """Those that there are."""
+        return tuple(part for part in (self.balancer, self.names, self.alias) if part is not None)
 
     def lines(self) -> list[str]:
         """Every change in a line."""
-        return [line for part in (self.balancer, self.names) if part is not None for line in part.lines()]
+        return [line for part in self.parts for line in part.lines()]
 
     @property
     def surprises(self) -> tuple[str, ...]:
         """Every sentence that asks for --force."""
-        return tuple(why for part in (self.balancer, self.names) if part is not None for why in part.surprises)
+        return tuple(why for part in self.parts for why in part.surprises)
 
 
 def make(cluster: Cluster, clients: records.Caller) -> RemotePlan:
@@ -36,9 +43,16 @@ def make(cluster: Cluster, clients: records.Caller) -> RemotePlan:
         raise OperatorError(
             what='cluster.toml declares nothing in AWS: neither [elb] nor [dns] with provider = "route53"'
         )
-    balancer = balancing.plan(cluster, balancing.observe(cluster, clients)) if cluster.elb is not None else None
-    names = records.plan(cluster, records.observe(cluster, clients)) if named else None
-    return RemotePlan(cluster, balancer, names)
+    balancer, found = None, None
+    if cluster.elb is not None:
+        observed = balancing.observe(cluster, clients)
+        balancer, found = balancing.plan(cluster, observed), observed.balancer
+    return RemotePlan(
+        cluster,
+        balancer,
+        records.plan(cluster, records.observe(cluster, clients)) if named else None,
+        alias.plan(cluster, clients, found) if alias.declared(cluster) else None,
+    )
 
 
 def carry_out(plan: RemotePlan, clients: records.Caller) -> None:
@@ -47,3 +61,5 @@ def carry_out(plan: RemotePlan, clients: records.Caller) -> None:
         balancing.carry_out(plan.balancer, clients)
     if plan.names is not None:
         records.carry_out(plan.cluster, plan.names, clients)
+    if plan.alias is not None:
+        alias.carry_out(plan.cluster, plan.alias, clients)

@@ -74,6 +74,8 @@ def why_not(cluster: Cluster, what: str) -> str:
         return f'[cluster] contract is "{tier.contract}"'
     if what in ("route53", "octodns", "zone") and cluster.dns is None:
         return "the declaration has no table [dns]"
+    if what in ("route53", "octodns", "zone") and not cluster.addresses:
+        return "the tier has no addresses: its name becomes an alias, which `haptk apply --aws` makes"
     if what == "route53" and cluster.dns is not None and cluster.dns.zone_id is None:
         return "[dns] has no zone_id"
     if what == "elb" and cluster.elb is None:

@@ -246,6 +246,52 @@ def test_a_tier_of_another_pattern_is_told(tmp_path: Path) -> None:
         assert isinstance(result.exception, OperatorError) and "no load balancer of AWS" in str(result.exception)
 
 
+# -- the name -----------------------------------------------------------------------------------------------------------
+
+
+def names(tier: Tier, zone: str) -> list[dict[str, Any]]:
+    found = tier.cloud.ask("route53", "list_resource_record_sets", HostedZoneId=zone)["ResourceRecordSets"]
+    return [one for one in found if one["Type"] == "A"]
+
+
+@pytest.mark.parametrize("kind", ["nothing", "simple", "weighted"])
+def test_the_name_becomes_an_alias_in_place_of_what_it_had(tier: Tier, kind: str) -> None:
+    """The move from balancers of one's own: their addresses leave in the batch that brings the alias, with --force."""
+    cloud = tier.cloud
+    zone = cloud.ask("route53", "create_hosted_zone", Name="example.com", CallerReference="t")["HostedZone"]["Id"]
+    zone = zone.rpartition("/")[2]
+    old = {
+        "nothing": [],
+        "simple": [{"ResourceRecords": [{"Value": "203.0.113.1"}, {"Value": "203.0.113.2"}]}],
+        "weighted": [
+            {"SetIdentifier": f"w{n}", "Weight": 1, "ResourceRecords": [{"Value": f"203.0.113.{n}"}]} for n in (1, 2)
+        ],
+    }[kind]
+    sets = [{"Name": "www.example.com.", "Type": "A", "TTL": 60, **one} for one in old]
+    if sets:
+        changes = [{"Action": "CREATE", "ResourceRecordSet": one} for one in sets]
+        cloud.ask("route53", "change_resource_record_sets", HostedZoneId=zone, ChangeBatch={"Changes": changes})
+    tier.declare()
+    named = f'[dns]\nname = "www.example.com"\nzone = "example.com"\nzone_id = "{zone}"\n'
+    tier.path.write_text(tier.path.read_text() + named)
+
+    def apply(*argv: str) -> Result:
+        return CliRunner().invoke(haptk, ["--config", str(tier.path), "apply", "--aws", *argv], standalone_mode=False)
+
+    dry = apply("--dry-run")
+    assert dry.return_value == 2 and "+ www.example.com. A alias of web-alb" in dry.stdout
+    if old:
+        refused = apply("--yes")
+        assert "2 addresses would leave the name: 203.0.113.1, 203.0.113.2" in str(refused.exception)
+        assert len(names(tier, zone)) == len(old)
+    assert apply("--yes", "--force").return_value == 0
+    (alias,) = names(tier, zone)
+    assert alias["AliasTarget"]["DNSName"].rstrip(".") == cloud.balancer()["DNSName"]
+    assert alias["AliasTarget"]["HostedZoneId"] == cloud.balancer()["CanonicalHostedZoneId"]
+    again = apply("--yes")
+    assert again.stdout.strip() == "nothing to do" and again.return_value == 0
+
+
 # -- classic ------------------------------------------------------------------------------------------------------------
 
 

@@ -429,6 +429,8 @@ def test_why_not_says_why() -> None:
     assert catalogue.why_not(TIERS["standby-keepalived"], "route53") == "the declaration has no table [dns]"
     assert catalogue.why_not(TIERS["standby-keepalived"], "elb") == "the declaration has no table [elb]"
     assert catalogue.why_not(TIERS["round-robin"], "route53") == ""
+    alias = msgspec.structs.replace(TIERS["elb-application"], dns=TIERS["round-robin"].dns)
+    assert "becomes an alias" in catalogue.why_not(alias, "route53")
 
 
 @pytest.mark.real("cloud-init")
