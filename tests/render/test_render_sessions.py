@@ -201,6 +201,14 @@ def test_sessions_outlive_their_balancer(tier: Tier, design: str, cookie: str, s
         assert [answer["server"] for answer in second] == servers
         # The application sees its own session and never the balancer's mark in it.
         assert all("~" not in answer["cookie"] for answer in second)
+        if design == "learn":
+            # A balancer that comes back is taught by its peer, and serves alone after that.
+            one = tier.boot(cluster, "lb1")
+            until("lb1 answers", lambda: tier.answers("lb1"), tier.logs)
+            until("lb1 was taught", lambda: learned(one) >= 8, tier.logs)
+            two.kill()
+            third = tier.ask("lb1", [answer["jar"] for answer in first])
+            assert [answer["server"] for answer in third] == servers
     finally:
         one.kill()
         two.kill()
