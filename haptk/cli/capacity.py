@@ -56,7 +56,8 @@ def capacity(
     if missing:
         raise OperatorError(what=f"nothing says what {', '.join(missing)} can do: --per-node RPS or --measure SOCKET")
     found = judge(cluster, Load(peak, rates, per_server, limit))
-    emit(_body(found, rates), _text(found, peak))
+    told = ", ".join(f"{name} {rate:.0f}/s" for name, rate in rates.items())
+    emit(_body(found, rates), "\n".join([f"can do: {told}; {limit:.0%} of it may be used", _text(found, peak)]))
     return 0 if found.survives else 1
 
 

@@ -155,7 +155,9 @@ def man(version: str) -> str:
     for rule in rules.all_rules().values():
         lines += [".TP", f"\\fB{rule.code}\\fR", _roff(f"{rule.summary} ({rule.severity})")]
     lines += [".SH FILES", "/etc/haptk/cluster.toml", '.SH "SEE ALSO"']
-    lines.append("haptk(1), haptk-init(1), haptk-generate(1), haptk-diff(1), haptk-apply(1)")
+    lines.append(
+        "haptk(1), haptk-init(1), haptk-generate(1), haptk-diff(1), haptk-apply(1), haptk-dns(1), haptk-elb(1), haptk-capacity(1)"
+    )
     return "\n".join(lines) + "\n"
 
 
