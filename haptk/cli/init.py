@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 _BALANCER = re.compile(r"([^=]+)=([\d.]+)@([a-z0-9-]+)((?:,[^,]+)*)")
 _ADDRESS = re.compile(r"([^=]+)=([\d.]+):([^,:]+)((?:,[^,]+)*)")
-_SERVER = re.compile(r"([^=]+)=([\d.]+)(?::(\d+))?(?:@([a-z0-9-]+))?")
+_SERVER = re.compile(r"([^=]+)=([\d.]+)(?::(\d+))?(?:@([a-z0-9-]+))?((?:,i-[^,]+)?)")
 _SUBNET = re.compile(r"([^=]+)=(subnet-[0-9a-f]+)")
 FORMS = {
     "--balancer": "NAME=PRIVATE_IP@ZONE[,i-...][,eni-...]",
-    "--address": "NAME=ELASTIC_IP:ACTIVE[,STANDBY...]",
-    "--server": "NAME=IP[:PORT][@ZONE]",
+    "--address": "NAME=ELASTIC_IP:ACTIVE[,STANDBY...][,eipalloc-...]",
+    "--server": "NAME=IP[:PORT][@ZONE][,i-...]",
     "--subnet": "ZONE=subnet-...",
 }
 COMMENT = """cluster.toml, written by haptk init. Every key is explained in cluster.toml(5).
@@ -140,11 +140,14 @@ def _apply_flags(draft: Draft, flags: dict[str, Any]) -> None:
         draft.put("balancers", name, zone=zone, private_ip=private_ip, instance=instance, interface=interface)
     for text in flags["addresses"] or ():
         name, public_ip, active, more = _parts("--address", text, _ADDRESS)
-        standby = more.strip(",").split(",") if more else None
-        draft.put("addresses", name, public_ip=public_ip, active=active, standby=standby)
+        words = more.strip(",").split(",") if more else []
+        standby = [word for word in words if not word.startswith("eipalloc-")] or None
+        allocation = next((word for word in words if word.startswith("eipalloc-")), None)
+        draft.put("addresses", name, public_ip=public_ip, active=active, standby=standby, allocation=allocation)
     for text in flags["servers"] or ():
-        name, address, port, zone = _parts("--server", text, _SERVER)
-        draft.put("servers", name, address=address, port=int(port) if port else None, zone=zone or None)
+        name, address, port, zone, instance = _parts("--server", text, _SERVER)
+        draft.put("servers", name, address=address, port=int(port) if port else None, zone=zone or None,
+                  instance=instance.lstrip(",") or None)  # fmt: skip
     said = draft.tables.get("cluster", {})
     guess = "elb" if flags["elb"] else "standby" if flags["contract"] else said.get("pattern")
     draft.set(
@@ -197,16 +200,33 @@ def _ask(flags: dict[str, Any]) -> dict[str, Any]:
     answers["name"] = prompt("name of the tier", default="web", err=True)
     choices = click.Choice(["round-robin", "standby", "elb"])
     answers["pattern"] = prompt("how does it stay available", type=choices, default="standby", err=True)
+    elb = answers["pattern"] == "elb"
     if answers["pattern"] == "standby":
         contracts = click.Choice(["heartbeat", "keepalived", "pacemaker", "pool"])
         answers["contract"] = prompt("who moves an address", type=contracts, default="keepalived", err=True)
-    for option, key in (("--balancer", "balancers"), ("--address", "addresses"), ("--server", "servers")):
-        said: list[str] = []
-        while text := prompt(f"{option[2:]} {FORMS[option]} (empty ends)", default="", show_default=False, err=True):
-            said.append(text)
-        answers[key] = tuple(said)
-    answers["cookie"] = prompt("session cookie of the application (empty: stateless)", default="", err=True) or None
+    if elb:
+        kinds = click.Choice(["network", "application"])
+        answers["elb"] = prompt("kind of load balancer", type=kinds, default="application", err=True)
+        answers["vpc"] = prompt("its VPC (vpc-...)", err=True)
+        answers["subnets"] = _several(prompt, "--subnet")
+    fixed = not elb or answers["elb"] == "network"
+    asked = {"balancers": not elb, "addresses": fixed, "servers": True}
+    for key in [name for name, wanted in asked.items() if wanted]:
+        answers[key] = _several(prompt, f"--{key.removesuffix('es') if key == 'addresses' else key.removesuffix('s')}")
+    if answers["elb"] != "network":
+        answers["cookie"] = prompt("session cookie of the application (empty: stateless)", default="", err=True) or None
+    if answers["pattern"] == "round-robin":
+        answers["dns_name"] = prompt("the name of the tier (www.example.com)", err=True)
+        answers["zone_id"] = prompt("its hosted zone in Route 53 (Z...)", err=True)
     return answers
+
+
+def _several(prompt: Callable[..., Any], option: str) -> tuple[str, ...]:
+    """Answers in the form of a repeatable option until an empty one."""
+    said: list[str] = []
+    while text := prompt(f"{option[2:]} {FORMS[option]} (empty ends)", default="", show_default=False, err=True):
+        said.append(text)
+    return tuple(said)
 
 
 def _keep_draft(text: str, target: Path, error: ConfigError) -> None:

@@ -215,6 +215,33 @@ def test_questions_are_asked_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> N
     assert cluster.session.design == "stateless"
 
 
+@pytest.mark.parametrize(
+    ("pattern", "answers"),
+    [
+        ("round-robin", [NODES[1], NODES[3], "", "a=203.0.113.10:lb1", "b=203.0.113.11:lb2", "", "app=10.0.1.20", "",
+                         "JSESSIONID", "www.example.com", "Z0123456789ABCDEFGHIJ"]),
+        ("elb", ["application", "vpc-0123456789abcdef0", "eu-west-1a=subnet-0123456789abcdef1",
+                 "eu-west-1b=subnet-0123456789abcdef2", "", "app=10.0.1.20", "", "JSESSIONID"]),
+        ("elb", ["network", "vpc-0123456789abcdef0", "eu-west-1a=subnet-0123456789abcdef1", "",
+                 "a=203.0.113.10:eu-west-1a,eipalloc-0123456789abcdef1", "", "app=10.0.1.20:81,i-0123456789abcdef1", ""]),
+    ],
+    ids=["round-robin", "application", "network"],
+)  # fmt: skip
+def test_the_questions_of_the_other_patterns_make_a_whole_declaration(
+    pattern: str, answers: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("haptk.cli.init._somebody_there", lambda: True)
+    said = iter(["shop", pattern, *answers])
+    monkeypatch.setattr("click.prompt", lambda *_args, **_options: next(said))
+    result = invoke("-")
+    assert result.exception is None, result.output
+    cluster = load(result.stdout).cluster
+    assert cluster.cluster.pattern == pattern and list(said) == []
+    if answers[0] == "network":
+        assert cluster.addresses[0].allocation == "eipalloc-0123456789abcdef1"
+        assert (cluster.servers[0].instance, cluster.servers[0].port) == ("i-0123456789abcdef1", 81)
+
+
 def test_json_carries_the_text_and_the_faults() -> None:
     result = invoke("-", "--json", "--from", str(FOUND / "haproxy.cfg"), *FLAGS[:6], "--contract", "keepalived")
     assert result.exception is None, result.output
