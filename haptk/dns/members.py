@@ -15,6 +15,9 @@ Result = tuple[bool | None, str]
 def declared(cluster: Cluster) -> Declared:
     """What the declaration says of the name; OperatorError without [dns] or without addresses."""
     dns = cluster.dns
+    if dns is not None and cluster.elb is not None and not cluster.addresses:
+        why = f"{dns.name} is an alias of AWS's load balancer: `haptk apply --aws` makes it"
+        raise OperatorError(what=f"{why}, `haptk elb status` judges what is behind it")
     if dns is None or not cluster.addresses:
         raise OperatorError(what="cluster.toml declares no name with addresses: it needs [dns] and [[addresses]]")
     weighted = dns.policy == "weighted"

@@ -26,14 +26,19 @@ def heartbeat(cluster: Cluster, node: str, site: Site) -> tuple[Artefact, ...]:
     # heartbeat cannot re-read haresources; a restart hands the addresses over and takes them back.
     reload = ("systemctl", "reload-or-restart", unit)
     names = {one.name for one in group}
+
+    def judged(kind: str) -> tuple[str, ...]:
+        """heartbeat itself reads a file only by starting on it."""
+        return (cluster.cluster.haptk, "check", "config", f"{kind}={{}}") if native else ()
+
     ours = [address for address in cluster.addresses if address.active in names]
     found = [
         Artefact(path=f"{DIRECTORY}/ha.cf", text=fill("ha.cf.j2", **values, node=cluster.balancer(node), watch=WATCH),
-                 node=node, what="heartbeat", reload=reload),
+                 node=node, what="heartbeat", validate=judged("ha.cf"), reload=reload),
         Artefact(path=f"{DIRECTORY}/haresources", text=fill("haresources.j2", **values, addresses=ours),
-                 node=node, what="heartbeat", reload=reload),
+                 node=node, what="heartbeat", validate=judged("haresources"), reload=reload),
         Artefact(path=f"{DIRECTORY}/authkeys", text=authkeys.render(site.secret), mode=0o600, node=node,
-                 what="heartbeat", secret=True, keep=True, reload=reload),
+                 what="heartbeat", secret=True, keep=True, validate=judged("authkeys"), reload=reload),
     ]  # fmt: skip
     if not native:
         url = f"http://127.0.0.1:{cluster.frontend.health_port}{cluster.frontend.health_path}"

@@ -156,6 +156,18 @@ def test_subnets_and_security_groups_follow(tier: Tier) -> None:
     assert tier.run("plan").stdout.strip() == "nothing to do"
 
 
+def test_security_groups_come_to_a_network_load_balancer_only_when_it_is_made(tier: Tier) -> None:
+    cloud = tier.cloud
+    own = cloud.ec2.create_security_group(GroupName="own", Description="own", VpcId=cloud.vpc)["GroupId"]
+    tier.declare("network", "stateless")
+    tier.done("apply", "--yes")
+    tier.declare("network", "stateless", more=f'security_groups = ["{own}"]\n')
+    assert "has security groups none" in tier.refused("plan")
+    cloud.ask("elbv2", "delete_load_balancer", LoadBalancerArn=cloud.balancer()["LoadBalancerArn"])
+    tier.done("apply", "--yes")
+    assert cloud.balancer()["SecurityGroups"] == [own] and tier.run("plan").stdout.strip() == "nothing to do"
+
+
 def test_status_judges_what_serves(tier: Tier) -> None:
     cloud = tier.cloud
     cloud.start_instances(3)
@@ -290,6 +302,8 @@ def test_the_name_becomes_an_alias_in_place_of_what_it_had(tier: Tier, kind: str
     assert alias["AliasTarget"]["HostedZoneId"] == cloud.balancer()["CanonicalHostedZoneId"]
     again = apply("--yes")
     assert again.stdout.strip() == "nothing to do" and again.return_value == 0
+    shown = CliRunner().invoke(haptk, ["--config", str(tier.path), "dns", "show"], standalone_mode=False)
+    assert isinstance(shown.exception, OperatorError) and "alias of AWS's load balancer" in str(shown.exception)
 
 
 # -- classic ------------------------------------------------------------------------------------------------------------

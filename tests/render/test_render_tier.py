@@ -200,6 +200,24 @@ def test_shell_files_parse(name: str, tmp_path: Path) -> None:
         assert one.mode == 0o755 or not one.on_disk
 
 
+def test_haptk_accepts_the_files_of_its_own_heartbeat(tmp_path: Path) -> None:
+    """By the command that each of them names; a file with an unknown word is refused."""
+    haptk = str(Path(sys.executable).parent / "haptk")
+    tier = TIERS["standby-haptk"]
+    tier = msgspec.structs.replace(tier, cluster=msgspec.structs.replace(tier.cluster, haptk=haptk))
+    found = catalogue.OF_NODE["heartbeat"](tier, "lb1", SITE)
+    assert [Path(one.path).name for one in found] == ["ha.cf", "haresources", "authkeys"]
+    for one in found:
+        path = tmp_path / Path(one.path).name
+        path.write_text(one.text)
+        path.chmod(one.mode)
+        run([word.replace("{}", str(path)) for word in one.validate])
+    (tmp_path / "ha.cf").write_text(found[0].text.replace("keepalive", "kepalive"))
+    argv = [word.replace("{}", str(tmp_path / "ha.cf")) for word in found[0].validate]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    assert done.returncode != 0 and "kepalive" in done.stdout
+
+
 @pytest.mark.real("systemd-analyze")
 def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     haptk = str(Path(sys.executable).parent / "haptk")
