@@ -110,6 +110,8 @@ def test_backups_work_only_when_nobody_else_does() -> None:
     mixed = msgspec.structs.replace(three, servers=(first, backup))
     found = problems(mixed, Load(90, {each.name: 1e6 for each in three.balancers}, per_server=100.0, limit=1.0))
     assert all(not why for why in found.values()), found
+    more = problems(mixed, Load(150, {each.name: 1e6 for each in three.balancers}, per_server=100.0, limit=1.0))
+    assert more["as it is"] == ("1 servers may carry 100/s",), "the backup waits"
 
 
 @given(
