@@ -1,7 +1,7 @@
 """AWS's own load balancer: look, compare, act on the difference, in the order in which one thing needs another.
 
 The declaration is rendered by haptk.render.elb; what exists is found by name. Each step is one call that names what it
-needs from earlier ones as `$Firewall`, `$Balancer` and `$Servers`. Nothing is remembered between runs, so an interrupted
+needs from earlier ones as `$Firewall`, `$Balancer`, `$Servers` and `$Listener`. Nothing is remembered between runs, so an interrupted
 apply is finished by the next: what was made is found, what is missing is made. What AWS cannot change in place (kind,
 protocol, kind of target, the Elastic IP of a zone) is said and left.
 """
@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from haptk.cluster.schema import Cluster
 from haptk.errors import OperatorError
-from haptk.render.elb import BALANCER, FIREWALL, SERVERS, Wanted, wanted
+from haptk.render.elb import BALANCER, FIREWALL, LISTENER, SERVERS, TCP_IDLE, TCP_IDLE_S, Wanted, wanted
 
 PATIENCE_S = 20.0
 Row = dict[str, Any]
@@ -23,6 +23,7 @@ FIXED_GROUP = ("Protocol", "Port", "VpcId", "TargetType")
 MADE: dict[str, tuple[str, Callable[[Row], str]]] = {
     "CreateSecurityGroup": (FIREWALL, lambda answer: str(answer["GroupId"])),
     "CreateLoadBalancer": (BALANCER, lambda answer: str(answer["LoadBalancers"][0]["LoadBalancerArn"])),
+    "CreateListener": (LISTENER, lambda answer: str(answer["Listeners"][0]["ListenerArn"])),
     "CreateTargetGroup": (SERVERS, lambda answer: str(answer["TargetGroups"][0]["TargetGroupArn"])),
 }
 
@@ -45,6 +46,7 @@ class Observed:
     group_attributes: dict[str, str] = field(default_factory=dict)
     health: tuple[Row, ...] = ()
     listeners: tuple[Row, ...] = ()
+    listener_attributes: dict[str, str] = field(default_factory=dict)
 
     @property
     def targets(self) -> list[Row]:
@@ -101,6 +103,7 @@ def observe(cluster: Cluster, clients: Caller) -> Observed:
         found = clients.call("elbv2", "DescribeLoadBalancerAttributes", names[0], PATIENCE_S, LoadBalancerArn=arn)
         seen["balancer_attributes"] = _attributes(found)
         seen["listeners"] = tuple(_all(clients, "DescribeListeners", "Listeners", LoadBalancerArn=arn))
+        seen["listener_attributes"] = _of_listener(made, seen["listeners"], clients)
     if group is not None:
         arn = group["TargetGroupArn"]
         found = clients.call("elbv2", "DescribeTargetGroupAttributes", names[1], PATIENCE_S, TargetGroupArn=arn)
@@ -108,6 +111,18 @@ def observe(cluster: Cluster, clients: Caller) -> Observed:
         health = clients.call("elbv2", "DescribeTargetHealth", names[1], PATIENCE_S, TargetGroupArn=arn)
         seen["health"] = tuple(health["TargetHealthDescriptions"])
     return Observed(**seen)
+
+
+def _of_listener(made: Wanted, there: tuple[Row, ...], clients: Caller) -> dict[str, str]:
+    """The attributes of the listener that has declared ones."""
+    arn = _listener_arn(made, there)
+    if not made.listener_attributes or arn is None:
+        return {}
+    return _attributes(clients.call("elbv2", "DescribeListenerAttributes", arn, PATIENCE_S, ListenerArn=arn))
+
+
+def _listener_arn(made: Wanted, there: tuple[Row, ...]) -> str | None:
+    return next((str(one["ListenerArn"]) for one in there if one["Port"] == made.listeners[0]["Port"]), None)
 
 
 def _firewall(made: Wanted, clients: Caller) -> Row | None:
@@ -133,6 +148,8 @@ def plan(cluster: Cluster, observed: Observed) -> BalancerPlan:
         known[BALANCER] = observed.balancer["LoadBalancerArn"]
     if observed.group is not None:
         known[SERVERS] = observed.group["TargetGroupArn"]
+    if (listener := _listener_arn(made, observed.listeners)) is not None:
+        known[LISTENER] = listener
     targets, gone = _target_steps(made, observed)
     listeners, closed = _listener_steps(made, observed, known.get(SERVERS, SERVERS))
     steps = [
@@ -270,6 +287,9 @@ def _listener_steps(made: Wanted, observed: Observed, group: str) -> tuple[list[
             steps.append(Step("CreateListener", f"+ listener {name}", {"LoadBalancerArn": BALANCER, **body}))
         elif not _same_listener(there, body, group):
             steps.append(Step("ModifyListener", f"~ listener {name}", {**body, "ListenerArn": there["ListenerArn"]}))
+    # A new listener has AWS's own value.
+    changed = _changed(observed.listener_attributes or {TCP_IDLE: str(TCP_IDLE_S)}, made.listener_attributes)
+    steps += [_attribute_step("ModifyListenerAttributes", "ListenerArn", LISTENER, changed)] if changed else []
     closed = []
     for port, there in ports.items():
         steps.append(

@@ -203,6 +203,11 @@ def elb_times(cluster: Cluster) -> Found:
         return
     if not 1 <= elb.idle_timeout <= 4000:
         yield ("elb", "idle_timeout"), f"idle_timeout {elb.idle_timeout.text}: 1s to 4000s are accepted"
+    if not 60 <= elb.tcp_idle_timeout <= 6000:
+        yield ("elb", "tcp_idle_timeout"), f"tcp_idle_timeout {elb.tcp_idle_timeout.text}: 60s to 6000s are accepted"
+    elif float(elb.tcp_idle_timeout) != 350 and (elb.type == "application" or elb.certificate is not None):
+        why = "only a network load balancer without a certificate has a tcp_idle_timeout: drop it"
+        yield ("elb", "tcp_idle_timeout"), why
     if elb.deregistration_delay > 3600:
         why = f"deregistration_delay {elb.deregistration_delay.text}: at most 3600s are accepted"
         yield ("elb", "deregistration_delay"), why

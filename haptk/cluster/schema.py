@@ -368,6 +368,10 @@ class Elb(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     idle_timeout: Annotated[Seconds, _meta("Idle time of a connection (`application`).", DURATION_ACCEPTED)] = Seconds(
         60
     )
+    tcp_idle_timeout: Annotated[
+        Seconds,
+        _meta("Silence after which a connection is forgotten (`network`, without a certificate).", DURATION_ACCEPTED),
+    ] = Seconds(350)
     deregistration_delay: Annotated[
         Seconds, _meta("Time that open connections have when a target leaves.", DURATION_ACCEPTED)
     ] = Seconds(120)

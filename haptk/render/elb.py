@@ -19,7 +19,10 @@ from haptk.render.documents import document, stack, tags
 
 LB_COOKIE_S = 86400
 TLS_PORT = 443
-BALANCER, SERVERS, FIREWALL = "$Balancer", "$Servers", "$Firewall"
+TCP_IDLE = "tcp.idle_timeout.seconds"
+TCP_IDLE_S = 350
+"""What a new TCP listener has, by the guide of Network Load Balancers; a TLS listener cannot have another."""
+BALANCER, SERVERS, FIREWALL, LISTENER = "$Balancer", "$Servers", "$Firewall", "$Listener"
 """What stands in a call for an id that an earlier call returns."""
 Row = dict[str, Any]
 
@@ -36,6 +39,7 @@ class Wanted:
     group_attributes: list[Row]
     targets: list[Row]
     listeners: tuple[Row, ...]
+    listener_attributes: list[Row]
 
 
 def health(cluster: Cluster) -> dict[str, Any]:
@@ -116,6 +120,7 @@ def wanted(cluster: Cluster) -> Wanted:
         group_attributes=_attributes({**delay, **stickiness(cluster)}),
         targets=list(targets.values()),
         listeners=listeners,
+        listener_attributes=_listener_attributes(found),
     )
 
 
@@ -189,6 +194,13 @@ def _listeners(cluster: Cluster) -> tuple[Row, ...]:
     return secure, {**plain, "DefaultActions": [{"Type": "redirect", "RedirectConfig": there}]}
 
 
+def _listener_attributes(found: Elb) -> list[Row]:
+    """Of the only listener that has some: TCP of a network load balancer."""
+    if found.type != "network" or found.certificate is not None:
+        return []
+    return _attributes({TCP_IDLE: str(math.ceil(found.tcp_idle_timeout))})
+
+
 def _resources(made: Wanted) -> Row:
     """The same for CloudFormation, where references take the place of ids."""
     balancer = {**made.balancer, "LoadBalancerAttributes": made.attributes}
@@ -215,10 +227,11 @@ def _resources(made: Wanted) -> Row:
             {**action, "TargetGroupArn": {"Ref": "Servers"}} if "TargetGroupArn" in action else action
             for action in one["DefaultActions"]
         ]
-        found[("Listener", "Redirect")[number]] = {
-            "Type": "AWS::ElasticLoadBalancingV2::Listener",
-            "Properties": {**one, "LoadBalancerArn": {"Ref": "Balancer"}, "DefaultActions": actions},
-        }
+        body = {**one, "LoadBalancerArn": {"Ref": "Balancer"}, "DefaultActions": actions}
+        if made.listener_attributes:
+            body["ListenerAttributes"] = made.listener_attributes
+        kind = "AWS::ElasticLoadBalancingV2::Listener"
+        found[("Listener", "Redirect")[number]] = {"Type": kind, "Properties": body}
     return found
 
 
@@ -239,6 +252,9 @@ def _calls(made: Wanted) -> list[Row]:
         ("elbv2", "RegisterTargets", {"TargetGroupArn": SERVERS, "Targets": made.targets}),
     ]
     steps += [("elbv2", "CreateListener", {"LoadBalancerArn": BALANCER, **one}) for one in made.listeners]
+    if made.listener_attributes:
+        body = {"ListenerArn": LISTENER, "Attributes": made.listener_attributes}
+        steps.append(("elbv2", "ModifyListenerAttributes", body))
     return [{"Service": service, "Operation": name, "Parameters": body} for service, name, body in steps]
 
 

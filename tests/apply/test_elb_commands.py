@@ -140,6 +140,22 @@ def test_listeners_move_with_the_declaration_and_closing_one_needs_force(tier: T
     assert set(cloud.listeners()) == {443, 8088} and cloud.let_in() == {80, 443, 8088}
 
 
+def test_the_idle_time_out_of_a_network_load_balancer_follows(tier: Tier) -> None:
+    cloud = tier.cloud
+
+    def idle() -> str:
+        arn = cloud.listeners()[80]["ListenerArn"]
+        found = cloud.ask("elbv2", "describe_listener_attributes", ListenerArn=arn)["Attributes"]
+        return next(one["Value"] for one in found if one["Key"] == "tcp.idle_timeout.seconds")
+
+    tier.declare("network", "stateless", more='tcp_idle_timeout = "10m"\n')
+    assert "~ tcp.idle_timeout.seconds = 600" in tier.done("apply", "--yes") and idle() == "600"
+    assert tier.run("plan").stdout.strip() == "nothing to do"
+    tier.declare("network", "stateless")
+    assert tier.done("apply", "--yes").splitlines()[0] == "~ tcp.idle_timeout.seconds = 350" and idle() == "350"
+    assert tier.run("plan").stdout.strip() == "nothing to do"
+
+
 def test_subnets_and_security_groups_follow(tier: Tier) -> None:
     cloud = tier.cloud
     tier.declare()
