@@ -80,9 +80,9 @@ class Zone:
         changes = {"Changes": [{"Action": action, "ResourceRecordSet": record}]}
         self.route53.change_resource_record_sets(HostedZoneId=self.id, ChangeBatch=changes)
 
-    def problems(self) -> set[tuple[str, str]]:
+    def problems(self, *more: str) -> set[tuple[str, str]]:
         """(code, address) of what the API showed; the name servers of the zone are not asked: port 9 is silent."""
-        argv = ("check", "--json", "--no-probe", "--server", "127.0.0.1:9", "--deadline", "0.2")
+        argv = ("check", "--json", "--no-probe", "--server", "127.0.0.1:9", "--deadline", "0.2", *more)
         result = self.run(*argv)
         assert result.exception is None and result.return_value in (2, 3)
         found = set()
@@ -135,6 +135,16 @@ def test_an_address_on_another_node_and_a_released_one(zone: Zone) -> None:
     zone.ec2.release_address(AllocationId=zone.allocations[0])
     zone.ec2.associate_address(AllocationId=zone.allocations[1], NetworkInterfaceId=card[1], AllowReassociation=True)
     assert zone.problems() == {("dangling", first), ("holder", second)}
+
+
+def test_addresses_are_compared_for_a_zone_of_ones_own_too(zone: Zone) -> None:
+    """Who holds an Elastic IP is EC2's to say, whoever serves the name."""
+    own = 'zone = "example.com"\nprovider = "rfc2136"\nserver = "127.0.0.1"'
+    zone.declare(*SIMPLE, ('zone = "example.com"', own))
+    assert zone.problems() == set(), "not without --aws"
+    assert zone.problems("--aws") == set()
+    zone.ec2.disassociate_address(PublicIp=zone.addresses[2])
+    assert zone.problems("--aws") == {("free", zone.addresses[2])}
 
 
 def test_weights_and_drains_keep_each_other(zone: Zone) -> None:
