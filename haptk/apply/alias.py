@@ -30,18 +30,13 @@ class AliasPlan:
 
     def lines(self) -> list[str]:
         """The plan for people, one line a change."""
-        return [*(f"- {_shown(one)}" for one in self.gone), *([self.says] if self.says else [])]
+        return [*(f"- {shown(one)}" for one in self.gone), *([self.says] if self.says else [])]
 
 
 def declared(cluster: Cluster) -> bool:
     """Whether the name of this tier is an alias: a load balancer without fixed addresses, and a name in Route 53."""
     dns = cluster.dns
     return cluster.elb is not None and not cluster.addresses and dns is not None and dns.provider == "route53"
-
-
-def _shown(record: Record) -> str:
-    target = record.get("AliasTarget")
-    return f"{record['Name']} A alias of {target['DNSName']}" if target else shown(record)
 
 
 def _target(balancer: dict[str, Any]) -> Record:

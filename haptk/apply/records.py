@@ -66,6 +66,8 @@ class RecordPlan:
 
 def shown(record: Record) -> str:
     """A record set in a line, as a zone file would have it."""
+    if "AliasTarget" in record:
+        return f"{record['Name']} {record['Type']} alias of {record['AliasTarget']['DNSName']}"
     values = " ".join(sorted(value["Value"] for value in record["ResourceRecords"]))
     more = [
         f"{key}={record[key]}" for key in ("SetIdentifier", "Weight", "HealthCheckId") if record.get(key) is not None
@@ -131,10 +133,6 @@ def _checks(cluster: Cluster, clients: Caller) -> dict[str, str]:
 def plan(cluster: Cluster, observed: Observed) -> RecordPlan:
     """The difference between what is declared and what was seen."""
     dns = _declared(cluster)
-    for one in observed.records:
-        if "AliasTarget" in one:
-            why = f"{one['Name']} is an alias of {one['AliasTarget']['DNSName']}: haptk does not replace an alias"
-            raise OperatorError(what=f"{why}; remove it first")
     references: dict[str, str] = {}
     new_checks = []
     if route53.checked(cluster):
@@ -160,6 +158,14 @@ def plan(cluster: Cluster, observed: Observed) -> RecordPlan:
     )
 
 
+def refuse_alias(observed: Observed) -> None:
+    """OperatorError where the name leads to a load balancer: then nobody is in it who could be taken out."""
+    for one in observed.records:
+        if "AliasTarget" in one:
+            why = f"{one['Name']} is an alias of {one['AliasTarget']['DNSName']}"
+            raise OperatorError(what=f"{why}: `haptk apply --aws --force` puts the declared addresses in its place")
+
+
 def _key(record: Record) -> str:
     return str(record.get("SetIdentifier", ""))
 
@@ -175,7 +181,8 @@ def _same(one: Record, other: Record) -> bool:
 
 def _difference(there: list[Record], wanted: list[Record]) -> tuple[list[Record], list[Record]]:
     """Records to delete, and records to create or replace."""
-    if {_kind(one) for one in there} - {_kind(one) for one in wanted}:
+    aliases = any("AliasTarget" in one for one in there)
+    if aliases or {_kind(one) for one in there} - {_kind(one) for one in wanted}:
         # Route 53 takes no mix of policies under one name: the old ones leave in the batch that brings the new ones.
         return there, wanted
     known = {_key(one): one for one in there}
@@ -186,12 +193,13 @@ def _difference(there: list[Record], wanted: list[Record]) -> tuple[list[Record]
 
 def _surprises(there: tuple[Record, ...], wanted: list[Record]) -> list[str]:
     def values(records: Any) -> set[str]:
-        return {value["Value"] for record in records for value in record["ResourceRecords"]}
+        return {value["Value"] for record in records for value in record.get("ResourceRecords", ())}
 
     before, lost = values(there), values(there) - values(wanted)
+    found = [f"the name would leave {one['AliasTarget']['DNSName']}" for one in there if "AliasTarget" in one]
     if len(lost) * 3 > len(before):
-        return [f"{len(lost)} of {len(before)} addresses would leave the name: {', '.join(sorted(lost))}"]
-    return []
+        found.append(f"{len(lost)} of {len(before)} addresses would leave the name: {', '.join(sorted(lost))}")
+    return found
 
 
 def carry_out(cluster: Cluster, chosen: RecordPlan, clients: Caller) -> None:

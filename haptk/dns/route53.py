@@ -41,7 +41,7 @@ class Route53:
 
     def _observe(self) -> records.Observed:
         seen = records.observe(self.cluster, self.clients)
-        records.plan(self.cluster, seen)  # refuses an alias in one clear line
+        records.refuse_alias(seen)
         return seen
 
     def declared(self) -> Plan:

@@ -168,11 +168,30 @@ def test_the_commands(zone: tuple[Any, str], tmp_path: Path) -> None:
     assert "203.0.113" not in str(seen(client, zone_id))
 
 
-def test_an_alias_is_not_replaced(zone: tuple[Any, str]) -> None:
-    _, zone_id = zone
-    alias = {"Name": "www.example.com.", "Type": "A", "AliasTarget": {"DNSName": "elb.example.net."}}
-    with pytest.raises(OperatorError, match="does not replace an alias"):
-        records.plan(tier(zone_id), records.Observed((alias,), {}))
+@pytest.mark.parametrize("changes", [[], SIMPLE], ids=["weighted", "simple"])
+def test_the_way_back_from_a_load_balancer_is_one_batch_with_force(
+    zone: tuple[Any, str], tmp_path: Path, changes: list[tuple[str, str]]
+) -> None:
+    client, zone_id = zone
+    target = {"HostedZoneId": "Z2P70J7EXAMPLE", "DNSName": "elb.example.net.", "EvaluateTargetHealth": True}
+    alias = {"Name": "www.example.com.", "Type": "A", "AliasTarget": target}
+    batch = {"Changes": [{"Action": "CREATE", "ResourceRecordSet": alias}]}
+    client.change_resource_record_sets(HostedZoneId=zone_id, ChangeBatch=batch)
+    path = tmp_path / "cluster.toml"
+    path.write_text(text_for(zone_id, *changes))
+    for argv in (("apply", "--aws", "--yes"), ("dns", "apply", "--yes")):
+        refused = invoke(path, *argv)
+        assert isinstance(refused.exception, OperatorError)
+        assert "the name would leave elb.example.net." in str(refused.exception)
+    drained = invoke(path, "dns", "drain", "lb1", "--yes")
+    assert isinstance(drained.exception, OperatorError) and "is an alias of elb.example.net." in str(drained.exception)
+    (there,) = seen(client, zone_id).values()
+    assert there["AliasTarget"]["DNSName"] == "elb.example.net."
+    done = invoke(path, "apply", "--aws", "--yes", "--force")
+    assert done.return_value == 0 and "- www.example.com. A alias of elb.example.net." in done.stdout
+    values = {value["Value"] for one in seen(client, zone_id).values() for value in one["ResourceRecords"]}
+    assert values == {f"203.0.113.{at}" for at in (10, 11, 12)}
+    assert invoke(path, "apply", "--aws", "--yes").stdout.strip() == "nothing to do"
 
 
 def test_a_tier_without_a_name_is_told(tmp_path: Path) -> None:
