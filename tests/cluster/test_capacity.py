@@ -206,7 +206,7 @@ def test_a_real_proxy_is_measured_under_load(tmp_path: Path) -> None:
             load_maker = subprocess.Popen(
                 ["wrk", "-t1", "-c8", "-d30s", f"http://127.0.0.1:{port}/"], stdout=subprocess.DEVNULL
             )
-            result = run("standby-keepalived", "--peak", "10", "--measure", str(socket), "--seconds", "2", "--json")
+            result = run("standby-keepalived", "--peak", "10", "--measure", str(socket), "--seconds", "3", "--json")
             assert result.exception is None, result.exception
             rates = set(json.loads(result.stdout)["per_node"].values())
             (rate,) = rates
