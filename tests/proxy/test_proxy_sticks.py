@@ -8,6 +8,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -239,7 +240,7 @@ def run(path, scripted, monkeypatch) -> Iterator[Callable[..., Running]]:
                 if not head:
                     return
                 wanted = [line[9:] for line in head.split(b"\r\n") if line.startswith(b"x-learn: ")]
-                cookie = b"Set-Cookie: " + wanted[0] + b"\r\n" if wanted else b""
+                cookie = b"".join(b"Set-Cookie: " + value + b"\r\n" for value in wanted)
                 sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n" + cookie + b"\r\n" + name)
 
         return script
@@ -270,6 +271,48 @@ listen web
     server s1 @1
     server s2 @2
 """
+
+
+RECORDED = Path(__file__).parents[1] / "data" / "haproxy-stick-exchanges.tsv"
+CONFIGURED = {
+    "st_cookie": "stick-table type string len 64 size 10k expire 30m\n    stick store-response res.cook(JSESSIONID)\n"
+    "    stick match req.cook(JSESSIONID)",
+    "st_cookie_len8": "stick-table type string len 8 size 10k expire 30m\n    stick store-response res.cook(JSESSIONID)\n"
+    "    stick match req.cook(JSESSIONID)",
+    "st_on_cookie": "stick-table type string len 64 size 10k expire 30m\n    stick on req.cook(JSESSIONID)",
+}
+
+
+def cases() -> dict[tuple[str, str], list[tuple[str, str, str]]]:
+    """(mode, case) -> steps of (request cookies, response headers, server that HAProxy chose)."""
+    found: dict[tuple[str, str], list[tuple[str, str, str]]] = {}
+    for line in RECORDED.read_text().splitlines()[1:]:
+        mode, case, cookies, response, got = line.split("\t")[:5]
+        found.setdefault((mode, case.partition("#")[0]), []).append((cookies, response, got.partition(":")[0]))
+    return found
+
+
+@pytest.mark.parametrize("mode", CONFIGURED)
+def test_recorded_exchanges_of_haproxy(run, mode):
+    """What stuck in the recording sticks, what went round goes round."""
+    proxy = run(FARM.format(lines=CONFIGURED[mode]))
+    counted = 0
+    for (_, case), steps in ((key, steps) for key, steps in cases().items() if key[0] == mode):
+        went = []
+        for cookies, response, _ in steps:
+            headers = [f"Cookie: {value}" for value in cookies.split(" // ") if value != "—"]
+            values = [x for x in response.split(" // ") if x.lower().startswith("set-cookie: ")]
+            went.append(proxy.ask("/", *headers, *(f"x-learn: {value[12:]}" for value in values)))
+        for text in {cookies for cookies, _, _ in steps if cookies != "—"}:
+            places = [at for at, step in enumerate(steps) if step[0] == text]
+            if len(places) < 3:
+                continue
+            counted += 1
+            stuck = len({steps[at][2] for at in places}) == 1
+            assert (len({went[at] for at in places}) == 1) is stuck, (case, text, went)
+            if stuck and steps[0][2] == steps[places[0]][2] and steps[0][1] != "—":
+                assert went[0] == went[places[0]], (case, text, went)
+    assert counted >= 1
 
 
 @pytest.mark.parametrize(
