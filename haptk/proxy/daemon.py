@@ -183,6 +183,9 @@ class Daemon:
             self.runtime.stop_listening()
             self.engine.stop()
             self.listeners.close()
+            # now, not when the last connection has ended: the process that replaces us is waiting for the tables
+            for peering in self.peerings.values():
+                peering.hand_over()
         else:
             self._cut()
 
