@@ -5,6 +5,7 @@ HAPTK_CHAOS_S is how long (`scripts/soak` runs 30 minutes), HAPTK_CHAOS_SEED wha
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 import random
@@ -73,7 +74,11 @@ def figures(pid: int) -> tuple[int, int, int]:
     found = re.search(r"VmRSS:\s+(\d+)", status)
     assert found
     tasks = list(Path(f"/proc/{pid}/task").iterdir())
-    return int(found[1]), len(tasks), sum(len(list((task / "fd").iterdir())) for task in tasks)
+    open_now = 0
+    for task in tasks:
+        with contextlib.suppress(FileNotFoundError):  # a thread that has just ended
+            open_now += len(list((task / "fd").iterdir()))
+    return int(found[1]), len(tasks), open_now
 
 
 def start(folder: Path, ports: dict[str, int], clock: Path) -> subprocess.Popen[bytes]:

@@ -91,6 +91,18 @@ def _answers(tally: Tally, mode: str) -> dict[str, int | str]:
     return dict(zip(names, tally.answers, strict=True)) if mode == "http" else {}
 
 
+# the columns of a server's Tally, in its order; names in brackets are none
+SERVER_FIELDS = (
+    "stot", "req_tot", "hrsp_other", "hrsp_1xx", "hrsp_2xx", "hrsp_3xx", "hrsp_4xx", "hrsp_5xx", "bin", "bout",
+    "(dreq)", "dresp", "(ereq)", "econ", "eresp", "wretr", "wredis", "cli_abrt", "srv_abrt", "lbtot", "connect",
+    "reuse", "(intercepted)", "eint", "qtime", "ctime", "rtime", "ttime", "qtime_max", "ctime_max", "rtime_max",
+    "ttime_max", "smax", "qmax", "lastsess", "rate", "rate_max", "(req_rate)", "(req_rate_max)", "scur", "qcur",
+    "srv_icur", "used_conn_cur",
+)  # fmt: skip
+DROPPED = tuple(name for name in SERVER_FIELDS if name.startswith("("))
+DROPPED_TCP = (*DROPPED, *(name for name in SERVER_FIELDS if name.startswith(("hrsp", "req_tot"))))
+
+
 def _times(tally: Tally) -> dict[str, int | str]:
     return {
         "qtime": tally.queue_ms, "ctime": tally.connect_ms, "rtime": tally.response_ms, "ttime": tally.total_ms,
@@ -127,20 +139,15 @@ def server_row(world: World, proxy: Proxy, one: Checked) -> dict[str, int | str]
     """The row of one server."""
     server, backend, tally = one.server, proxy.backend, world.tallies.servers[one.gid]
     mode = backend.mode if backend is not None else ""
-    row: dict[str, int | str] = {
-        "qcur": tally.queued, "qmax": tally.queued_max, "scur": tally.live, "smax": tally.live_max,
-        "stot": tally.sessions, "bin": tally.bytes_in, "bout": tally.bytes_out, "dresp": tally.denied_responses,
-        "econ": tally.connect_errors, "eresp": tally.bad_responses, "wretr": tally.retries,
-        "wredis": tally.redispatches, "status": status(world, one), "weight": weight_now(one),
-        "act": int(not server.backup), "bck": int(server.backup), "lastchg": world.age_s(one.since),
-        "lbtot": tally.balanced, "rate": tally.rate, "rate_max": tally.rate_max, "cli_abrt": tally.client_aborts,
-        "srv_abrt": tally.server_aborts, "lastsess": tally.last_s, "addr": address(one), "mode": mode, "wrew": 0,
-        "connect": tally.connects, "reuse": tally.reused, "srv_icur": tally.idle, "eint": 0, "idle_conn_cur": 0,
-        "safe_conn_cur": tally.idle, "used_conn_cur": tally.used, "need_conn_est": tally.used, "uweight": one.weight,
-        **_answers(tally, mode), **_times(tally),
-    }  # fmt: skip
-    if mode == "http":
-        row["req_tot"] = tally.requests
+    row: dict[str, int | str] = dict(zip(SERVER_FIELDS, tally, strict=True))
+    for name in DROPPED if mode == "http" else DROPPED_TCP:
+        del row[name]
+    state = status(world, one)
+    row.update(
+        status=state, weight=weight_now(one), act=int(not server.backup), bck=int(server.backup),
+        lastchg=world.age_s(one.since), addr=address(one), mode=mode, wrew=0, safe_conn_cur=tally.idle,
+        idle_conn_cur=0, need_conn_est=tally.used, uweight=one.weight,
+    )  # fmt: skip
     if limit := world.adjust.server_maxconn.get(one.gid, server.maxconn):
         row["slim"] = limit
     if server.maxqueue:
@@ -240,4 +247,5 @@ def _hidden(world: World, one: Checked, flags: frozenset[str]) -> bool:
 def _named(proxy: Proxy, svname: str, kind: int, sid: int, row: dict[str, int | str], *, secret: bool) -> Row:
     if secret:
         row = {key: value for key, value in row.items() if key not in ("addr", "cookie", "algo")}
-    return row | {"pxname": proxy.name, "svname": svname, "pid": 1, "iid": proxy.iid, "sid": sid, "type": kind}
+    row.update(pxname=proxy.name, svname=svname, pid=1, iid=proxy.iid, sid=sid, type=kind)
+    return row

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from operator import itemgetter
 from pathlib import Path
 
 import haptk
@@ -58,20 +59,33 @@ def csv_header() -> str:
 
 _SPECIAL = frozenset(',"\r\n')
 _PLACES = {entry.name: place for place, entry in enumerate(STAT)}
-_BLANK = ["-" if entry.position < 0 else "" for entry in STAT] + [""]
+_FREE = frozenset({"pxname", "svname", "status", "tracked", "last_chk", "check_desc", "addr", "cookie"})
+_Template = tuple[str, Callable[[Row], tuple[int | str, ...]], tuple[str, ...]]
+_templates: dict[tuple[str, ...], _Template] = {}  # by the keys of a row: rows of one kind are alike
+
+
+def _template(keys: tuple[str, ...]) -> _Template:
+    """A format for rows with these keys, how to take the values for it, and the keys whose text may need quoting."""
+    present = sorted(keys, key=_PLACES.__getitem__)
+    cells = ["%s" if entry.name in keys else "-" if entry.position < 0 else "" for entry in STAT]
+    if len(_templates) > 256:
+        _templates.clear()
+    found = (",".join(cells) + ",\n", itemgetter(*present), tuple(key for key in present if key in _FREE))
+    _templates[keys] = found
+    return found
 
 
 def csv_row(row: Row) -> str:
     """One row; what has a comma, a quote or a line end inside is quoted as in RFC 4180."""
-    cells = _BLANK.copy()
-    for name, value in row.items():
-        cells[_PLACES[name]] = _quoted(value) if isinstance(value, str) else str(value)
-    return ",".join(cells) + "\n"
+    keys = tuple(row)
+    text, take, free = _templates.get(keys) or _template(keys)
+    for name in free:
+        if not _SPECIAL.isdisjoint(str(row[name])):
+            row = {**row, name: _quoted(str(row[name]))}
+    return text % take(row)
 
 
 def _quoted(text: str) -> str:
-    if _SPECIAL.isdisjoint(text):
-        return text
     return '"' + text.replace('"', '""').replace("\n", " ").replace("\r", " ") + '"'
 
 

@@ -138,6 +138,11 @@ class World:
         return self.engine.counters()
 
     @functools.cached_property
+    def now(self) -> float:
+        """One moment of the monotonic clock for all ages."""
+        return clock.monotonic()
+
+    @functools.cached_property
     def tallies(self) -> Tallies:
         """What frontends, backends and servers did, read once."""
         return self.engine.tallies()
@@ -189,7 +194,7 @@ class World:
 
     def age_s(self, since: float) -> int:
         """Whole seconds since a time of the monotonic clock."""
-        return max(0, int(clock.monotonic() - since))
+        return max(0, int(self.now - since))
 
     # -- changing
 
