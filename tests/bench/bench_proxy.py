@@ -11,7 +11,7 @@ once; the ratio is taken within the round, and the median of the ratios is print
 Besides the cases by CPU there are `latency` (p50 and p99 at half of the highest rate that HAProxy reached just before,
 from a load that sends on time whether or not answers come) and `idle` (resident memory at start and for each of many
 connections that wait between two requests). `watched` compares haptk with itself: with a statistics page, metrics and
-`show stat` asked for every second, and with `option httplog` over UDP besides.
+`show stat` asked for every five seconds, and with `option httplog` over UDP besides.
 """
 
 from __future__ import annotations
@@ -332,7 +332,7 @@ def idle(rig: Rig) -> list[str]:
 
 
 class Watcher:
-    """Asks for the page, the metrics and `show stat` once a second, and reads log lines away, until `close`."""
+    """Asks for the page, the metrics and `show stat` every five seconds, and reads log lines away, until `close`."""
 
     def __init__(self, port: int, path: Path) -> None:
         self.port, self.path = port, path
@@ -348,7 +348,7 @@ class Watcher:
             thread.start()
 
     def _look(self) -> None:
-        while not self.ending.wait(1.0):
+        while not self.ending.wait(5.0):  # three times as often as a Prometheus by default
             for what in ("/stats", "/metrics"):
                 with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 5) as sock:
                     sock.sendall(f"GET {what} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
