@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -194,6 +195,36 @@ def test_a_reload_keeps_the_connection_and_the_tables(tier) -> None:
     until(lambda: b.table() == went, "B hears of what was learned after the reload")
     went["from b"[:4]] = b.ask("x-learn: from")
     until(lambda: a.table() == went, "and the other way")
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGHUP])
+def test_no_entry_is_lost_while_reloads_go_on(tier, number: int) -> None:
+    """Three clients learn all the time; three reloads with other sizes in between; everything learned is there at the end."""
+    a = tier("A")
+    went: dict[str, str] = {}
+    over = threading.Event()
+
+    def learn(client: int) -> None:
+        turn = 0
+        while not over.is_set():
+            key = f"c{client}n{turn}"
+            went[key] = a.ask(f"x-learn: {key}")
+            turn += 1
+
+    clients = [threading.Thread(target=learn, args=(client,)) for client in range(3)]
+    for client in clients:
+        client.start()
+    text = a.config.read_text()
+    for size in (90, 80, 70):
+        a.config.write_text(text.replace("size 100k", f"size {size}k"))
+        before = len(went)
+        a.signal(number)
+        until(lambda size=size: f"size:{size * 1024}" in a.cli("show table"), "reloaded")
+        until(lambda before=before: len(went) > before + 20, "traffic goes on")
+    over.set()
+    for client in clients:
+        client.join(20)
+    assert a.table() == went
 
 
 def test_a_process_that_is_replaced_hands_its_tables_over(tier) -> None:
