@@ -2,8 +2,8 @@
 #
 # Conf (and everything below it) is immutable once a worker runs on it, but for the limits and the pause that an
 # administrator sets (maxconn of frontends and servers, FrontendC.paused: whole words, read anew at each use); only the
-# Live structures, one per server, are shared between threads and are accessed through hk_load, hk_store and hk_add. A Worker and all that hangs from it
-# (sessions, server connections, buffers) belong to one thread.
+# Live structures, one per server, are shared between threads and are accessed through hk_load, hk_store and hk_add. A
+# Worker and all that hangs from it (sessions, server connections, buffers) belong to one thread.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
