@@ -8,6 +8,8 @@ from haptk._fast.state cimport Link, Session, Worker
 cdef int buf_take(Worker *w, Buf *b) noexcept nogil
 # Back to the pool, if any is held.
 cdef void buf_drop(Worker *w, Buf *b) noexcept nogil
+# Exchange an empty buffer for one of BULK_SIZE, while there are some; it goes back by buf_drop like the others.
+cdef void buf_grow(Worker *w, Buf *b) noexcept nogil
 # Zeroed; NULL when there is no memory.
 cdef Session *session_new(Worker *w) noexcept nogil
 cdef Link *link_new(Worker *w) noexcept nogil

@@ -1,10 +1,11 @@
 # Sessions and links are on lists through their own fields; buffers are on a stack of pointers, so that giving one back
 # does not touch its memory.
 
+from libc.stdint cimport uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from haptk._fast.state cimport BUFS_KEPT
+from haptk._fast.state cimport BUFS_KEPT, BULK_KEPT, BULK_MOST, BULK_SIZE
 
 cdef enum:
     LINE = 64
@@ -33,13 +34,39 @@ cdef int buf_take(Worker *w, Buf *b) noexcept nogil:
 cdef void buf_drop(Worker *w, Buf *b) noexcept nogil:
     if b.d == NULL:
         return
-    if w.free_buf_count == BUFS_KEPT:
+    if b.size > <uint32_t>w.conf.bufsize:
+        if w.bulk_free_count < BULK_KEPT:
+            w.bulk_free[w.bulk_free_count] = b.d
+            w.bulk_free_count += 1
+        else:
+            free(b.d)
+            w.bulk_count -= 1
+    elif w.free_buf_count == BUFS_KEPT:
         free(b.d)
     else:
         w.free_bufs[w.free_buf_count] = b.d
         w.free_buf_count += 1
     b.d = NULL
     b.r = b.f = b.p = b.n = 0
+
+
+cdef void buf_grow(Worker *w, Buf *b) noexcept nogil:
+    cdef char *d
+    if b.size >= BULK_SIZE or b.r != b.f or b.p != b.n or w.conf.bufsize >= BULK_SIZE:
+        return
+    if w.bulk_free_count:
+        w.bulk_free_count -= 1
+        d = w.bulk_free[w.bulk_free_count]
+    elif w.bulk_count < BULK_MOST:
+        d = <char *>malloc(BULK_SIZE)
+        if d == NULL:
+            return
+        w.bulk_count += 1
+    else:
+        return
+    buf_drop(w, b)
+    b.d = d
+    b.size = BULK_SIZE
 
 
 cdef void pool_trim(Worker *w) noexcept nogil:
@@ -50,6 +77,10 @@ cdef void pool_trim(Worker *w) noexcept nogil:
         free(w.free_bufs[w.free_buf_count])
         surplus -= 1
     w.free_buf_low = w.free_buf_count
+    if w.bulk_free_count:
+        w.bulk_free_count -= 1
+        w.bulk_count -= 1
+        free(w.bulk_free[w.bulk_free_count])
 
 
 cdef Session *session_new(Worker *w) noexcept nogil:
@@ -122,6 +153,9 @@ cdef void pool_close(Worker *w) noexcept nogil:
     while w.free_buf_count:
         w.free_buf_count -= 1
         free(w.free_bufs[w.free_buf_count])
+    while w.bulk_free_count:
+        w.bulk_free_count -= 1
+        free(w.bulk_free[w.bulk_free_count])
     while w.free_sessions != NULL:
         s = w.free_sessions
         w.free_sessions = s.next

@@ -7,12 +7,12 @@ from libc.string cimport memcmp, memcpy, memmove
 from haptk._fast.http1 cimport (BODY_BAD, BODY_CHUNKED, BODY_EOF, BODY_NONE, BODY_TUNNEL, Head, HEAD_MORE,
                                 M_CONNECT, M_HEAD, body_advance, parse_response)
 from haptk._fast.observe cimport SAW_CONNECT, observe, sight_of
-from haptk._fast.pool cimport buf_drop, buf_take
+from haptk._fast.pool cimport buf_drop, buf_grow, buf_take
 from haptk._fast.render cimport render_response
 from haptk._fast.retry cimport event_of, keep_body, may_repeat
 from haptk._fast.rules cimport RULES_ANSWER, RULES_GO, rules_response
 from haptk._fast.sockets cimport IO_AGAIN, IO_EOF, fill, no_delay, put2, shut_write
-from haptk._fast.state cimport Link, MODE_KEEP
+from haptk._fast.state cimport BULK_SIZE, Link, MODE_KEEP
 from haptk._fast.stick cimport stick_response
 
 cdef enum:
@@ -54,6 +54,8 @@ cdef int more_request(Worker *w, Session *s) noexcept nogil:
     if buf_take(w, &s.rx) < 0:
         return RELAY_CLIENT
     compact(&s.rx)
+    if s.bulk_up and (s.tunnel or s.up.left >= BULK_SIZE) and not s.keeping:
+        buf_grow(w, &s.rx)
     space = s.rx.size - s.rx.n
     if space == 0:
         return RELAY_BAD_REQUEST
@@ -61,6 +63,7 @@ cdef int more_request(Worker *w, Session *s) noexcept nogil:
     if got > 0:
         if got < space and not s.hup:
             s.readable = 0
+        s.bulk_up = got == s.rx.size
         w.counters.bytes_up += got
         return RELAY_BAD_REQUEST if body_advance(&s.up, &s.rx) == BODY_BAD else 1
     if got == IO_AGAIN:
@@ -299,6 +302,8 @@ cdef int more_response(Worker *w, Session *s) noexcept nogil:
     if buf_take(w, &s.sx) < 0:
         return RELAY_LINK
     compact(&s.sx)
+    if s.bulk_down:
+        buf_grow(w, &s.sx)
     space = s.sx.size - s.sx.n
     if space == 0:
         return RELAY_BAD_RESPONSE
@@ -314,6 +319,7 @@ cdef int more_response(Worker *w, Session *s) noexcept nogil:
         return RELAY_LINK
     if got < space and not l.hup:
         l.readable = 0
+    s.bulk_down = s.head_done and got == s.sx.size
     l.connected = 1
     if not s.response_any:
         s.response_any = 1

@@ -15,6 +15,8 @@ cdef int event_of(int status) noexcept nogil
 # Move body bytes that are ready behind the head, so that they can be sent again; without room the request is no longer
 # kept.
 cdef void keep_body(Session *s) noexcept nogil
+# After a failed attempt, with s.retries_left already counted down: whether the next one goes to another server.
+cdef bint redispatch_now(Session *s) noexcept nogil
 # Forget what came as an answer.
 cdef void forget_answer(Session *s) noexcept nogil
 # RFC 9110 9.2.2: whether the request may be sent twice without asking the client.

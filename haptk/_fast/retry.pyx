@@ -3,8 +3,10 @@
 from libc.stdint cimport uint32_t
 from libc.string cimport memcpy
 
+from haptk._fast.balance cimport takes_turns
 from haptk._fast.http1 cimport (BODY_BAD, M_DELETE, M_GET, M_HEAD, M_OPTIONS, M_PUT, M_TRACE,
                                 body_advance)
+from haptk._fast.state cimport BackendC
 
 
 cdef int event_of(int status) noexcept nogil:
@@ -64,3 +66,17 @@ cdef bint take_early_body(Session *s) noexcept nogil:
         s.out_head.n += n
         s.rx.r = s.rx.f
     return 1
+
+
+cdef bint redispatch_now(Session *s) noexcept nogil:
+    # After a failed attempt, with s.retries_left already counted down.
+    cdef BackendC *be = s.backend
+    cdef int used
+    if be.redispatch == 0 or be.strict:
+        return 0
+    if not s.direct and takes_turns(be):
+        return 1
+    if be.redispatch < 0:
+        return s.retries_left == 0
+    used = be.retries - s.retries_left
+    return used % be.redispatch == 0

@@ -6,6 +6,8 @@ from haptk._fast.state cimport Session, Timer, Worker
 # A new session has fd, frontend, peer and listener_index; this starts it (TCP mode connects at once).
 cdef void session_begin(Worker *w, Session *s) noexcept nogil
 cdef void session_run(Worker *w, Session *s) noexcept nogil
+# Have epoll look at the client's connection from now on.
+cdef void session_watch(Worker *w, Session *s) noexcept nogil
 # Give freed slots to those that wait.
 cdef void serve_queues(Worker *w) noexcept nogil
 # Its timer fired.

@@ -19,13 +19,13 @@ from haptk._fast.relay cimport (RELAY_AGAIN, RELAY_BAD_REQUEST, RELAY_BAD_RESPON
                                 RELAY_RULED, RELAY_RULES_FAILED, RELAY_WAIT, compact, owes_client, pull, push)
 from haptk._fast.render cimport render_request
 from haptk._fast.reply cimport REPLY_LOST, REPLY_WAIT, reply_page, reply_send, reply_server, settle_body
-from haptk._fast.retry cimport (RE_CONN, RE_EMPTY, RE_JUNK, RE_TIMEOUT, forget_answer, may_repeat, repeatable,
-                                take_early_body)
+from haptk._fast.retry cimport (RE_CONN, RE_EMPTY, RE_JUNK, RE_TIMEOUT, forget_answer, may_repeat, redispatch_now,
+                                repeatable, take_early_body)
 from haptk._fast.rules cimport RULES_ANSWER, RULES_FAILED, RULES_GO, RULES_SERVICE, rules_request
 from haptk._fast.scan cimport hk_add, hk_load
 from haptk._fast.service cimport (SERVICE_BAD, SERVICE_FAILED, SERVICE_GONE, SERVICE_SENT, service_begin,
                                   service_drop, service_expired, service_step)
-from haptk._fast.sockets cimport IO_AGAIN, IO_EOF, close_fd, fill, reset_fd, shut_write
+from haptk._fast.sockets cimport IO_AGAIN, IO_EOF, close_fd, fill, reset_fd, shut_write, watch
 from haptk._fast.state cimport (BackendC, Link, MODE_CLOSE, PAGE_200, PAGE_400, PAGE_408, PAGE_500,
                                 PAGE_502, PAGE_503, PAGE_504, PH_DEAD, PH_HEAD, PH_LINGER, PH_PROXY, PH_QUEUE,
                                 PH_RELAY, PH_REPLY, PH_RETRY, PH_SERVICE)
@@ -57,6 +57,7 @@ cdef void leave(Worker *w, Session *s) noexcept nogil:
     dequeue(w, s)
     detach(w, s, 0)
     drop_kept(w, s)
+    w.unwatched -= not s.watched
     hk_add(s.frontend.sessions, -1)
     drop_buffers(w, s)
     buf_drop(w, &s.rx)
@@ -490,20 +491,6 @@ cdef int no_server(Worker *w, Session *s) noexcept nogil:
     return give_up(w, s, PAGE_503, 503, c"S", c"C")
 
 
-cdef bint redispatch_now(Session *s) noexcept nogil:
-    # After a failed attempt, with s.retries_left already counted down.
-    cdef BackendC *be = s.backend
-    cdef int used
-    if be.redispatch == 0 or be.strict:
-        return 0
-    if not s.direct and takes_turns(be):
-        return 1
-    if be.redispatch < 0:
-        return s.retries_left == 0
-    used = be.retries - s.retries_left
-    return used % be.redispatch == 0
-
-
 cdef int connect_failed(Worker *w, Session *s, bint timed_out) noexcept nogil:
     # No byte of the request was taken by a server: it may be tried again, here or elsewhere.
     w.counters.connect_failures += 1
@@ -752,8 +739,21 @@ cdef void session_run(Worker *w, Session *s) noexcept nogil:
             if s.phase != PH_DEAD and (s.broken or (s.hup and s.backend.abortonclose)):
                 session_kill(w, s, c"C", c"Q" if s.phase == PH_QUEUE else c"C")
             more = 0
-    if s.phase != PH_DEAD:
-        arm(w, s)
+    if s.phase == PH_DEAD:
+        return
+    if not s.watched and (s.phase != PH_RELAY or s.tunnel or not s.up.done or not s.writable or
+                          s.backend.abortonclose):
+        session_watch(w, s)
+        if s.phase == PH_DEAD:
+            return
+    arm(w, s)
+
+
+cdef void session_watch(Worker *w, Session *s) noexcept nogil:
+    s.watched = 1
+    w.unwatched -= 1
+    if watch(w.epfd, s.fd, s) < 0:
+        session_kill(w, s, c"R", c"R")
 
 
 cdef void session_begin(Worker *w, Session *s) noexcept nogil:

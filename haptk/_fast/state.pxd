@@ -341,6 +341,9 @@ ctypedef struct Session:    # one client connection and its current transaction
     uint8_t body_started    # a byte of the request body left rx, so the request cannot be repeated
     uint8_t broken
     uint8_t up_failed       # the server takes no more of the request; it may still have answered
+    uint8_t bulk_up         # a read filled the whole buffer: a larger one pays
+    uint8_t bulk_down
+    uint8_t watched         # epoll looks at the client's connection
     uint8_t want_fresh      # do not reuse an idle server connection
     uint8_t keeping         # retry-on: the whole request stays in out_head until its answer is accepted
     uint8_t announced       # length of the PROXY header in front of out_head
@@ -498,6 +501,9 @@ ctypedef struct Counters:
 
 cdef enum:
     BUFS_KEPT = 4096        # 64 MB at most stay with an idle worker
+    BULK_SIZE = 131072      # of a buffer for a transfer that fills its usual one
+    BULK_MOST = 256         # of them in one worker
+    BULK_KEPT = 8
 
 ctypedef struct Worker:
     int epfd
@@ -540,6 +546,10 @@ ctypedef struct Worker:
     Session *all
     int free_buf_count
     int free_buf_low        # the fewest since the last trim
+    char *bulk_free[BULK_KEPT]
+    int bulk_free_count
+    int bulk_count          # of all
+    int unwatched           # sessions that epoll does not look at yet
     int colour
     int session_count
     int link_count

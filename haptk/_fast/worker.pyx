@@ -10,15 +10,15 @@ from haptk._fast.address cimport note_address, note_local
 from haptk._fast.edit cimport edits_size
 from haptk._fast.facts cimport ROOM_SIZE
 from haptk._fast.journal cimport RING_SIZE, take_notes
-from haptk._fast.pool cimport pool_close, pool_trim, reap, session_free, session_new
+from haptk._fast.pool cimport pool_close, pool_trim, reap, session_new
 from haptk._fast.regex cimport room_close, room_open
 from haptk._fast.scan cimport hk_load, hk_store
 from haptk._fast.service cimport next_answered, service_close, take_errands
-from haptk._fast.session cimport serve_queues, session_begin, session_expire, session_kill, session_run
+from haptk._fast.session cimport serve_queues, session_begin, session_expire, session_kill, session_run, session_watch
 from haptk._fast.sockets cimport (EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, accept_one, clock_ms, close_fd,
-                                  epoll_event, epoll_wait, unwatch, watch, watch_input)
+                                  epoll_event, epoll_wait, unwatch, watch_input)
 from haptk._fast.state cimport (BackendW, FrontendC, KIND_LISTENER, KIND_SERVER, KIND_SESSION, KIND_WAKE, Link,
-                                Listener, PH_DEAD, PH_HEAD, PH_PROXY, ServerW, Session, Tally, Timer, sockaddr_storage)
+                                Listener, PH_HEAD, PH_PROXY, ServerW, Session, Tally, Timer, sockaddr_storage)
 from haptk._fast.tally cimport add_up, tally_clear
 from haptk._fast.upstream cimport give_up_idle, idle_event, purge_idle
 from haptk._fast.wheel cimport timer_set, wheel_init, wheel_next, wheel_wait
@@ -142,18 +142,19 @@ cdef void accept_some(Worker *w, Listener *l) noexcept nogil:
             s.phase = PH_PROXY
         elif l.frontend.wants_local:
             note_local(s)
-        if watch(w.epfd, fd, s) < 0:
-            close_fd(fd)
-            s.phase = PH_DEAD
-            free_unborn(w, s)
-            return
-        session_begin(w, s)
+        w.unwatched += 1
+        session_begin(w, s)     # many a request is here already: epoll looks at it only when it has to wait
 
 
-cdef void free_unborn(Worker *w, Session *s) noexcept nogil:
-    s.kind = 0
-    s.fd = -1
-    session_free(w, s)
+cdef void watch_all(Worker *w) noexcept nogil:
+    # Who waits for a server for so long should be missed when it goes away.
+    cdef Session *s = w.all
+    cdef Session *following
+    while s != NULL and w.unwatched:
+        following = s.all_next
+        if not s.watched:
+            session_watch(w, s)
+        s = following
 
 
 # ---------------------------------------------------------------- events
@@ -349,6 +350,8 @@ cdef void loop(Worker *w) noexcept nogil:
             tidy_at = w.now + TIDY_MS
             purge_idle(w, 0)
             pool_trim(w)
+            if w.unwatched:
+                watch_all(w)
         if w.dead_sessions != NULL or w.dead_links != NULL:
             reap(w)
     end_all(w)
