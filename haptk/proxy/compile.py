@@ -410,6 +410,11 @@ class _Compiler:
             "server_state_file stats_timeout_s stats_maxconn"
         )
         values: dict[str, Any] = {key: top.get(key) for key in keys if top.get(key) is not None}
+        for kind, key in (("user", "uid"), ("group", "gid")):
+            if values.get(kind) and key not in values:
+                values[key] = _id_of(kind, values[kind])
+                if values[key] is None:
+                    self.error(top, f"global: {kind}: there is no {kind} {values[kind]!r} on this machine")
         for key, directory in (("server_state_file", top.get("server_state_base", "")),):
             if values.get(key) and directory and not values[key].startswith("/"):
                 values[key] = f"{directory}/{values[key]}"

@@ -199,8 +199,9 @@ def run(target: str, seconds: int, corpus: Path | None) -> int:
     if os.environ.get("HAPTK_GUIDED") != "1":
         environment = {
             **os.environ, "HAPTK_GUIDED": "1", "PYTHONMALLOC": "malloc", "PYTHONPATH": f"{BUILD}:{ROOT}",
-            "LD_PRELOAD": f"{runtime('asan')}:{BUILD / 'libfuzzdriver.so'}",
-            "ASAN_OPTIONS": "detect_leaks=0:handle_abort=1:allow_user_segv_handler=0",
+            # libFuzzer first: AddressSanitizer has empty functions for what it defines
+            "LD_PRELOAD": f"{BUILD / 'libfuzzdriver.so'}:{runtime('asan')}",
+            "ASAN_OPTIONS": "detect_leaks=0:handle_abort=1:allow_user_segv_handler=0:verify_asan_link_order=0",
             "UBSAN_OPTIONS": "print_stacktrace=1",
         }  # fmt: skip
         os.execve(sys.executable, [sys.executable, *sys.argv], environment)
@@ -221,7 +222,7 @@ def run(target: str, seconds: int, corpus: Path | None) -> int:
 
     callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)(call)
     words = [
-        "guided", f"-max_total_time={seconds}", "-max_len=4096", "-timeout=30", "-print_final_stats=1", "-verbosity=0",
+        "guided", f"-max_total_time={seconds}", "-max_len=4096", "-timeout=30", "-print_final_stats=1", "-verbosity=1",
         f"-artifact_prefix={work}/", str(work), str(seeds),
     ]  # fmt: skip
     count = ctypes.c_int(len(words))
