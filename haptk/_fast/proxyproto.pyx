@@ -4,7 +4,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memchr, memcmp, memcpy, memset
 
 from haptk._fast.address cimport note_bytes, note_local
 from haptk._fast.state cimport Peer
@@ -37,6 +37,8 @@ cdef int take_address(const char *d, uint32_t at, uint32_t n, int family, uint8_
     cdef int end = word_end(d, at, n, 32)
     if end <= <int>at or end - <int>at > 45:
         return -1
+    if memchr(d + at, 0, end - at) != NULL:
+        return -1       # it would end the text for inet_pton
     memcpy(text, d + at, end - at)
     text[end - <int>at] = 0
     return end + 1 if inet_pton(family, text, out) == 1 else -1

@@ -39,6 +39,9 @@ cdef extern from "string.h" nogil:
     void *memmem(const void *a, size_t an, const void *b, size_t bn)
 
 
+cdef Session _shape
+cdef size_t TIMER_AT = <size_t>&_shape.timer - <size_t>&_shape
+
 # ---------------------------------------------------------------- the end
 
 cdef void drop_buffers(Worker *w, Session *s) noexcept nogil:
@@ -692,7 +695,7 @@ cdef int serve_expired(Worker *w, Session *s) noexcept nogil:
 
 
 cdef void session_expire(Worker *w, Timer *t) noexcept nogil:
-    cdef Session *s = <Session *>(<char *>t - <size_t>&(<Session *>NULL).timer)
+    cdef Session *s = <Session *>(<char *>t - TIMER_AT)
     cdef int more = 0
     if s.phase == PH_HEAD:
         w.counters.timeouts += 1

@@ -63,6 +63,7 @@ BAD = {
     "v1 signed port": b"PROXY TCP4 1.2.3.4 5.6.7.8 +1 2\r\n",
     "v1 padded port": b"PROXY TCP4 1.2.3.4 5.6.7.8 01 2\r\n",
     "v1 padded address": b"PROXY TCP4 1.2.3.4 05.6.7.8 1 2\r\n",
+    "v1 NUL": b"PROXY TCP6 ::1\0 2001:db8::2 1 2\r\n",
     "v1 trailing blank": b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2 \r\n",
     "v1 endless": b"PROXY " + b"x" * 120,
     "v1 unknown, endless": b"PROXY UNKNOWN " + b"x" * 120 + b"\r\n",
