@@ -15,6 +15,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from socket import AF_INET, AF_INET6, inet_ntop
 
 Sample = str | int | bool | None
 
@@ -128,6 +129,12 @@ _LOWER = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz
 _UPPER = str.maketrans("abcdefghijklmnopqrstuvwxyz", "ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _OCCURRENCES_MAX = 10  # from the end; HAProxy remembers no more
 _INT_MAX = (1 << 63) - 1
+
+
+class Address(str):
+    """A sample that is an address, not a text that looks like one: it is no number."""
+
+    __slots__ = ()
 
 
 def number_of(text: str) -> int:
@@ -247,10 +254,8 @@ def _path(facts: Facts, _args: tuple[str, ...]) -> list[Sample]:
 
 
 def _pathq(facts: Facts, _args: tuple[str, ...]) -> list[Sample]:
-    path = path_of(facts.target)
-    return (
-        [facts.target[facts.target.index(path) :] if not facts.target.startswith("/") else facts.target] if path else []
-    )
+    path, asked = path_of(facts.target), "?" in facts.target
+    return [path + (f"?{query_of(facts.target)}" if asked else "")] if path else []
 
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "CONNECT")
@@ -273,7 +278,8 @@ def _header_ip(facts: Facts, args: tuple[str, ...]) -> list[Sample]:
         try:
             if four:
                 text = ".".join(str(int(octet)) for octet in four[1].split("."))
-            found.append(str(ipaddress.ip_address(text)))
+            parsed = ipaddress.ip_address(text)
+            found.append(Address(inet_ntop(AF_INET if parsed.version == 4 else AF_INET6, parsed.packed)))
         except ValueError:
             found.append(None)
     return found
@@ -309,13 +315,13 @@ FETCHES: dict[str, Fetch] = {
     "always_false": Fetch(lambda f, a: [False], "bool"),
     "base": Fetch(_base),
     "be_conn": Fetch(lambda f, a: [f.connections.get(a[0], 0)], "int", 1, 1),
-    "be_name": Fetch(lambda f, a: [f.backend]),
+    "be_name": Fetch(lambda f, a: [f.backend or f.frontend]),
     "bool": Fetch(lambda f, a: [a[0].lower() in ("1", "true", "yes", "on")], "bool", 1, 1),
     "capture.req.hdr": Fetch(lambda f, a: [f.captures[int(a[0])]] if int(a[0]) in f.captures else [], "str", 1, 1),
     "capture.res.hdr": Fetch(
         lambda f, a: [f.captures[int(a[0])]] if int(a[0]) in f.captures else [], "str", 1, 1, True
     ),
-    "dst": Fetch(lambda f, a: [f.dst] if f.dst else [], "ip"),
+    "dst": Fetch(lambda f, a: [Address(f.dst)] if f.dst else [], "ip"),
     "dst_port": Fetch(lambda f, a: [f.dst_port], "int"),
     "env": Fetch(lambda f, a: [f.environ[a[0]]] if a[0] in f.environ else [], "str", 1, 1),
     "fe_name": Fetch(lambda f, a: [f.frontend]),
@@ -352,7 +358,7 @@ FETCHES: dict[str, Fetch] = {
     "res.ver": Fetch(lambda f, a: [f.res_version], "str", 0, 0, True),
     "so_id": Fetch(lambda f, a: [f.bind_id], "int"),
     "so_name": Fetch(lambda f, a: [f.bind_name] if f.bind_name else []),
-    "src": Fetch(lambda f, a: [f.src] if f.src else [], "ip"),
+    "src": Fetch(lambda f, a: [Address(f.src)] if f.src else [], "ip"),
     "src_port": Fetch(lambda f, a: [f.src_port], "int"),
     "srv_name": Fetch(lambda f, a: [f.server], "str", 0, 0, True),
     "ssl_fc": Fetch(lambda f, a: [False], "bool"),
@@ -424,7 +430,7 @@ def _number(value: Sample) -> int | None:
     """A sample as a number; an address and an empty text are none."""
     if isinstance(value, (int, bool)):
         return int(value)
-    return number_of(str(value)) if value else None
+    return number_of(str(value)) if value and not isinstance(value, Address) else None
 
 
 def _arithmetic(sign: int) -> Callable[[Sample, tuple[str, ...]], Sample]:

@@ -122,6 +122,14 @@ def settle(message: Message) -> None:
     found = _AUTHORITY.match(message.target)
     if message.method != "CONNECT" and found and host is not None:
         message.target = found[1] + host + message.target[found.end() :]
+    absolute = re.match(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+://([^/?]+)", message.target)
+    if message.method == "CONNECT":
+        fits = not message.target.startswith("/")
+    else:
+        fits = message.target.startswith("/") or (message.target == "*" and message.method == "OPTIONS")
+        fits = fits or (absolute is not None and "@" not in absolute[1])
+    if not fits:
+        raise Unfit(f"the target {message.target!r}")
 
 
 def _name_matches(values: dict[str, Any], key: str) -> bool:
@@ -161,7 +169,8 @@ def _target(action: str, target: str, text: str) -> str:
     if action == "set-uri":
         return text or "/"
     path, query = path_of(target), query_of(target)
-    front = target[: target.find(path)] if path and not target.startswith("/") else ""
+    found = _AUTHORITY.match(target)
+    front = found[0] if found else ""
     if action == "set-path":
         return front + text + (f"?{query}" if "?" in target else "")
     if action == "set-pathq":
