@@ -154,6 +154,11 @@ def _values(headers: list[tuple[str, str]], name: str, *, split: bool) -> list[s
 
 def comma_parts(line: str) -> list[str]:
     """The parts of a header line between commas that stand outside quotes, without the blanks around them."""
+    return [part.strip(" \t") for part in comma_pieces(line)]
+
+
+def comma_pieces(line: str) -> list[str]:
+    """The same with the blanks."""
     parts: list[str] = []
     start = at = 0
     quoted = False
@@ -166,7 +171,7 @@ def comma_parts(line: str) -> list[str]:
             parts.append(line[start:at])
             start = at + 1
         at += 1
-    return [part.strip(" \t") for part in [*parts, line[start:]]]
+    return [*parts, line[start:]]
 
 
 def _header(side: str, *, split: bool) -> Callable[[Facts, tuple[str, ...]], list[Sample]]:
@@ -196,7 +201,7 @@ def _cookies_in(part: str, name: str, *, response: bool) -> list[str]:
     found: list[str] = []
     start = 0
     while start + len(name) + 1 < len(part):
-        end = _semicolon(part, start)
+        end = _pair_end(part, start, response=response)
         left, equals, right = part[start:end].partition("=")
         if equals and left.strip(" \t") == name and not left.lstrip(" \t").startswith("$"):
             found.append(right.strip(" \t"))
@@ -206,8 +211,8 @@ def _cookies_in(part: str, name: str, *, response: bool) -> list[str]:
     return found
 
 
-def _semicolon(part: str, start: int) -> int:
-    """Where the pair that begins at `start` ends; only a value may hold a semicolon, in quotes."""
+def _pair_end(part: str, start: int, *, response: bool) -> int:
+    """Where the pair that begins at `start` ends: at a semicolon or comma, which only a value may hold, in quotes."""
     at = start
     value = quoted = False
     while at < len(part):
@@ -216,7 +221,7 @@ def _semicolon(part: str, start: int) -> int:
             at += 1
         elif value and char == '"':
             quoted = not quoted
-        elif char == ";" and not quoted:
+        elif not quoted and (char == ";" or (char == "," and (value or not response))):
             return at
         elif char == "=":
             value = True

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from haptk.core.acl import Facts, Format, compiled, fill_groups, holds, path_of, query_of
+from haptk.core.acl import Facts, Format, comma_pieces, compiled, fill_groups, holds, path_of, query_of
 from haptk.core.logline import expand
 from haptk.proxy.pages import REDIRECT_REASONS, reason, title
 from haptk.proxy.pages import body as page_body
@@ -89,14 +89,16 @@ def apply(rules: Iterable[Rule], kind: str, message: Message, facts: Facts) -> R
 def _edit(action: str, values: dict[str, Any], message: Message, facts: Facts) -> None:
     name = values.get("name", "").lower()
     if action in ("set-header", "add-header"):
-        text = expand(values["format"], facts)
+        text = expand(values["format"], facts).strip(" \t")
         if action == "set-header":
             message.headers = [(key, value) for key, value in message.headers if key != name]
         message.headers = [*message.headers, (name, text)]
     elif action == "del-header":
         message.headers = [(k, v) for k, v in message.headers if not _name_matches(values, k)]
     elif action in ("replace-header", "replace-value"):
-        message.headers = [(k, _replaced(action, values, v, facts) if k == name else v) for k, v in message.headers]
+        message.headers = [
+            (k, _replaced(action, values, v, facts).strip(" \t") if k == name else v) for k, v in message.headers
+        ]
     elif action == "set-status":
         message.status, message.reason = values["status"], values["reason"] or reason(values["status"])
     elif action == "set-method":
@@ -153,7 +155,7 @@ def _replaced(action: str, values: dict[str, Any], value: str, facts: Facts) -> 
         new = substitute(value)
         return value if new is None else new
     parts = []
-    for part in value.split(","):
+    for part in comma_pieces(value):
         new = substitute(part.strip(" \t"))
         # The blanks around a value that is replaced go with it, as in HAProxy.
         parts.append(part if new is None else new)

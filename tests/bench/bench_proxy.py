@@ -55,6 +55,20 @@ LEARNED = """    stick-table type string len 64 size 100k expire 30m
     stick match req.cook(JSESSIONID)
     stick store-response res.cook(JSESSIONID)
 """
+# What many a file has: a few conditions on path, headers and source, and edits of both heads.
+RULES = """    acl static path_end .png .css .js
+    acl internal src 10.0.0.0/8 192.168.0.0/16
+    acl old hdr_sub(User-Agent) -i msie
+    acl login path_reg ^/(login|signin)/
+    http-request deny if { path_beg /admin } !internal
+    http-request redirect location /upgrade if old
+    http-request set-header X-Forwarded-Proto http
+    http-request set-header X-Real-Ip %[src]
+    http-request set-path /%[path] if login
+    http-request del-header X-Debug unless internal
+    http-response set-header X-Frame-Options DENY unless { status 304 }
+    http-response del-header Server
+"""
 
 
 @dataclass(frozen=True)
@@ -79,6 +93,7 @@ CASES = {
         Case("body1m", 16, path="/mega", unit="MB"),
         Case("tcp", 64, mode="tcp", unit="message"),
         Case("learned", 64, headers=("Cookie: JSESSIONID=0123456789abcdef; theme=dark",), mode="learned"),
+        Case("rules", 64, path="/app/page?x=1", mode="rules"),
     )
 }
 
@@ -166,7 +181,8 @@ def haproxy_cfg(rig: Rig, port: int, mode: str) -> str:
     path = rig.work / f"{mode}-{port}.cfg"
     sticky = LEARNED if mode == "learned" else "    cookie JSESSIONID prefix\n"
     http = f"    option http-keep-alive\n{sticky}    option forwardfor\n"
-    cookies = ("cookie A", "cookie B") if mode == "http" else ("", "")
+    http += RULES if mode == "rules" else ""
+    cookies = ("cookie A", "cookie B") if mode in ("http", "rules") else ("", "")
     path.write_text(
         f"""global
     maxconn 9000
@@ -216,7 +232,7 @@ def start_peer(rig: Rig, peer: str, mode: str) -> tuple[subprocess.Popen[bytes],
         if not program:
             return None
         argv = [program, "-db", "-q", "-f", haproxy_cfg(rig, port, mode)]
-    elif mode == "tcp":
+    elif mode != "http":
         return None
     elif peer == "nginx":
         argv = ["nginx", "-c", nginx_proxy(rig, port)]
