@@ -107,7 +107,6 @@ class Facts:
     environ: Mapping[str, str] = field(default_factory=dict)
     line: str = ""  # the request line as the client sent it, where rules may have changed method and target
     answering: bool = False  # the response is looked at: of the request only the method is still there
-    captures: dict[int, str] = field(default_factory=dict)  # by slot
 
 
 # -- fetches ------------------------------------------------------------------------------------------------------
@@ -322,10 +321,6 @@ FETCHES: dict[str, Fetch] = {
     "be_conn": Fetch(lambda f, a: [f.connections.get(a[0], 0)], "int", 1, 1),
     "be_name": Fetch(lambda f, a: [f.backend or f.frontend]),
     "bool": Fetch(lambda f, a: [a[0].lower() in ("1", "true", "yes", "on")], "bool", 1, 1),
-    "capture.req.hdr": Fetch(lambda f, a: [f.captures[int(a[0])]] if int(a[0]) in f.captures else [], "str", 1, 1),
-    "capture.res.hdr": Fetch(
-        lambda f, a: [f.captures[int(a[0])]] if int(a[0]) in f.captures else [], "str", 1, 1, True
-    ),
     "dst": Fetch(lambda f, a: [Address(f.dst)] if f.dst else [], "ip"),
     "dst_port": Fetch(lambda f, a: [f.dst_port], "int"),
     "env": Fetch(lambda f, a: [f.environ[a[0]]] if a[0] in f.environ else [], "str", 1, 1),
@@ -500,6 +495,13 @@ CONVERTERS: dict[str, Converter] = {
 REQUEST_ONLY = frozenset(
     {"base", "path", "pathq", "query", "url", "url_param", *(name for name in FETCHES if name.startswith("req."))}
 ) - {"req.proto_http"}
+
+
+# What is still known when the log line is written.
+LOG_FETCHES = frozenset(
+    {"always_true", "always_false", "be_name", "bool", "env", "fe_name", "hostname", "int", "method", "src", "src_port",
+     "srv_name", "status", "str"}
+)  # fmt: skip
 
 
 def _found(expr: Expr, facts: Facts) -> list[Sample]:

@@ -6,6 +6,8 @@ of its first line. Notes carry the workers' monotonic milliseconds; the wall clo
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -70,6 +72,7 @@ class Journal:
         self.sinks = [LogSink(frontend.log) for frontend in tables.frontends]
         self.servers = [(backend, server) for backend in tables.backends for server in backend.servers]
         self.number = 0
+        self.host = socket.gethostname()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -151,6 +154,7 @@ class Journal:
         words = note.line.split(" ")
         facts = Facts(src=note.peer.rstrip("\0"), src_port=note.peer_port, frontend=frontend.name, backend=backend_name)
         facts.server = record.server
+        facts.status, facts.hostname, facts.environ = note.status, self.host, os.environ
         if len(words) == 3:
             facts.method, facts.target, facts.version = words[0], words[1], words[2].removeprefix("HTTP/")
         record.facts = facts

@@ -94,7 +94,8 @@ def _edit(action: str, values: dict[str, Any], message: Message, facts: Facts) -
             message.headers = [(key, value) for key, value in message.headers if key != name]
         message.headers = [*message.headers, (name, text)]
     elif action == "del-header":
-        message.headers = [(k, v) for k, v in message.headers if not _name_matches(values, k)]
+        framing = ("content-length", "transfer-encoding")
+        message.headers = [(k, v) for k, v in message.headers if k in framing or not _name_matches(values, k)]
     elif action in ("replace-header", "replace-value"):
         message.headers = [
             (k, _replaced(action, values, v, facts).strip(" \t") if k == name else v) for k, v in message.headers

@@ -5,7 +5,19 @@ from __future__ import annotations
 import ipaddress
 import re
 
-from haptk.core.acl import ALIASES, CONVERTERS, FETCHES, METHODS, REQUEST_ONLY, Call, Expr, Format, Test, Variable
+from haptk.core.acl import (
+    ALIASES,
+    CONVERTERS,
+    FETCHES,
+    LOG_FETCHES,
+    METHODS,
+    REQUEST_ONLY,
+    Call,
+    Expr,
+    Format,
+    Test,
+    Variable,
+)
 from haptk.formats.haproxy_cfg.model import Refused
 
 _SUFFIXES = ("beg", "end", "sub", "dir", "dom", "reg", "len")
@@ -104,10 +116,13 @@ def expression(
     fetch = FETCHES.get(resolved)
     if fetch is None:
         raise Refused(_unknown(name, what))
-    if fetch.response and not (response or early):
+    if fetch.response and not (response or early or log):
         raise Refused(f"{what}: {name!r} looks at the response, which is not there yet")
     if response and not condition and not log and resolved in REQUEST_ONLY:
         raise Refused(f"{what}: {name!r} looks at the request's head, which is gone when the response is there")
+    if log and resolved not in LOG_FETCHES:
+        known = ", ".join(sorted(LOG_FETCHES))
+        raise Refused(f"{what}: what {name!r} looks at is gone when the line is written; accepted are {known}")
     if not fetch.low <= len(arguments) <= fetch.high:
         raise Refused(f"{what}: {name!r} takes {fetch.low} to {fetch.high} arguments, found {len(arguments)}")
     return Expr(Call(resolved, arguments), tuple(_converter(call, what) for call in converters))
