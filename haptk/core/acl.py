@@ -15,7 +15,6 @@ import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from socket import AF_INET, AF_INET6, inet_ntop
 
 Sample = str | int | bool | None
 
@@ -273,6 +272,15 @@ def _method(facts: Facts, _args: tuple[str, ...]) -> list[Sample]:
     return [] if facts.answering else [facts.method]
 
 
+def _address_text(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+    """As the C library writes it: an IPv6 address that holds an IPv4 one shows that in its own form."""
+    number = int(address)
+    if address.version == 6 and (0xFFFF < number < 1 << 32 or number >> 32 == 0xFFFF):
+        inner = ipaddress.IPv4Address(number & 0xFFFFFFFF)
+        return f"::ffff:{inner}" if number >> 32 else f"::{inner}"
+    return str(address)
+
+
 def _header_ip(facts: Facts, args: tuple[str, ...]) -> list[Sample]:
     """Addresses, None for what is none; a port behind an IPv4 one is left out."""
     found: list[Sample] = []
@@ -283,7 +291,7 @@ def _header_ip(facts: Facts, args: tuple[str, ...]) -> list[Sample]:
             if four:
                 text = ".".join(str(int(octet)) for octet in four[1].split("."))
             parsed = ipaddress.ip_address(text)
-            found.append(Address(inet_ntop(AF_INET if parsed.version == 4 else AF_INET6, parsed.packed)))
+            found.append(Address(_address_text(parsed)))
         except ValueError:
             found.append(None)
     return found
