@@ -75,6 +75,12 @@ class KeyRing:
         body = wire.netstring_body(message)
         return wire.seal_netstring(body, f"{key.number} {key.digest(body)}")
 
+    def open(self, data: bytes) -> wire.Message:
+        """The fields of a datagram whose signature is right; raises AuthError, or WireError for what is no message."""
+        sealed = wire.unseal(data)
+        self.verify(sealed)
+        return wire.parse(sealed)
+
     def verify(self, sealed: wire.Sealed) -> None:
         """Return when the signature is right, else raise AuthError with the reason."""
         key = self._keys.get(sealed.number)

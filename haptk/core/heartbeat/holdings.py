@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from haptk.core.heartbeat.model import GroupConfig, Hold, Level, NodeConfig, Op, Outcome, Run, Say, Seen
+from haptk.core.heartbeat.model import HOLDS, GroupConfig, Hold, Level, NodeConfig, Op, Outcome, Run, Say, Seen
 from haptk.core.heartbeat.tables import GROUP, GroupSignal, GroupState, Machine
 
 QUICK_RETRY_S = 1.0
@@ -73,7 +73,10 @@ class Holdings:
 
     @property
     def changing(self) -> bool:
-        return any(group.changing for group in self.groups)
+        for group in self.groups:  # noqa: SIM110 (asked several times for every message, and any() costs three times it)
+            if group.changing:
+                return True
+        return False
 
     @property
     def looked(self) -> bool:
@@ -93,17 +96,18 @@ class Holdings:
 
     def hold(self, peer: str | None) -> Hold:
         """What is held, as the operator sees it."""
-        found = Hold.NONE
+        found = 0
         for group in self.groups:
             if group.held:
-                found |= Hold.LOCAL if self.mine(group, peer) else Hold.FOREIGN
-        return found
+                found |= 1 if self.mine(group, peer) else 2
+        return HOLDS[found]
 
     def announced(self, peer: str | None, stable: bool, theirs: Hold) -> Hold:
         """What `rsc_hold` says: a real node counts an empty set of own groups as held, unless the peer does."""
-        own = [group for group in self.groups if self.mine(group, peer)]
-        empty = stable and not own and not theirs & Hold.FOREIGN
-        return self.hold(peer) | (Hold.LOCAL if empty else Hold.NONE)
+        held = self.hold(peer)
+        if not stable or theirs in (Hold.FOREIGN, Hold.ALL) or any(self.mine(group, peer) for group in self.groups):
+            return held
+        return HOLDS[int(held) | 1]
 
     def selected(self, bits: Hold, peer: str | None) -> list[Group]:
         """The groups that `bits` names, seen from us."""

@@ -77,6 +77,7 @@ class Node:
         )  # fmt: skip
         self.witnesses = Witnesses(config.ping_nodes, config.timing.deadping_s, now)
         self._last_now = now
+        self._timer_at: float | None = None
         self._status_at = now
         self._quick_at = self._proof_at = self._proof_answer_at = float("-inf")
         self._proof = ""
@@ -105,9 +106,7 @@ class Node:
         """Take one datagram. Whatever is wrong with it is said (rarely) and nothing else happens."""
         self._note_pause(now)
         try:
-            sealed = wire.unseal(data)
-            self.keys.verify(sealed)
-            message = wire.parse(sealed)
+            message = self.keys.open(data)
         except AuthError as error:
             self._complain(now, f"auth {source.address}", f"a message from {source.address} is refused: {error}")
             return
@@ -130,11 +129,13 @@ class Node:
 
     def timer_at(self) -> float:
         """When `handle_timer` is wanted next; never before the `now` of the last call."""
-        times = [
-            self._status_at, self.peer.dead_at(), self.peer.next_link_check(), self.peer.incoming.ask_at(),
-            self._ask_nodes_at, self.negotiation.next_at(self._last_now), self.witnesses.next_at(self._last_now),
-        ]  # fmt: skip
-        return max(self._last_now, min(at for at in times if at is not None))
+        if self._timer_at is None:
+            times = [
+                self._status_at, self.peer.dead_at(), self.peer.next_link_check(), self.peer.incoming.ask_at(),
+                self._ask_nodes_at, self.negotiation.next_at(self._last_now), self.witnesses.next_at(self._last_now),
+            ]  # fmt: skip
+            self._timer_at = max(self._last_now, min([at for at in times if at is not None]))
+        return self._timer_at
 
     def to_send(self, now: float) -> list[Packet]:
         """The datagrams to send now, on every link."""
@@ -159,6 +160,7 @@ class Node:
         before, self.negotiation.health = self.negotiation.health, health
         if before is health:
             return
+        self._timer_at = None
         if health is Health.DOWN:
             self._tell(Level.WARN, f"our own check is down: {reason}", "local_check_down", reason=reason)
         elif health is Health.UP:
@@ -168,6 +170,7 @@ class Node:
 
     def ping_heard(self, name: str, now: float) -> None:
         """A witness answered."""
+        self._timer_at = None
         if self.witnesses.heard(name, now):
             self._tell(Level.INFO, f"Status update for ping node {name}: status ping")
         self._judge_witnesses(now)
@@ -177,11 +180,12 @@ class Node:
 
     def give(self, bits: Hold, now: float) -> str:
         """standby: returns "" or why it is refused."""
-        refusal = self.negotiation.give(bits, "asked by the operator", now)
-        return refusal
+        self._timer_at = None
+        return self.negotiation.give(bits, "asked by the operator", now)
 
     def want(self, bits: Hold, now: float) -> str:
         """takeover: returns "" or why it is refused."""
+        self._timer_at = None
         refusal = self.negotiation.want(bits)
         self.negotiation.evaluate(now)
         return refusal
@@ -189,6 +193,7 @@ class Node:
     def stop(self, now: float) -> None:
         """Leave gracefully; Finished comes when everything is released and handed over."""
         if not self.negotiation.stop_wanted:
+            self._timer_at = None
             self.negotiation.stop()
             self.negotiation.evaluate(now)
 
@@ -395,6 +400,7 @@ class Node:
         """We were not running (a stopped process, a paused machine): that silence was ours, not the peer's."""
         late = now - self.timer_at()
         self._last_now = now
+        self._timer_at = None
         limit = min(2 * self.config.timing.keepalive_s, self.config.timing.deadtime_s / 4)
         if late <= limit:
             return

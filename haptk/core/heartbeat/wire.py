@@ -28,12 +28,14 @@ MAX_PACKET_BYTES = 65507
 """What one UDP datagram can carry over IPv4; longer input is never looked at."""
 
 MAX_FIELDS = 128
-NEWLINE_IN_CLASSIC = b"\x13"
-"""Stands for a line feed inside a string value of a classic frame (cluster-glue's cl_msg.c)."""
+LINE_FEED, STAND_IN = "\n", "\x13"
+"""What stands for a line feed inside a string value of a classic frame (cluster-glue's cl_msg.c)."""
 
 _NAME = re.compile(rb"[A-Za-z0-9_.:-]{1,64}")
-_FIELD = re.compile(rb"([0-9]{1,6}):\(([0-9])\)([A-Za-z0-9_.:-]{1,64})=")
-"""The start of a netstring field in one step: its length, its type and its name."""
+_FIELD = re.compile(rb"\(([0-9])\)([A-Za-z0-9_.:-]{1,64})=")
+"""The start of a netstring field: its type and its name."""
+
+CACHED_FIELD_BYTES = 64
 
 _SIGNATURE = re.compile(r"([0-9]{1,3}) ([0-9a-f]{1,128})")
 
@@ -116,28 +118,27 @@ def _parse_netstring(signed: bytes) -> Message:
     message: Message = {}
     at, end = len(NETSTRING_START), len(signed) - len(NETSTRING_END)
     while at < end:
-        head = _FIELD.match(signed, at)
-        if head is None:
-            raise WireError(_why_no_field(signed, at))
-        length, kind, name = head.groups()
-        stop = head.start(2) - 1 + int(length)
-        value = signed[head.end() : stop]
-        if stop < head.end() or signed[stop : stop + 1] != b",":
-            raise WireError(f"the netstring at byte {at} does not end where it says")
-        if kind == b"0":
-            _add(message, name, _text(value))
-        elif kind == b"1":
-            _add(message, name, value)
-        else:
-            raise WireError(f"field type {kind!r} does not occur between v1 nodes")
-        at = stop + 1
+        body, at = _netstring(signed, at)
+        name, value = _field(body) if len(body) <= CACHED_FIELD_BYTES else _read_field(body)
+        _add(message, name, value)
     return message
 
 
-def _why_no_field(signed: bytes, at: int) -> str:
-    """The reason for a field that does not even begin like one."""
-    body, _ = _netstring(signed, at)
-    return "a field has no '='" if b"=" not in body else "a field name has bytes that no name has"
+def _read_field(body: bytes) -> tuple[str, Value]:
+    """A netstring's `(type)name=value`."""
+    head = _FIELD.match(body)
+    if head is None:
+        raise WireError("a field has no '='" if b"=" not in body else "a field name has bytes that no name has")
+    name, value = head[2].decode("ascii"), body[head.end() :]
+    if head[1] == b"0":
+        return name, _text(value)
+    if head[1] == b"1":
+        return name, value
+    raise WireError(f"field type {head[1]!r} does not occur between v1 nodes")
+
+
+# From one message to the next hardly any field changes.
+_field = functools.lru_cache(maxsize=256)(_read_field)
 
 
 def _parse_classic(signed: bytes) -> Message:
@@ -149,10 +150,10 @@ def _parse_classic(signed: bytes) -> Message:
         if not equals:
             raise WireError("a line has no '='")
         if kind == b"(0)":
-            _add(message, name, _text(value.replace(NEWLINE_IN_CLASSIC, b"\n")))
+            _add(message, _key(name), _text(value.replace(b"\x13", b"\n")))
         elif kind == b"(1)":
             try:
-                _add(message, name, base64.b64decode(value, validate=True))
+                _add(message, _key(name), base64.b64decode(value, validate=True))
             except binascii.Error as error:
                 raise WireError("a binary field is not base64") from error
         else:
@@ -160,8 +161,7 @@ def _parse_classic(signed: bytes) -> Message:
     return message
 
 
-def _add(message: Message, name: bytes, value: Value) -> None:
-    key = _key(name)
+def _add(message: Message, key: str, value: Value) -> None:
     if key in message:
         raise WireError(f"field {key} occurs twice")
     if len(message) >= MAX_FIELDS:
@@ -182,19 +182,22 @@ def _text(value: bytes) -> str:
     return value.decode("utf-8", "surrogateescape")
 
 
-def _raw(value: Value) -> bytes:
-    return value if isinstance(value, bytes) else value.encode("utf-8", "surrogateescape")
+def _wide(value: Value) -> str:
+    """The bytes of a value as a string with one character for each of them: strings are joined faster than bytes."""
+    if isinstance(value, bytes):
+        return value.decode("latin-1")
+    return value if value.isascii() else value.encode("utf-8", "surrogateescape").decode("latin-1")
 
 
 def netstring_body(message: Message) -> bytes:
     """The part of a netstring frame that its signature covers: from `###` to the line feed behind `%%%`."""
-    parts = [NETSTRING_START]
+    parts = ["###\n"]
     for name, value in message.items():
-        binary, raw = isinstance(value, bytes), _raw(value)
+        kind, raw = int(isinstance(value, bytes)), _wide(value)
         # "(0)" and "=" are four bytes beside the name and the value.
-        parts.append(b"%d:(%d)%b=%b," % (len(name) + len(raw) + 4, binary, name.encode("ascii"), raw))
-    parts.append(NETSTRING_END)
-    return b"".join(parts)
+        parts.append(f"{len(name) + len(raw) + 4}:({kind}){name}={raw},")
+    parts.append("%%%\n")
+    return "".join(parts).encode("latin-1")
 
 
 def classic_body(message: Message) -> bytes:
@@ -203,12 +206,12 @@ def classic_body(message: Message) -> bytes:
     for name, value in message.items():
         if name == "auth":
             continue
-        key = name.encode("ascii")
         if isinstance(value, bytes):
-            parts.append(b"(1)%b=%b\n" % (key, base64.b64encode(value)))
+            parts.append(f"(1){name}={binascii.b2a_base64(value, newline=False).decode()}\n")
         else:
-            parts.append(b"%b=%b\n" % (key, _raw(value).replace(b"\n", NEWLINE_IN_CLASSIC)))
-    return b"".join(parts)
+            line = _wide(value)
+            parts.append(f"{name}={line.replace(LINE_FEED, STAND_IN) if LINE_FEED in line else line}\n")
+    return "".join(parts).encode("latin-1")
 
 
 def seal_netstring(body: bytes, signature: str) -> bytes:
