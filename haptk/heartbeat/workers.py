@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from haptk.core.heartbeat.model import Op, Outcome, Run, Seen
 from haptk.heartbeat.agents import WARM_EVERY_S, Resource
@@ -70,9 +71,10 @@ class GroupWorker:
         """The whole group: ours when every member is; not ours when one is not; else nobody can tell."""
         found = [resource.status(self._limit_s) for resource in self.resources]
         for wanted in (Seen.NOT_OURS, Seen.UNKNOWN):
-            for outcome in found:
+            for resource, outcome in zip(self.resources, found, strict=True):
                 if outcome.seen is wanted:
-                    return outcome
+                    # A script that does not run here runs nowhere else for that; only an exclusive one has a holder.
+                    return outcome if resource.exclusive else replace(outcome, holder="")
         return found[0]
 
     def _start(self) -> Outcome:

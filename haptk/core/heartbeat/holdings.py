@@ -3,6 +3,12 @@
 One operation at a time is in flight per group; its answer carries the ticket of the question, and an answer to an
 older question is ignored. A status that cannot be seen changes nothing. A group that somebody else has been given
 (by the cloud, an administrator, the peer) is ceded: let go without touching it.
+
+What is held is looked at, and core.health judges the looks by rise and fall. `fall` bad looks in a row mean that the
+group died: what is left of it is stopped, then it is started again. A group that had to be started again is well only
+after `rise` good looks; if it dies before that, or its start fails, it counts as a failed start, and after
+`start_attempts` of those the peer may take it. A look that sees nothing counts for nothing, and a cloud that says
+that somebody else has the address is believed at once.
 """
 
 from __future__ import annotations
@@ -10,6 +16,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from haptk.core.health import CheckRules, State, Verdict
+from haptk.core.health import Health as Counter
 from haptk.core.heartbeat.model import HOLDS, GroupConfig, Hold, Level, NodeConfig, Op, Outcome, Run, Say, Seen
 from haptk.core.heartbeat.tables import GROUP, GroupSignal, GroupState, Machine
 
@@ -41,6 +49,11 @@ class Group:
 
     why: str = ""
     seen: Seen | None = None
+    counter: Counter | None = field(default=None, repr=False)
+    """Rise and fall of the looks at it while it is held."""
+
+    recover: bool = False
+    """It died here: once the rest of it is stopped, start it again."""
 
     @property
     def state(self) -> GroupState:
@@ -125,7 +138,25 @@ class Holdings:
         for group in groups:
             if group.op is None:
                 self._order(group, Op.STATUS)
-            group.verify_at = now + self.config.timing.monitor_s
+            group.verify_at = now + self._interval_s(group)
+
+    def _interval_s(self, group: Group) -> float:
+        """How long the last look at a group is good for."""
+        return group.counter.interval_s() if group.held and group.counter else self.config.timing.monitor_s
+
+    def _watch(self, group: Group, now: float) -> None:
+        """Begin to count looks at a group that has just become ours."""
+        config, timing = self.config, self.config.timing
+        again_s = min(timing.monitor_again_s, timing.monitor_s)
+        rules = CheckRules(
+            rise=config.monitor_rise,
+            fall=config.monitor_fall,
+            inter_s=timing.monitor_s,
+            fastinter_s=again_s,
+            downinter_s=again_s,
+            init_state="fully-down" if group.failures else "fully-up",
+        )
+        group.counter = Counter(group.config.key, rules, now)
 
     def start(self, group: Group, why: str) -> None:
         group.machine.go(GroupSignal.START)
@@ -160,32 +191,48 @@ class Holdings:
         elif op is Op.STATUS:
             self._seen(group, outcome, now, peer_silent)
         else:
-            self._stopped(group, outcome)
-        group.verify_at = now + self.config.timing.monitor_s
+            self._stopped(group, outcome, now)
+        stuck = outcome.seen is Seen.FAILED and op in (Op.STOP, Op.RELEASE)
+        group.verify_at = now + (self.config.timing.retry_s if stuck else self._interval_s(group))
         return group
 
     def _started(self, group: Group, outcome: Outcome, now: float) -> None:
         key = group.config.key
         if outcome.seen in (Seen.DONE, Seen.OURS):
             group.machine.go(GroupSignal.STARTED)
-            group.failures, group.retry_at, group.seen = 0, float("-inf"), Seen.OURS
+            group.retry_at, group.seen = float("-inf"), Seen.OURS
+            self._watch(group, now)
             self._tell(group, Level.INFO, f"{key} is started", "resource_started")
             return
         group.machine.go(GroupSignal.START_FAILED)
         group.failures += 1
-        group.retry_at = now + min(self.config.timing.retry_s, QUICK_RETRY_S * 2 ** min(group.failures - 1, 10))
-        wait = group.retry_at - now
-        text = f"{key} did not start: {outcome.why}; not held, next try in {wait:.0f} s unless the peer takes it"
-        self._tell(group, Level.ERROR, text, "resource_start_failed", reason=outcome.why)
+        text = f"{key} did not start: {outcome.why}; not held, next try in {self._retry_later(group, now):.0f} s"
+        self._tell(group, Level.ERROR, f"{text} unless the peer takes it", "resource_start_failed", reason=outcome.why)
 
-    def _stopped(self, group: Group, outcome: Outcome) -> None:
+    def _retry_later(self, group: Group, now: float) -> float:
+        """Set when to start it again after its failures, and return how long that is (s)."""
+        wait = min(self.config.timing.retry_s, QUICK_RETRY_S * (1 << min(group.failures - 1, 10)))
+        group.retry_at = now + wait
+        return wait
+
+    def _stopped(self, group: Group, outcome: Outcome, now: float) -> None:
         key = group.config.key
+        recover, group.recover = group.recover, False
         if outcome.seen in (Seen.DONE, Seen.NOT_OURS):
-            group.machine.go(GroupSignal.STOPPED)
             group.seen = Seen.NOT_OURS
+            if recover and group.failures >= self.config.start_attempts:
+                group.machine.go(GroupSignal.GAVE_UP)
+                text = f"{key} died {group.failures} times soon after its start: next try in"
+                wait = self._retry_later(group, now)
+                self._tell(group, Level.ERROR, f"{text} {wait:.0f} s unless the peer takes it", "resource_gave_up")
+                return
+            group.machine.go(GroupSignal.STOPPED)
             self._tell(group, Level.INFO, f"{key} is released", "resource_stopped")
+            if recover:
+                self.start(group, "it died here")
         else:
             group.machine.go(GroupSignal.STOP_FAILED)
+            self._watch(group, now)
             text = f"{key} could not be stopped: {outcome.why}; it counts as held"
             self._tell(group, Level.CRIT, text, "resource_stop_failed", reason=outcome.why)
 
@@ -199,11 +246,35 @@ class Holdings:
                 text = f"cannot see whether {key} is ours ({outcome.why}): nothing is done"
                 self._tell(group, Level.WARN, text, "resource_unknown", reason=outcome.why)
         elif outcome.seen is Seen.OURS:
-            if group.state is not GroupState.HELD:
-                self._tell(group, Level.INFO, f"{key} is ours already: going on with it", "resource_found")
+            if group.state is GroupState.HELD:
+                self._good_look(group, now)
+                return
             group.machine.go(GroupSignal.FOUND_OURS)
+            self._watch(group, now)
+            self._tell(group, Level.INFO, f"{key} is ours already: going on with it", "resource_found")
         else:
             self._not_ours(group, outcome, now, peer_silent)
+
+    def _good_look(self, group: Group, now: float) -> None:
+        change = group.counter.check(Verdict.PASS, "it runs", now) if group.counter else None
+        if change is not None:
+            group.failures = 0
+            self._tell(group, Level.INFO, change.reason, "resource_proved")
+
+    def _bad_look(self, group: Group, why: str, now: float) -> None:
+        """It does not run here, and nobody else has it."""
+        key, counter = group.config.key, group.counter
+        if counter is not None:
+            change = counter.check(Verdict.FAIL, why, now)
+            if change is None and counter.state is State.UP:
+                if counter.health == counter.rules.full - 1:
+                    self._tell(group, Level.WARN, f"{key} does not seem to run here ({why}): looking again", "doubt")
+                return
+        group.failures += 1
+        self._tell(group, Level.ERROR, f"{key} is not running here any more: {why}", "resource_lost", holder="")
+        group.recover = True
+        # What is left of the group must be down before anybody starts it; an address is left for the next start.
+        self.stop(group, Op.RELEASE, "it died here")
 
     def _not_ours(self, group: Group, outcome: Outcome, now: float, peer_silent: bool) -> None:
         key = group.config.key
@@ -214,11 +285,10 @@ class Holdings:
             return
         taken = group.config.exclusive and outcome.holder != ""
         if not taken:
-            lost = group.state is GroupState.HELD
-            group.machine.go(GroupSignal.FREE)
-            if lost:
-                text = f"{key} is not running here any more: {outcome.why or 'nobody has it'}"
-                self._tell(group, Level.ERROR, text, "resource_lost", holder="")
+            if group.state is GroupState.HELD:
+                self._bad_look(group, outcome.why or "nobody has it", now)
+            else:
+                group.machine.go(GroupSignal.FREE)
         elif group.state is GroupState.HELD:
             group.machine.go(GroupSignal.TAKEN_AWAY)
             if peer_silent:

@@ -83,7 +83,10 @@ class LegacyNegotiation(Negotiation):
 
     def _decide(self, group: Group, now: float) -> None:
         mine = self.holdings.mine(group, self.peer.name)
-        if group.held or now < group.retry_at:
+        if group.held:
+            self.grants.lost(group, theirs=False)
+            return
+        if now < group.retry_at:
             return
         if self.peer.gone:
             self._take_from_the_dead(group, now)

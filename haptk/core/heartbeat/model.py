@@ -82,6 +82,11 @@ class Timing:
     initdead_s: float = 120.0
     deadping_s: float = 30.0
     monitor_s: float = 10.0
+    """How often a held group is looked at while it is well."""
+
+    monitor_again_s: float = 1.0
+    """The same while it is in doubt: after a bad look, and after a start that followed a failure."""
+
     retry_s: float = 30.0
     """How long to leave a group alone that failed to start here, or a peer that refused it."""
 
@@ -107,7 +112,12 @@ class NodeConfig:
     clock_window_s: float = 600.0
     hopfudge: int = 1
     health: Health = Health.NONE
+    leases: bool = False
+    """Whether the shell keeps a lease for each group (see grants)."""
+
     start_attempts: int = 2
+    monitor_rise: int = 2
+    monitor_fall: int = 3
 
     @property
     def fingerprint(self) -> str:
@@ -191,7 +201,29 @@ class Finished:
     text: str
 
 
-Event = Say | Run | Remember | Finished
+class Grant(Enum):
+    """What the shell knows about the lease of a group."""
+
+    OURS = "ours"
+    OTHERS = "the other node's"
+    UNKNOWN = "not known"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Get and keep the lease of group number `group` (`wanted`), or let it go.
+
+    Answer each claim, and every later change, with `Node.granted(ticket, ...)`; an answer to an older claim is ignored.
+    `here`: the group is up here; else we only want it, and a node that has never had a lease may have it.
+    """
+
+    ticket: int
+    group: int
+    wanted: bool
+    here: bool
+
+
+Event = Say | Run | Remember | Claim | Finished
 
 
 @dataclass(frozen=True, slots=True)

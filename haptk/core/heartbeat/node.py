@@ -18,6 +18,7 @@ from haptk.core.heartbeat.model import (
     Event,
     Failback,
     Finished,
+    Grant,
     Health,
     Hold,
     Level,
@@ -73,7 +74,7 @@ class Node:
         kind = LegacyNegotiation if config.failback is Failback.LEGACY else Negotiation
         self.negotiation: Negotiation = kind(
             config, self.peer, say=self._events.append, run=self._events.append, send=self._send,
-            finish=self._events.append,
+            finish=self._events.append, claim=self._events.append,
         )  # fmt: skip
         self.witnesses = Witnesses(config.ping_nodes, config.timing.deadping_s, now)
         self._last_now = now
@@ -174,6 +175,12 @@ class Node:
         if self.witnesses.heard(name, now):
             self._tell(Level.INFO, f"Status update for ping node {name}: status ping")
         self._judge_witnesses(now)
+        self.negotiation.evaluate(now)
+
+    def granted(self, ticket: int, grant: Grant, why: str, now: float) -> None:
+        """What the lease store says about the lease that a Claim was for; its answer, and whenever that changes."""
+        self._note_pause(now)
+        self.negotiation.grants.granted(ticket, grant, why)
         self.negotiation.evaluate(now)
 
     # ---- the operator

@@ -91,6 +91,7 @@ class Peer:
         self.hold = Hold.NONE
         self.claims: set[int] | None = None
         self.failed: set[int] = set()
+        self.leases: set[int] = set()
         self.stable = False
         self.told = False
         self.left = False
@@ -255,6 +256,7 @@ class Peer:
             # Group numbers mean something only where both nodes have the same groups; else the four words must do.
             self.claims = None if self.differs else _numbers(wire.text(message, "hkheld"))
             self.failed = set() if self.differs else _numbers(wire.text(message, "hkfail"))
+            self.leases = set() if self.differs else _numbers(wire.text(message, "hklease"))
             self.stable = wire.text(message, "hkstable") == "1"
             self.hold = HOLD_WORDS.get(wire.text(message, "hkhold"), self.hold)
         word = wire.text(message, "hkhealth")

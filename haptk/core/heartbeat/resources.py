@@ -12,6 +12,7 @@ delays a decision and never loses it. The invariants, checked by tests/sim:
    that haresources names keeps it. The loser lets go; nobody restarts.
 4. What moved away under a silent peer is not fetched back before `initdead`, then after twice that, and so on: the
    peer may live behind a cut, and a fight is worse than a wrong holder; but it may also have died since.
+   With leases (see grants) nothing is taken from a silent peer without the lease of the group.
 5. Nothing is given away without a taker that answered, except by a stop.
 
 `isstable=1` is said only while nothing is being changed here; a real node then acts on our `rsc_hold`.
@@ -23,9 +24,11 @@ from collections.abc import Callable
 
 from haptk.core.heartbeat import wire
 from haptk.core.heartbeat.farewell import Farewell
+from haptk.core.heartbeat.grants import Grants
 from haptk.core.heartbeat.holdings import Group, Holdings
 from haptk.core.heartbeat.model import (
     HOLD_WORDS,
+    Claim,
     Failback,
     Finished,
     Health,
@@ -60,6 +63,7 @@ class Negotiation:
         run: Callable[[Run], None],
         send: Callable[[wire.Message], None],
         finish: Callable[[Finished], None],
+        claim: Callable[[Claim], None],
     ) -> None:
         self.config = config
         self.peer = peer
@@ -67,6 +71,7 @@ class Negotiation:
         self.send = send
         self.holdings = Holdings(config, say, run)
         self.mover = Mover(config, self.holdings, peer, say, send)
+        self.grants = Grants(config, self.holdings, peer, say, claim)
         self.machine: Machine[Phase, PhaseSignal] = Machine("the negotiation", PHASE, Phase.INIT)
         self.farewell = Farewell(self, finish)
         self.health = config.health
@@ -108,8 +113,9 @@ class Negotiation:
         return {
             "haptk": "1",
             "hkconf": self._fingerprint,
-            "hkheld": ".".join(str(index) for index in sorted(self.holdings.held())),
-            **({"hkfail": ".".join(str(index) for index in sorted(failed))} if failed else {}),
+            "hkheld": _words(self.holdings.held()),
+            **({"hkfail": _words(failed)} if failed else {}),
+            **({"hklease": _words(self.grants.ours())} if self.grants.on else {}),
             "hkhold": self.holdings.hold(self.peer.name).word,
             "hkstable": "1" if self.stable else "0",
             "hkhealth": self.health.value,
@@ -251,6 +257,8 @@ class Negotiation:
     def stop(self) -> None:
         """Graceful stop: finish what is under way, release everything, say good-bye, leave."""
         self.farewell.wanted = True
+        for group in self.holdings.groups:
+            group.recover = False
 
     def force_settle(self) -> None:
         """The peer is missing at the end of initdead, or its answer at the end of the settling time."""
@@ -263,10 +271,13 @@ class Negotiation:
         self.mover.progress(now)
         if self.farewell.wanted:
             self.farewell.advance(now)
-            return
-        self._maybe_settle(now)
-        if self.phase is not Phase.STABLE:
-            return
+        else:
+            self._maybe_settle(now)
+            if self.phase is Phase.STABLE:
+                self._compare(now)
+        self.grants.tell()
+
+    def _compare(self, now: float) -> None:
         if self.mover.quiet:
             for group in self.holdings.groups:
                 if not group.changing:
@@ -296,7 +307,8 @@ class Negotiation:
         mine = self.holdings.mine(group, self.peer.name)
         theirs = self.peer.able and self.peer.claims_group(group.index, mine)
         if group.held:
-            self._watch_conflict(group, theirs, now)
+            if not self.grants.lost(group, theirs):
+                self._watch_conflict(group, theirs, now)
             return
         group.conflict_since = None
         if now < group.retry_at:
@@ -326,6 +338,9 @@ class Negotiation:
             if self.witness is False:
                 text = f"no witness answers, so we are cut off ourselves: {key} is not taken"
                 self.once(f"witness{group.index}", text)
+            return
+        if not self.peer.left and not self.grants.may_take(group):
+            self.once(f"lease{group.index}", f"{key} is not taken from {name} before its lease is ours")
             return
         if not self.holdings.mine(group, self.peer.name):
             self.needs_failback = True
@@ -376,10 +391,13 @@ class Negotiation:
             group.verify_at = now + (self.config.timing.keepalive_s / 2 if self.peer.haptk else CONFLICT_REAL_S)
 
     def _settle_conflict(self, group: Group, outcome: Outcome) -> None:
-        """We still hold it after looking. Where the resource itself cannot tell, the name in haresources decides."""
+        """We still hold it after looking. Where the resource itself cannot tell, the lease or its name decides."""
         if group.config.exclusive or outcome.seen.value == "unknown":
             return
-        if not self.holdings.mine(group, self.peer.name):
+        by_lease = self.grants.yields(group)
+        if by_lease:
+            self.holdings.stop(group, Op.STOP, f"{self.peer.name} holds it too, and has its lease")
+        elif by_lease is None and not self.holdings.mine(group, self.peer.name):
             self.holdings.stop(group, Op.STOP, f"{self.peer.name} holds it too, and it belongs there")
 
     def _maybe_move(self, now: float) -> None:
@@ -480,3 +498,8 @@ class Negotiation:
 
     def tell(self, level: Level, text: str, event: str = "", **fields: object) -> None:
         self._say_to(Say(level, text, event, tuple(fields.items())))
+
+
+def _words(indexes: set[int]) -> str:
+    """Group numbers as a field of a message."""
+    return ".".join([str(index) for index in sorted(indexes)])

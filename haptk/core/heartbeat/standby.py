@@ -75,6 +75,7 @@ class Mover:
         left = self.holdings.hold(self.peer.name) & ~self.bits
         self._send({"t": "resource", "rsc_hold": left.word, "rtype": "full", "isstable": "0", "info": "standby"})
         for group in self.groups():
+            group.recover = False
             if group.held:
                 self.holdings.stop(group, Op.RELEASE, f"{self.peer.name} takes it: {self.why}")
         self.progress(now)

@@ -123,6 +123,7 @@ class GroupSignal(Enum):
     STOP_FAILED = "stop failed"
     TAKEN_AWAY = "somebody else has it"
     FREE = "nobody has it any more"
+    GAVE_UP = "stop succeeded, and it keeps dying here"
 
 
 GROUP: dict[tuple[GroupState, GroupSignal], GroupState] = {
@@ -138,11 +139,11 @@ GROUP: dict[tuple[GroupState, GroupSignal], GroupState] = {
     (GroupState.STARTING, GroupSignal.START_FAILED): GroupState.FAILED,
     (GroupState.HELD, GroupSignal.FOUND_OURS): GroupState.HELD,
     (GroupState.HELD, GroupSignal.CANNOT_SEE): GroupState.HELD,
-    (GroupState.HELD, GroupSignal.FREE): GroupState.RELEASED,
     (GroupState.HELD, GroupSignal.TAKEN_AWAY): GroupState.CEDED,
     (GroupState.HELD, GroupSignal.STOP): GroupState.STOPPING,
     (GroupState.STOPPING, GroupSignal.STOPPED): GroupState.RELEASED,
     (GroupState.STOPPING, GroupSignal.STOP_FAILED): GroupState.HELD,
+    (GroupState.STOPPING, GroupSignal.GAVE_UP): GroupState.FAILED,
     (GroupState.FAILED, GroupSignal.START): GroupState.STARTING,
     (GroupState.FAILED, GroupSignal.STOP): GroupState.STOPPING,
     (GroupState.FAILED, GroupSignal.FOUND_OURS): GroupState.HELD,
