@@ -1,13 +1,15 @@
 """Two more corrections of moto 5.2, for leases and for private addresses. `apply()` puts them in place, once.
 
 1. Conditional writes of DynamoDB are atomic: of two UpdateItem whose condition only one can meet, one is refused. moto
-   checks and writes without a lock, and its server has a thread for each connection.
+   checks and writes without a lock, and its server has a thread for each connection. GetItem sees an item as it was
+   before a write or after it: moto makes a new item first and sets its attributes one by one then.
 2. AssignPrivateIpAddresses moves a secondary address: with AllowReassignment it leaves the interface that had it, without
    it the call is refused, and a primary address never moves.
 """
 
 from __future__ import annotations
 
+import copy
 import functools
 import threading
 from typing import Any
@@ -28,6 +30,11 @@ def _one_at_a_time(method: Any) -> Any:
             return method(*arguments, **named)
 
     return locked
+
+
+def _get_item(self: Any, *arguments: Any, **named: Any) -> Any:
+    with _LOCK:
+        return copy.deepcopy(_moto[DynamoDBBackend, "get_item"](self, *arguments, **named))
 
 
 def _entry(interface: Any, private_ip: str) -> dict[str, Any] | None:
@@ -53,6 +60,7 @@ def apply() -> None:
     wrapped: dict[tuple[type, str], Any] = {
         (DynamoDBBackend, name): _one_at_a_time(getattr(DynamoDBBackend, name)) for name in _WRITES
     }
+    wrapped[DynamoDBBackend, "get_item"] = _get_item
     replacements = {**wrapped, (ElasticNetworkInterfaces, "assign_private_ip_addresses"): _assign}
     for (owner, name), replacement in replacements.items():
         if (owner, name) not in _moto:
