@@ -78,7 +78,7 @@ def command(world: World, verb: str, *words: str) -> None:
         box = world.boxes[words[0]]
         assert box.node is not None
         assert not box.node.give(box.node.negotiation.holdings.hold(box.peer), world.local(box))
-        world._flush(box)
+        world.flush(box)
     elif verb == "end":
         check_end(world)
     else:

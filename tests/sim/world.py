@@ -1,17 +1,22 @@
-"""A small world under virtual time: two heartbeat nodes, the network between them, and the cloud that has the address.
+"""A world in virtual time: pairs of heartbeat nodes, the network between them, a witness, and the account behind them.
 
 Everything comes from one seed. The world knows no right or wrong: it plays faults and records; checkers judge.
+
+heartbeat's haresources is a protocol of two: every group has an owner and one other node. So more than two machines
+means what it means in a rack: three are a pair and a witness that can fail itself; four are two pairs that share the
+AWS account (its throttling and outages) and, on a broadcast segment, each other's packets; five are both.
 """
 
 from __future__ import annotations
 
 import heapq
 import random
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from haptk.core.heartbeat.auth import Key, KeyRing
 from haptk.core.heartbeat.model import (
+    Claim,
     Failback,
     Finished,
     GroupConfig,
@@ -27,105 +32,70 @@ from haptk.core.heartbeat.model import (
     Timing,
 )
 from haptk.core.heartbeat.node import Node
-from haptk.core.heartbeat.tables import GroupState
+from tests.sim.leases import LeaseClient
+from tests.sim.machines import QUIET_DELAY_S, Account, Address, Box, Link, Pair, ShortRing
 
 QUICK = Timing(
-    keepalive_s=1.0, deadtime_s=5.0, warntime_s=3.0, initdead_s=12.0, deadping_s=5.0, monitor_s=4.0, retry_s=5.0
+    keepalive_s=1.0,
+    deadtime_s=5.0,
+    warntime_s=3.0,
+    initdead_s=12.0,
+    deadping_s=5.0,
+    monitor_s=4.0,
+    retry_s=5.0,
+    forget_s=20.0,
 )
-WALL = 1_795_000_000.0
 WITNESS = "10.0.0.254"
-
-
-@dataclass
-class Link:
-    """One direction between the two nodes."""
-
-    cut: bool = False
-    loss: float = 0.0
-    duplicate: float = 0.0
-    delay_s: tuple[float, float] = (0.0005, 0.002)
-
-
-@dataclass
-class Cloud:
-    """Who has the address; `mode` is how the API behaves."""
-
-    holder: str | None = None
-    mode: str = "up"  # up, slow, throttled, down
-    lag_s: float = 0.0
-    history: list[tuple[float, str | None]] = field(default_factory=lambda: [(0.0, None)])
-
-    def put(self, holder: str | None, now: float) -> None:
-        if holder != self.holder:
-            self.holder = holder
-            self.history.append((now, holder))
-
-    def at(self, when: float) -> str | None:
-        found = None
-        for at, holder in self.history:
-            if at > when:
-                break
-            found = holder
-        return found
-
-
-@dataclass
-class Box:
-    """One machine: its disk survives a crash, its daemon does not."""
-
-    name: str
-    peer: str
-    node: Node | None = None
-    frozen: bool = False
-    generation: int = 1000
-    remembered: Remember = field(default_factory=lambda: Remember({}, {}))
-    wall_offset_s: float = WALL
-    drift: float = 0.0
-    running: bool = False  # the script resource
-    broken: bool = False  # its resource does not start
-    stuck: bool = False  # its script does not stop
-    health: Health = Health.NONE
-    epoch: int = 0
-    inbox: list[tuple[bytes, Source]] = field(default_factory=list)
-    answers: list[tuple[int, Outcome]] = field(default_factory=list)
-    timer: float = float("inf")
-    finished: bool = False
-    witness: bool = True
-    starts: int = 0
-
-    @property
-    def alive(self) -> bool:
-        return self.node is not None and not self.frozen
-
-    def believes(self) -> bool:
-        """It thinks that it holds the group."""
-        return self.node is not None and any(
-            group.state is GroupState.HELD for group in self.node.negotiation.holdings.groups
-        )
+RESTART_S = 2.0
+"""After which systemd starts a daemon again that could not write its generation."""
 
 
 class World:
-    """The heap of events and everything in it. `kind` is exclusive (an address) or script."""
+    """The heap of events and everything in it. `kind` is that of the first pair; `nodes` is explained above."""
 
-    def __init__(self, seed: int, *, kind: str = "exclusive", timing: Timing = QUICK, **config: object) -> None:
+    def __init__(
+        self, seed: int, *, kind: str = "exclusive", timing: Timing = QUICK, nodes: int = 2, whole_wire: bool = False
+    ) -> None:
         self.seed = seed
-        self.kind = kind
         self.timing = timing
         self.rng = random.Random(seed)
         self.now = 0.0
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
-        self.boxes = {"a": Box("a", "b"), "b": Box("b", "a")}
-        self.links = {("a", "b"): Link(), ("b", "a"): Link()}
-        self.cloud = Cloud()
+        self.pairs = [Pair(("a", "b"), kind)] + ([Pair(("c", "d"))] if nodes >= 4 else [])
+        self.boxes = {
+            name: Box(name, peer) for pair in self.pairs for name, peer in (pair.names, tuple(reversed(pair.names)))
+        }
+        self.pair_of = {name: pair for pair in self.pairs for name in pair.names}
+        self.links = {(one, other): Link() for one in self.boxes for other in self.boxes if one != other}
+        self.account = Account()
         self.failback = Failback.OFF
-        self.witnesses: tuple[str, ...] = ()
-        self.settings = config
+        self.witnesses: tuple[str, ...] = (WITNESS,) if nodes in (3, 5) else ()
+        self.witness_up = True
+        self.leases = False
+        self.broadcast = False
         self.transcript: list[str] = []
         self.watchers: list[Callable[[World], None]] = []
         self.op_s = (0.05, 0.3)
         self.events: list[tuple[float, str, Say]] = []
         self.fault_count = 0
+        self.faults: Counter[str] = Counter()
+        self.lasting: set[str] = set()  # machines whose service is not repaired in the end
+        self.disturbed_at = 0.0  # when the network last became whole again
+        self._sent: dict[bytes, dict[str, str | bytes]] | None = None if whole_wire else {}
+
+    @property
+    def kind(self) -> str:
+        return self.pairs[0].kind
+
+    @kind.setter
+    def kind(self, kind: str) -> None:
+        self.pairs[0].kind = kind
+
+    @property
+    def address(self) -> Address:
+        """The address of the first pair."""
+        return self.pairs[0].address
 
     # ---- time
 
@@ -137,15 +107,21 @@ class World:
         self.at(self.now + seconds, what)
 
     def run(self, until: float) -> None:
-        while self._heap and self._heap[0][0] <= until:
-            self.now, _, what = heapq.heappop(self._heap)
+        heap, watchers = self._heap, self.watchers
+        while heap and heap[0][0] <= until:
+            self.now, _, what = heapq.heappop(heap)
             what()
-            for watch in self.watchers:
+            for watch in watchers:
                 watch(self)
         self.now = until
 
     def note(self, who: str, text: str) -> None:
         self.transcript.append(f"[{self.now:8.3f}] {who:>5} {text}")
+
+    def fault(self, what: str) -> None:
+        """Count a fault that the nodes may have to answer with a start."""
+        self.fault_count += 1
+        self.faults[what] += 1
 
     # ---- machines
 
@@ -154,41 +130,72 @@ class World:
         return self.now * (1 + box.drift)
 
     def boot(self, name: str) -> None:
+        """Start the daemon: its generation is on disk before it says anything, however long that takes."""
         box = self.boxes[name]
-        if box.node is not None:
+        if box.node is not None or box.booting:
             return
-        box.generation += 1
         box.epoch += 1
-        box.finished = False
-        box.frozen = False
+        box.frozen = box.finished = False
         box.inbox.clear()
         box.answers.clear()
+        if box.disk == "well":
+            self._booted(box)
+            return
+        self.note(name, f"starts, its disk is {box.disk}")
+        box.booting = True
+        epoch = box.epoch
+        self.after(self.disk_s(box) or RESTART_S, lambda: self._write_generation(box, epoch))
+
+    def _write_generation(self, box: Box, epoch: int) -> None:
+        if box.epoch != epoch:
+            return
+        if box.disk == "broken":
+            self.after(RESTART_S, lambda: self._write_generation(box, epoch))
+            return
+        self._booted(box)
+
+    def disk_s(self, box: Box) -> float:
+        """How long a synced write takes on this machine."""
+        return self.rng.uniform(1.0, 6.0) if box.disk == "slow" else 0.0
+
+    def _booted(self, box: Box) -> None:
+        box.booting = False
+        box.up_since = self.now
+        box.generation += 1
+        pair = self.pair_of[box.name]
         config = NodeConfig(
-            name=name,
+            name=box.name,
             peer=box.peer,
-            uuid=name.encode() * 16,
+            uuid=box.name.encode() * 16,
             generation=box.generation,
             timing=self.timing,
-            groups=(GroupConfig("a", ("eip::203.0.113.10",), exclusive=self.kind == "exclusive"),),
+            groups=(GroupConfig(pair.names[0], (pair.resource,), exclusive=pair.kind == "exclusive"),),
             failback=self.failback,
             ping_nodes=self.witnesses,
             peer_generations=dict(box.remembered.generations),
             peer_uuids=dict(box.remembered.uuids),
             health=box.health,
+            leases=self.leases,
         )
-        self.note(name, "boots")
-        keys = KeyRing([Key(1, "sha1", b"secret")], 1)
-        box.node = Node(config, keys, self.rng.getrandbits(32), self.local(box), box.wall_offset_s)
+        self.note(box.name, "boots")
+        keys = [Key(1, "sha1", pair.key)]
+        ring = KeyRing(keys, 1) if self._sent is None else ShortRing(keys, 1, self._sent)
+        box.node = Node(config, ring, self.rng.getrandbits(32), self.local(box), box.wall_offset_s)
+        box.timer = float("inf")
+        box.lease = LeaseClient(self, box) if self.leases else None
         if self.witnesses:
             self._ping(box, box.epoch)
-        self._flush(box)
+        if box.lease is not None:
+            box.lease.go_on()
+        self.flush(box)
 
     def crash(self, name: str, *, resource_survives: bool = False) -> None:
         """Power off, or with `resource_survives` kill -9 of the daemon only."""
         box = self.boxes[name]
-        self.fault_count += 1
+        self.fault("kill" if resource_survives else "crash")
         self.note(name, "the daemon is killed" if resource_survives else "loses power")
         box.node = None
+        box.holding = box.booting = False
         box.epoch += 1
         if not resource_survives:
             box.running = False
@@ -197,7 +204,7 @@ class World:
         box = self.boxes[name]
         if box.node is None or box.frozen:
             return
-        self.fault_count += 1
+        self.fault("freeze")
         self.note(name, f"stands still for {seconds:.1f} s")
         box.frozen = True
         epoch = box.epoch
@@ -207,6 +214,7 @@ class World:
         if box.epoch != epoch or box.node is None:
             return
         box.frozen = False
+        box.up_since = self.now
         self.note(box.name, "goes on")
         # As in the shell: sockets first, then what threads left, then the timer.
         for data, source in box.inbox:
@@ -215,48 +223,80 @@ class World:
         for ticket, outcome in box.answers:
             box.node.done(ticket, outcome, self.local(box))
         box.answers.clear()
-        self._flush(box)
+        box.node.set_health(box.health, "simulated", self.local(box))
+        self.flush(box)
         self._tick(box, box.epoch, box.timer)
 
     def stop(self, name: str) -> None:
         box = self.boxes[name]
         if box.node is not None and not box.frozen:
+            self.faults["stop"] += 1
             self.note(name, "is asked to stop")
             box.node.stop(self.local(box))
-            self._flush(box)
+            self.flush(box)
+
+    def order(self, name: str, verb: str) -> None:
+        """The operator's standby or takeover; a refusal is an answer too."""
+        box = self.boxes[name]
+        if box.node is None or box.frozen:
+            return
+        now, bits = self.local(box), box.node.negotiation.holdings.hold(box.peer)
+        self.fault(verb)
+        refusal = box.node.give(bits, now) if verb == "standby" else box.node.want(bits.ALL, now)
+        self.note(name, f"is asked for a {verb}" + (f": refused, {refusal}" if refusal else ""))
+        self.flush(box)
 
     def set_health(self, name: str, health: Health) -> None:
         box = self.boxes[name]
         box.health = health
         if box.node is not None and not box.frozen:
-            self.fault_count += 1
+            self.fault("sick")
             self.note(name, f"its service is {health.value}")
             box.node.set_health(health, "simulated", self.local(box))
-            self._flush(box)
+            self.flush(box)
 
     def step_clock(self, name: str, seconds: float) -> None:
         box = self.boxes[name]
+        self.faults["clock"] += 1
         self.note(name, f"its wall clock is stepped by {seconds:+.0f} s")
         box.wall_offset_s += seconds
         if box.node is not None:
             box.node.wall_offset_s = box.wall_offset_s
 
+    def resource_dies(self, name: str) -> None:
+        """The script's service dies; an address is disassociated by somebody."""
+        box, pair = self.boxes[name], self.pair_of[name]
+        if pair.kind == "script" and box.running:
+            self.fault("dies")
+            box.deaths += 1
+            self.note(name, "its resource dies")
+            box.running = False
+        elif pair.kind == "exclusive" and pair.address.holder == name:
+            self.fault("dies")
+            box.deaths += 1
+            self.note(name, "somebody disassociates its address")
+            pair.address.put(None, self.now)
+
     def _ping(self, box: Box, epoch: int) -> None:
         if box.epoch != epoch or box.node is None:
             return
-        if box.witness and not box.frozen:
+        if box.witness and self.witness_up and not box.frozen:
+            box.witness_heard_at = self.now
             for name in self.witnesses:
                 box.node.ping_heard(name, self.local(box))
+            self.flush(box)
         self.after(self.timing.keepalive_s, lambda: self._ping(box, epoch))
 
     # ---- the shell's work
 
-    def _flush(self, box: Box) -> None:
+    def flush(self, box: Box) -> None:
         node = box.node
         if node is None:
             return
         for packet in node.to_send(self.local(box)):
             self._carry(box, packet.data)
+        box.holding = box.believes()
+        finished = False
         while (event := node.next_event()) is not None:
             if isinstance(event, Say):
                 self.events.append((self.now, box.name, event))
@@ -265,18 +305,46 @@ class World:
             elif isinstance(event, Run):
                 self._run(box, event)
             elif isinstance(event, Remember):
-                box.remembered = event
+                self._remember(box, event, box.epoch)
+            elif isinstance(event, Claim):
+                if box.lease is not None:
+                    box.lease.claim(event)
             elif isinstance(event, Finished):
                 self.note(box.name, event.text)
-                box.node = None
-                box.finished = True
-                box.epoch += 1
-                return
-        self._schedule(box)
+                finished = True
+        if finished:
+            self._leave(box)
+        else:
+            self._schedule(box)
+
+    def _leave(self, box: Box) -> None:
+        box.node = None
+        box.holding = False
+        box.finished = True
+        box.epoch += 1
+        if box.lease is not None:
+            box.lease.leave()
+
+    def _remember(self, box: Box, event: Remember, epoch: int) -> None:
+        """A thread writes it, so a slow disk delays nothing else; what cannot be written is tried again."""
+        seconds = self.disk_s(box)
+        if box.disk == "broken":
+            self.after(RESTART_S, lambda: self._remember(box, event, epoch) if box.epoch == epoch else None)
+        elif seconds == 0.0:
+            box.remembered = event
+        else:
+
+            def written() -> None:
+                if box.epoch == epoch:
+                    box.remembered = event
+
+            self.after(seconds, written)
 
     def _schedule(self, box: Box) -> None:
         assert box.node is not None
         due = box.node.timer_at() / (1 + box.drift)
+        if due == box.timer and due > self.now:
+            return  # that timer is in the heap already
         box.timer = due
         epoch = box.epoch
         # A timer in the past would spin for ever; a real loop has some microseconds of its own.
@@ -285,33 +353,47 @@ class World:
     def _tick(self, box: Box, epoch: int, due: float) -> None:
         if box.node is None or box.epoch != epoch or box.frozen or box.timer != due:
             return
+        box.timer = float("-inf")
         box.node.handle_timer(self.local(box))
-        self._flush(box)
+        self.flush(box)
 
     def _carry(self, box: Box, data: bytes) -> None:
-        link = self.links[box.name, box.peer]
-        if link.cut or self.rng.random() < link.loss:
+        if not self.broadcast:
+            self._carry_to(self.boxes[box.peer], box.name, data)
             return
-        for _ in range(2 if self.rng.random() < link.duplicate else 1):
-            self.after(self.rng.uniform(*link.delay_s), lambda: self._deliver(self.boxes[box.peer], data))
+        for other in self.boxes.values():
+            if other is not box:
+                self._carry_to(other, box.name, data)
+        self.after(QUIET_DELAY_S[0], lambda: self._deliver(box, data, box.name))  # a node hears its own broadcast
 
-    def _deliver(self, box: Box, data: bytes) -> None:
+    def _carry_to(self, box: Box, sender: str, data: bytes) -> None:
+        link, rng = self.links[sender, box.name], self.rng
+        if link.cut or (link.loss and rng.random() < link.loss):
+            return
+        low, high = link.delay_s
+        for _ in range(2 if link.duplicate and rng.random() < link.duplicate else 1):
+            self.after(low + (high - low) * rng.random(), lambda: self._deliver(box, data, sender))
+
+    def _deliver(self, box: Box, data: bytes, sender: str = "") -> None:
         if box.node is None:
             return
-        source = Source("eth0", box.peer)
+        source = Source("eth0", sender or box.peer)
         if box.frozen:
             box.inbox.append((data, source))
             return
         box.node.receive(data, source, self.local(box))
-        self._flush(box)
+        self.flush(box)
 
     # ---- resources
 
     def _run(self, box: Box, run: Run) -> None:
         epoch = box.epoch
         seconds = self.rng.uniform(*self.op_s)
-        if self.kind == "exclusive" and self.cloud.mode == "slow":
+        exclusive = self.pair_of[box.name].kind == "exclusive"
+        if exclusive and (self.account.mode == "slow" or not box.aws):
             seconds += self.rng.uniform(1.0, 4.0)
+        if not exclusive and box.disk == "slow":
+            seconds += self.rng.uniform(0.5, 3.0)
         # The call takes effect somewhere in between; a daemon that dies meanwhile may have sent it or not.
         self.after(seconds * 0.5, lambda: self._act(box, run, epoch, seconds * 0.5))
 
@@ -323,7 +405,8 @@ class World:
             return
         if run.op is Op.START:
             box.starts += 1
-        outcome = self._cloud_op(box, run.op) if self.kind == "exclusive" else self._script_op(box, run.op)
+        exclusive = self.pair_of[box.name].kind == "exclusive"
+        outcome = self._cloud_op(box, run.op) if exclusive else self._script_op(box, run.op)
         self.after(rest_s, lambda: self._answer(box, run.ticket, outcome, epoch))
 
     def _answer(self, box: Box, ticket: int, outcome: Outcome, epoch: int) -> None:
@@ -333,33 +416,41 @@ class World:
             box.answers.append((ticket, outcome))
             return
         box.node.done(ticket, outcome, self.local(box))
-        self._flush(box)
+        self.flush(box)
 
     def _cloud_op(self, box: Box, op: Op) -> Outcome:
-        cloud = self.cloud
+        account, address = self.account, self.pair_of[box.name].address
         if op is Op.RELEASE:
             return Outcome(Seen.DONE)
-        failed = cloud.mode == "down" or (cloud.mode == "throttled" and self.rng.random() < 0.7)
+        mode = account.mode if box.aws else "down"
+        failed = mode == "down" or (mode == "throttled" and self.rng.random() < 0.7)
         if op is Op.STATUS:
-            stale = cloud.at(self.now - cloud.lag_s)
-            if stale == box.name:
+            if address.at(self.now - account.lag_s) == box.name:
                 return Outcome(Seen.OURS)  # metadata says so at once, and may lag
-            if failed:
+            if failed or mode == "lost":
                 return Outcome(Seen.UNKNOWN, "the API does not answer")
-            if cloud.holder == box.name:
+            if address.holder == box.name:
                 return Outcome(Seen.OURS)
-            return Outcome(Seen.NOT_OURS, "held by another", cloud.holder or "")
-        if failed or (op is Op.START and box.broken):
+            return Outcome(Seen.NOT_OURS, "held by another", address.holder or "")
+        if failed:
             return Outcome(Seen.FAILED, "the API does not answer")
+        if op is Op.START and box.broken:
+            if address.holder == box.name:
+                address.put(None, self.now)  # the worker stops what it could not start whole
+            return Outcome(Seen.FAILED, "it does not start")
         if op is Op.START:
-            cloud.put(box.name, self.now)
-        elif cloud.holder == box.name:
-            cloud.put(None, self.now)
-        return Outcome(Seen.DONE)
+            address.put(box.name, self.now)
+        elif address.holder == box.name:
+            address.put(None, self.now)
+        return Outcome(Seen.FAILED, "the API's answer is lost") if mode == "lost" else Outcome(Seen.DONE)
 
     def _script_op(self, box: Box, op: Op) -> Outcome:
         if op is Op.STATUS:
-            return Outcome(Seen.OURS if box.running else Seen.NOT_OURS)
+            if box.disk == "slow" and self.rng.random() < 0.3:
+                return Outcome(Seen.UNKNOWN, "its status does not end")
+            # Not at the first look after a start: nothing but that one tells what a killed daemon left behind.
+            lies = box.liar and box.holding and self.rng.random() < 0.3
+            return Outcome(Seen.OURS if box.running and not lies else Seen.NOT_OURS, "stopped", "")
         if op is Op.START:
             if box.broken:
                 return Outcome(Seen.FAILED, "it does not start")
@@ -373,17 +464,21 @@ class World:
     # ---- the network
 
     def cut(self, one: str, other: str) -> None:
-        self.fault_count += 1
+        self.fault("cut")
         self.note("net", f"{one} -> {other} is cut")
         self.links[one, other].cut = True
 
     def heal(self) -> None:
+        """The end of every cut and disturbance, also of those that another fault began."""
         self.note("net", "every link is whole")
+        self.disturbed_at = self.now
         for link in self.links.values():
-            link.cut, link.loss, link.duplicate, link.delay_s = False, 0.0, 0.0, (0.0005, 0.002)
+            link.cut, link.loss, link.duplicate, link.delay_s = False, 0.0, 0.0, QUIET_DELAY_S
 
-    def serving(self) -> str | None:
+    def serving(self, pair: Pair | None = None) -> str | None:
         """The machine that a client would reach. Scripts of a killed daemon are left out: nobody can stop those."""
-        if self.kind == "exclusive":
-            return self.cloud.holder
-        return next((box.name for box in self.boxes.values() if box.running and box.alive), None)
+        pair = pair or self.pairs[0]
+        if pair.kind == "exclusive":
+            return pair.address.holder
+        boxes = [self.boxes[name] for name in pair.names]
+        return next((box.name for box in boxes if box.running and box.alive), None)

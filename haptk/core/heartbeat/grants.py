@@ -49,7 +49,7 @@ class Grants:
 
     def granted(self, ticket: int, grant: Grant, why: str) -> None:
         """The shell knows something new about the lease that claim `ticket` was for."""
-        index = next((claim.group for claim in self._told if claim.ticket == ticket), None)
+        index = next((claim.group for claim in self._told if claim.ticket == ticket and claim.wanted), None)
         if index is None:
             return
         before, self._grants[index] = self._grants[index], grant

@@ -38,8 +38,12 @@ class Group:
     op: Op | None = None
     failures: int = 0
     retry_at: float = float("-inf")
+    forget_at: float = float("inf")
+    """When the failures count no longer; the peer that has the group could not hand it to us before."""
+
     verify_at: float = float("inf")
     orphan_since: float | None = None
+    orphan_until: float = float("inf")
     conflict_since: float | None = None
     ever_settled: bool = False
     blind_until: float = float("-inf")
@@ -63,6 +67,13 @@ class Group:
     def held(self) -> bool:
         # While it is being stopped it may still be up, but we do not claim it any more.
         return self.state is GroupState.HELD
+
+    @property
+    def watched(self) -> bool:
+        """Whether it is looked at: what is ours, what was taken from us, and what could not be seen at our start."""
+        state = self.machine.state
+        unseen = state is GroupState.RELEASED and self.seen is Seen.UNKNOWN
+        return state is GroupState.HELD or state is GroupState.CEDED or unseen
 
     @property
     def changing(self) -> bool:
@@ -97,7 +108,7 @@ class Holdings:
         return all(group.state is not GroupState.UNKNOWN for group in self.groups)
 
     def held(self) -> set[int]:
-        return {group.index for group in self.groups if group.held}
+        return {group.index for group in self.groups if group.machine.state is GroupState.HELD}
 
     def failed(self) -> set[int]:
         """Groups that will not start here, so that the peer should."""
@@ -111,7 +122,7 @@ class Holdings:
         """What is held, as the operator sees it."""
         found = 0
         for group in self.groups:
-            if group.held:
+            if group.machine.state is GroupState.HELD:
                 found |= 1 if self.mine(group, peer) else 2
         return HOLDS[found]
 
@@ -212,8 +223,14 @@ class Holdings:
     def _retry_later(self, group: Group, now: float) -> float:
         """Set when to start it again after its failures, and return how long that is (s)."""
         wait = min(self.config.timing.retry_s, QUICK_RETRY_S * (1 << min(group.failures - 1, 10)))
-        group.retry_at = now + wait
+        group.retry_at, group.forget_at = now + wait, now + self.config.timing.forget_s
         return wait
+
+    def forgive(self, group: Group) -> None:
+        """The other node has it, and that it would not start here is long ago: we may be asked to take it again."""
+        group.machine.go(GroupSignal.FORGIVEN)
+        group.failures = 0
+        self._tell(group, Level.INFO, f"{group.config.key} may be tried here again", "resource_forgiven")
 
     def _stopped(self, group: Group, outcome: Outcome, now: float) -> None:
         key = group.config.key
@@ -246,10 +263,11 @@ class Holdings:
                 text = f"cannot see whether {key} is ours ({outcome.why}): nothing is done"
                 self._tell(group, Level.WARN, text, "resource_unknown", reason=outcome.why)
         elif outcome.seen is Seen.OURS:
-            if group.state is GroupState.HELD:
+            held = group.held
+            group.machine.go(GroupSignal.FOUND_OURS)
+            if held:
                 self._good_look(group, now)
                 return
-            group.machine.go(GroupSignal.FOUND_OURS)
             self._watch(group, now)
             self._tell(group, Level.INFO, f"{key} is ours already: going on with it", "resource_found")
         else:

@@ -90,6 +90,9 @@ class Timing:
     retry_s: float = 30.0
     """How long to leave a group alone that failed to start here, or a peer that refused it."""
 
+    forget_s: float = 300.0
+    """How long a group that would not start here counts as one that we cannot serve."""
+
     settle_s: float = 10.0
     """How long to wait for the peer's holdings after our `starting` (heartbeat.c: 10 s)."""
 

@@ -105,17 +105,16 @@ class Node:
 
     def receive(self, data: bytes, source: Source, now: float) -> None:
         """Take one datagram. Whatever is wrong with it is said (rarely) and nothing else happens."""
-        self._note_pause(now)
+        due = self._note_pause(now)
+        told = False
         try:
-            message = self.keys.open(data)
+            told = self._receive_authentic(self.keys.open(data), source, now)
         except AuthError as error:
             self._complain(now, f"auth {source.address}", f"a message from {source.address} is refused: {error}")
-            return
         except wire.WireError as error:
             self._complain(now, f"wire {source.address}", f"a packet from {source.address} is no message: {error}")
-            return
-        self._receive_authentic(message, source, now)
-        self.negotiation.evaluate(now)
+        if told or due:
+            self.negotiation.evaluate(now)
 
     def handle_timer(self, now: float) -> None:
         """Do everything that is due. The shell reads its sockets before it calls this."""
@@ -131,11 +130,14 @@ class Node:
     def timer_at(self) -> float:
         """When `handle_timer` is wanted next; never before the `now` of the last call."""
         if self._timer_at is None:
-            times = [
-                self._status_at, self.peer.dead_at(), self.peer.next_link_check(), self.peer.incoming.ask_at(),
-                self._ask_nodes_at, self.negotiation.next_at(self._last_now), self.witnesses.next_at(self._last_now),
-            ]  # fmt: skip
-            self._timer_at = max(self._last_now, min([at for at in times if at is not None]))
+            first, peer = self._status_at, self.peer
+            for at in (
+                peer.dead_at(), peer.next_link_check(), peer.incoming.ask_at(), self._ask_nodes_at,
+                self.negotiation.due_at, self.witnesses.next_at(self._last_now),
+            ):  # fmt: skip
+                if at is not None and at < first:
+                    first = at
+            self._timer_at = max(self._last_now, first)
         return self._timer_at
 
     def to_send(self, now: float) -> list[Packet]:
@@ -162,6 +164,7 @@ class Node:
         if before is health:
             return
         self._timer_at = None
+        self.negotiation.say_again("sick")
         if health is Health.DOWN:
             self._tell(Level.WARN, f"our own check is down: {reason}", "local_check_down", reason=reason)
         elif health is Health.UP:
@@ -172,10 +175,12 @@ class Node:
     def ping_heard(self, name: str, now: float) -> None:
         """A witness answered."""
         self._timer_at = None
-        if self.witnesses.heard(name, now):
+        new = self.witnesses.heard(name, now)
+        if new:
             self._tell(Level.INFO, f"Status update for ping node {name}: status ping")
         self._judge_witnesses(now)
-        self.negotiation.evaluate(now)
+        if new or self.peer.gone:  # only then does an answer decide anything
+            self.negotiation.evaluate(now)
 
     def granted(self, ticket: int, grant: Grant, why: str, now: float) -> None:
         """What the lease store says about the lease that a Claim was for; its answer, and whenever that changes."""
@@ -206,28 +211,29 @@ class Node:
 
     # ---- receiving
 
-    def _receive_authentic(self, message: wire.Message, source: Source, now: float) -> None:
+    def _receive_authentic(self, message: wire.Message, source: Source, now: float) -> bool:
+        """Take an authentic message; False when it tells nothing that a decision depends on."""
         name, kind = wire.text(message, "src").lower(), wire.text(message, "t")
         if not name or not kind or not wire.number(message, "ts"):
             self._complain(now, "fields", f"a message from {source.address} lacks src, ts or t")
-            return
+            return False
         if name == self.config.name:
             self._heard_own_name(message, source, now)
-            return
+            return False
         if not self.peer.name:
             self._learn(name, source)
         if name != self.peer.name:
             self._complain(now, f"node {name}", f"bad node [{name}] in a message from {source.address}: not ours")
-            return
+            return False
         if kind.startswith("NS_"):
             self._touch(source, now)
             self._receive_unnumbered(kind, message, now)
-            return
+            return False
         if not wire.number(message, "seq"):
             self._complain(now, "fields", f"a message of {name} has no sequence number")
-            return
+            return False
         self._touch(source, now)
-        self._receive_numbered(kind, message, now)
+        return self._receive_numbered(kind, message, now)
 
     def _heard_own_name(self, message: wire.Message, source: Source, now: float) -> None:
         uuid = message.get("srcuuid")
@@ -298,13 +304,13 @@ class Node:
             return uuid == self.config.uuid
         return wire.text(message, "dest").lower() in ("", self.config.name)
 
-    def _receive_numbered(self, kind: str, message: wire.Message, now: float) -> None:
+    def _receive_numbered(self, kind: str, message: wire.Message, now: float) -> bool:
         peer = self.peer
         before = peer.generation
         admission = peer.admit(message, now, now + self.wall_offset_s, self.config.clock_window_s)
         if not admission.deliver:
             self._refused(admission, message, now)
-            return
+            return False
         uuid = message.get("srcuuid")
         if isinstance(uuid, bytes) and len(uuid) == 16 and uuid != peer.uuid:
             peer.uuid = uuid
@@ -317,9 +323,10 @@ class Node:
         self._report_gaps(message)
         self._acknowledge(message)
         if kind == "status":
-            self._on_status(message, now, returned=admission is Admission.RETURNED)
-        elif self._for_us(message):
+            return self._on_status(message, now, returned=admission is Admission.RETURNED) or peer.generation != before
+        if self._for_us(message):
             self._dispatch(kind, message, now)
+        return True
 
     def _refused(self, admission: Admission, message: wire.Message, now: float) -> None:
         name = self.peer.name
@@ -349,7 +356,8 @@ class Node:
         if self.peer.flow_control and seq % 10 == self.peer.ack_digit and not self.peer.incoming.missing:
             self._send({"t": "NS_ackmsg", "dest": self.peer.name, "ackseq": f"{seq:x}"})
 
-    def _on_status(self, message: wire.Message, now: float, *, returned: bool) -> None:
+    def _on_status(self, message: wire.Message, now: float, *, returned: bool) -> bool:
+        """Take a status; False when it only says that the peer goes on living as it did."""
         peer = self.peer
         first = not peer.ever_heard
         before, after, interval = peer.note_status(message, now)
@@ -363,7 +371,10 @@ class Node:
             event = "peer_up" if first or before in (NodeState.DEAD, NodeState.INIT) else ""
             self._tell(Level.INFO, f"Status update for node {peer.name}: status {after.value}", event, peer=peer.name)
             self._answer_quickly(now)
+        if not (peer.news or returned or first or before is not after):
+            return False
         self.negotiation.on_peer_status(now)
+        return True
 
     def _return_text(self, returned: bool) -> str:
         if returned:
@@ -403,20 +414,24 @@ class Node:
 
     # ---- what is due
 
-    def _note_pause(self, now: float) -> None:
-        """We were not running (a stopped process, a paused machine): that silence was ours, not the peer's."""
+    def _note_pause(self, now: float) -> bool:
+        """We were not running (a stopped process, a paused machine): that silence was ours, not the peer's.
+
+        Returns whether something is due by now.
+        """
         late = now - self.timer_at()
         self._last_now = now
         self._timer_at = None
         limit = min(2 * self.config.timing.keepalive_s, self.config.timing.deadtime_s / 4)
         if late <= limit:
-            return
+            return late >= 0.0
         self.peer.forgive(late, now)
         self.witnesses.forgive(late, now)
         if late > self.config.timing.deadtime_s / 2:
             self._tell(Level.WARN, f"this node stood still for {late:.1f} s: looking at what it holds", "paused")
             for group in self.negotiation.holdings.groups:
                 group.verify_at = now
+        return True
 
     def _check_peer(self, now: float) -> None:
         peer = self.peer
@@ -465,6 +480,8 @@ class Node:
         self.negotiation.on_comm_up(now)
 
     def _judge_witnesses(self, now: float) -> None:
+        if not self.config.ping_nodes:
+            return
         for name in self.witnesses.newly_dead(now):
             self._tell(Level.WARN, f"node {name}: is dead (ping node)", "witness_dead", witness=name)
         self.negotiation.witness = self.witnesses.answer(now)

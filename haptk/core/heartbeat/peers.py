@@ -25,6 +25,8 @@ DEAD_TIME_LIMITS_S = (0.05, 3600.0)
 """An advertised dead time outside these is taken for the nearest of them."""
 
 PAUSES_IN_A_ROW = 8
+EXTRAS = ("hkheld", "hkfail", "hklease", "hkhold", "hkstable", "hkhealth", "hkpings", "hkconf")
+"""The fields that only a haptk node sends about itself."""
 
 _SIGNALS = {"init": NodeSignal.SAYS_INIT, "up": NodeSignal.SAYS_UP, "active": NodeSignal.SAYS_ACTIVE}
 
@@ -99,6 +101,9 @@ class Peer:
         self.health = Health.NONE
         self.pings: int | None = None
         self.late_warned = False
+        self._extras: list[wire.Value | None] | None = None
+        self.news = False
+        """Whether its last status told something about itself that was not known."""
 
     @property
     def state(self) -> NodeState:
@@ -149,11 +154,14 @@ class Peer:
 
     def touch_link(self, name: str, now: float) -> Link | None:
         """A packet came over link `name`; the link when it has just come up."""
-        link = self.links.setdefault(name, Link(name))
+        link = self.links.get(name)
+        if link is None:
+            link = self.links[name] = Link(name)
         link.heard_at = now
-        was = link.state
+        if link.machine.state is LinkState.UP:
+            return None
         link.machine.go(LinkSignal.HEARD)
-        return link if was is not LinkState.UP else None
+        return link
 
     def dead_links(self, now: float) -> list[Link]:
         """Links that have just gone silent for the dead time."""
@@ -165,8 +173,11 @@ class Peer:
         return found
 
     def next_link_check(self) -> float | None:
-        up = [link.heard_at + self.dead_time_s for link in self.links.values() if link.state is LinkState.UP]
-        return min(up) if up else None
+        oldest: float | None = None
+        for link in self.links.values():
+            if link.machine.state is LinkState.UP and (oldest is None or link.heard_at < oldest):
+                oldest = link.heard_at
+        return None if oldest is None else oldest + self.dead_time_s
 
     # ---- which messages are new
 
@@ -241,11 +252,18 @@ class Peer:
         signal = _SIGNALS.get(wire.text(message, "st"))
         if signal is not None:
             self.machine.go(signal)
-        self.note_extras(message)
+        self.news = False
+        if "haptk" in message:
+            extras = [message.get(name) for name in EXTRAS]
+            if extras != self._extras:  # hardly any status tells something new
+                self.news = True
+                self.note_extras(message)
+                self._extras = extras
         return before, self.state, interval
 
     def note_extras(self, message: wire.Message) -> None:
         """The fields that only a haptk node sends: what it really holds, its health, its view of the witnesses."""
+        self._extras = None
         if not wire.text(message, "haptk"):
             return
         self.haptk = True

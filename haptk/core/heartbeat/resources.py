@@ -81,8 +81,11 @@ class Negotiation:
 
         self.witness_heard_at = float("-inf")
         self.settle_at: float | None = None
+        self.due_at: float | None = None
+        """When `evaluate` has to run again although nothing happens."""
+
         self.needs_failback = False
-        self._announced: tuple[Hold, bool, frozenset[int]] | None = None
+        self._announced: tuple[Hold, bool, set[int]] | None = None
         self._said: dict[str, str] = {}
 
     # ---- what others may ask
@@ -160,6 +163,7 @@ class Negotiation:
         self.machine.go(PhaseSignal.RESOURCE)
         peer = self.peer
         if wire.text(message, "info") == "shutdown":
+            peer.note_extras(message)
             peer.stable, peer.hold, peer.claims = False, Hold.NONE, set() if peer.haptk else None
             return
         full = wire.text(message, "rtype") == "full"
@@ -214,6 +218,7 @@ class Negotiation:
 
     def _peer_gone(self) -> None:
         self.mover.peer_gone()
+        self.say_again("lease", "witness", "blind")
         for group in self.holdings.groups:
             group.orphan_since = group.conflict_since = None
             group.retry_at = float("-inf")
@@ -238,6 +243,8 @@ class Negotiation:
             return f"{self.peer.name} is in the middle of a change"
         if self.peer.health is Health.DOWN:
             return f"{self.peer.name}'s own check is down"
+        if any(group.conflict_since is not None for group in self.holdings.selected(bits, self.peer.name)):
+            return f"{self.peer.name} holds them too, which is settled first"
         self.mover.give(bits, why, now, check=check)
         return ""
 
@@ -275,16 +282,26 @@ class Negotiation:
             self._maybe_settle(now)
             if self.phase is Phase.STABLE:
                 self._compare(now)
+            else:
+                self._only_watch(now)
         self.grants.tell()
+        self.due_at = self._next_at(now)
+
+    def _only_watch(self, now: float) -> None:
+        """Before we take part: what was found up here may be taken away or die, and is not started again yet."""
+        for group in self.holdings.groups:
+            group.recover = False
+        self.monitor(now)
 
     def _compare(self, now: float) -> None:
         if self.mover.quiet:
             for group in self.holdings.groups:
                 if not group.changing:
                     self._decide(group, now)
-            if not self.holdings.changing and not self.holdings.hold(self.peer.name) & Hold.FOREIGN:
+            held = self.holdings.hold(self.peer.name)
+            if self.needs_failback and not self.holdings.changing and held in (Hold.NONE, Hold.LOCAL):
                 self.needs_failback = False
-            self._maybe_move(now)
+            self._maybe_move(held, now)
         self.monitor(now)
         self._announce(now)
 
@@ -311,6 +328,8 @@ class Negotiation:
                 self._watch_conflict(group, theirs, now)
             return
         group.conflict_since = None
+        if theirs and group.state is GroupState.FAILED and now >= group.forget_at:
+            self.holdings.forgive(group)
         if now < group.retry_at:
             return
         if self.peer.gone:
@@ -364,10 +383,15 @@ class Negotiation:
             group.orphan_since = now
         grace = 2 * timing.keepalive_s + 0.5
         if not self._we_are_better(group, mine):
-            grace = 3 * grace + 1.0 if self.peer.haptk else REAL_ORPHAN_S
+            both_fail = group.state is GroupState.FAILED and group.index in self.peer.failed
+            if both_fail:  # before its owner tries again, or it would never be our turn
+                grace += timing.keepalive_s
+            else:
+                grace = 3 * grace + 1.0 if self.peer.haptk else REAL_ORPHAN_S
         elif not group.ever_settled:
             grace = 0.0
-        if now - group.orphan_since < grace:
+        group.orphan_until = group.orphan_since + grace
+        if now < group.orphan_until:
             return
         why = "it belongs here" if mine and not group.ever_settled else "nobody holds it"
         group.ever_settled = True
@@ -400,12 +424,11 @@ class Negotiation:
         elif by_lease is None and not self.holdings.mine(group, self.peer.name):
             self.holdings.stop(group, Op.STOP, f"{self.peer.name} holds it too, and it belongs there")
 
-    def _maybe_move(self, now: float) -> None:
+    def _maybe_move(self, held: Hold, now: float) -> None:
         """Planned moves that we start ourselves: a sick holder gives, a survivor gives back, a failure hands on."""
         mover, peer = self.mover, self.peer
         if mover.state is not Move.IDLE or now < mover.retry_at or not self.stable:
             return
-        held = self.holdings.hold(peer.name)
         if held and (self.health is Health.DOWN or self._pings_worse()):
             self._give_for_health(held, now)
         elif (
@@ -449,10 +472,9 @@ class Negotiation:
             self.give(bits, "it does not start here", now)
 
     def monitor(self, now: float) -> None:
-        """Look at what we hold (and at what was taken from us) every now and then."""
+        """Look every now and then at what we hold, at what was taken from us, and at what we could not see so far."""
         for group in self.holdings.groups:
-            watched = group.state in (GroupState.HELD, GroupState.CEDED)
-            if watched and now >= group.verify_at and group.op is None:
+            if group.watched and now >= group.verify_at and group.op is None:
                 self.holdings.look([group], now)
 
     # ---- talking
@@ -465,7 +487,7 @@ class Negotiation:
         current = (
             self.holdings.announced(self.peer.name, stable, self.peer.hold),
             stable,
-            frozenset(self.holdings.held()),
+            self.holdings.held(),
         )
         if force or current != self._announced:
             self._announced = current
@@ -475,26 +497,31 @@ class Negotiation:
         message: wire.Message = {"t": "resource", "rsc_hold": hold.word, "rtype": "full"}
         self.send({**message, "isstable": "1" if stable else "0", **self.extras()})
 
-    def next_at(self, now: float) -> float | None:
-        """When `evaluate` has to run again at the latest; what is due already was decided in the last one."""
+    def _next_at(self, now: float) -> float | None:
+        """When time alone can change a decision; what is due already was decided just now."""
         times = [self.settle_at, self.mover.deadline, *self.farewell.times()]
         for group in self.holdings.groups:
             if group.changing:
                 continue
-            if group.state in (GroupState.HELD, GroupState.CEDED) and group.op is None:
+            if group.watched and group.op is None:
                 times.append(group.verify_at)
+            if group.orphan_since is not None:
+                times.append(group.orphan_until)
             if group.state is GroupState.FAILED:
-                times.append(group.retry_at)
+                times += [group.retry_at, group.forget_at]
             if group.state is GroupState.CEDED:
                 times.append(group.blind_until)
-        known = [at for at in times if at is not None and at > now]
-        return min(known) if known else None
+        return min([at for at in times if at is not None and at > now], default=None)
 
     def once(self, key: str, text: str) -> None:
         """Say a lasting condition once, until its text changes."""
         if self._said.get(key) != text:
             self._said[key] = text
             self.tell(Level.WARN, text)
+
+    def say_again(self, *beginnings: str) -> None:
+        """A new occasion: what was said `once` about it before is worth a line again."""
+        self._said = {key: text for key, text in self._said.items() if not key.startswith(beginnings)}
 
     def tell(self, level: Level, text: str, event: str = "", **fields: object) -> None:
         self._say_to(Say(level, text, event, tuple(fields.items())))

@@ -102,7 +102,8 @@ class Mover:
         if health in (Health.DOWN, Health.UNKNOWN):
             text = f"{name} wants to give us its {bits.word} resources: refused, our own check is {health.value}"
             self._tell(Level.WARN, text, "standby_refused")
-        elif not ready or self.state is not Move.IDLE:
+        elif not ready or self.state is not Move.IDLE or self._both_have_some(bits.swapped):
+            # What both believe to hold is settled first: taking would start nothing here, and the giver would stop it.
             self._tell(Level.WARN, f"{name} wants to go standby [{bits.word}]: ignored, we are in flux", "")
         else:
             self.machine.go(MoveSignal.ASKED)
@@ -112,6 +113,12 @@ class Mover:
             self.deadline = now + (PHASE_S if self.peer.haptk else PHASE_REAL_S)
             self._tell(Level.INFO, f"{name} wants to go standby [{bits.word}]: we can take them", "standby_accepted")
             self._send({"t": "ask_resources", "rsc_hold": bits.word, "info": "other"})
+
+    def _both_have_some(self, bits: Hold) -> bool:
+        for group in self.holdings.selected(bits, self.peer.name):
+            if group.held and self.peer.claims_group(group.index, self.holdings.mine(group, self.peer.name)):
+                return True
+        return False
 
     def _take(self, now: float) -> None:
         self.machine.go(MoveSignal.DONE)

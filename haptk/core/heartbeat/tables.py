@@ -124,6 +124,7 @@ class GroupSignal(Enum):
     TAKEN_AWAY = "somebody else has it"
     FREE = "nobody has it any more"
     GAVE_UP = "stop succeeded, and it keeps dying here"
+    FORGIVEN = "its failure is long ago"
 
 
 GROUP: dict[tuple[GroupState, GroupSignal], GroupState] = {
@@ -147,6 +148,7 @@ GROUP: dict[tuple[GroupState, GroupSignal], GroupState] = {
     (GroupState.FAILED, GroupSignal.START): GroupState.STARTING,
     (GroupState.FAILED, GroupSignal.STOP): GroupState.STOPPING,
     (GroupState.FAILED, GroupSignal.FOUND_OURS): GroupState.HELD,
+    (GroupState.FAILED, GroupSignal.FORGIVEN): GroupState.RELEASED,
     (GroupState.CEDED, GroupSignal.FOUND_OURS): GroupState.HELD,
     (GroupState.CEDED, GroupSignal.FREE): GroupState.RELEASED,
     (GroupState.CEDED, GroupSignal.START): GroupState.STARTING,

@@ -17,12 +17,13 @@ class Witnesses:
         self._heard: dict[str, float] = dict.fromkeys(names, float("-inf"))
         self._up: set[str] = set()
         self._since = now
+        self._answered_at = float("-inf")
 
     def heard(self, name: str, now: float) -> bool:
         """A witness answered; True when it was not up before."""
         if name not in self._heard:
             return False
-        self._heard[name] = now
+        self._heard[name] = self._answered_at = now
         new = name not in self._up
         self._up.add(name)
         return new
@@ -37,8 +38,8 @@ class Witnesses:
         return dead
 
     def last_answer(self) -> float:
-        """When any of them answered last (monotonic s)."""
-        return max(self._heard.values(), default=float("-inf"))
+        """When any of them really answered last (monotonic s); a pause of ours is not forgiven here."""
+        return self._answered_at
 
     def alive(self, now: float) -> int:
         return sum(now - at < self._dead_s for at in self._heard.values())
