@@ -15,12 +15,14 @@ import secrets
 import signal
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from haptk.core.heartbeat.auth import KeyRing
 from haptk.core.heartbeat.model import (
     HOLD_WORDS,
+    Claim,
     Finished,
+    Grant,
     GroupConfig,
     Health,
     Hold,
@@ -38,7 +40,7 @@ from haptk.heartbeat.check import Checker
 from haptk.heartbeat.ping import Pinger
 from haptk.heartbeat.scripts import base_env
 from haptk.heartbeat.settings import Settings, read_keys
-from haptk.heartbeat.state import StateDir
+from haptk.heartbeat.state import PeerMemory, StateDir
 from haptk.heartbeat.workers import GroupWorker
 from haptk.io import clock, sdnotify
 from haptk.io.control import Server
@@ -46,6 +48,9 @@ from haptk.io.files import private_dir
 from haptk.io.loop import Loop
 from haptk.io.signals import SignalQueue
 from haptk.io.udp import UdpLink
+
+if TYPE_CHECKING:
+    from haptk.heartbeat.leases import LeaseThread
 
 log = logging.getLogger("haptk.heartbeat")
 
@@ -67,6 +72,7 @@ class Daemon:
             private_dir(private)
         self.state = StateDir(settings.state_dir, inherit=settings.inherit)
         self.state.acquire()
+        self.memory = PeerMemory(self.state, self._warn_from_thread)
         self.links = [UdpLink(spec) for spec in settings.links]
         self.workers = self._make_workers()
         self.node = self._make_node()
@@ -75,6 +81,12 @@ class Daemon:
         self.control = Server(settings.control, self._handle, what="haptk heartbeat")
         self.signals = SignalQueue(SIGNALS)
         self.checker = Checker(settings.check, self._from_check) if settings.check else None
+        self.leases: LeaseThread | None = None
+        if settings.lease:
+            from haptk.heartbeat.leases import LeaseThread  # only nodes with a lease pay for it
+
+            groups = self.node.config.groups
+            self.leases = LeaseThread(settings.node, settings.lease, groups, self._from_lease, self._warn_from_thread)
 
     def _make_workers(self) -> list[GroupWorker]:
         settings = self.settings
@@ -110,6 +122,9 @@ class Daemon:
             clock_window_s=settings.clock_window_s,
             hopfudge=settings.hopfudge,
             health=Health.UNKNOWN if settings.check else Health.NONE,
+            leases=settings.lease is not None,
+            monitor_rise=settings.monitor_rise,
+            monitor_fall=settings.monitor_fall,
         )
         ring = KeyRing(settings.keys.keys, settings.keys.active, allow_crc=settings.allow_crc)
         now = clock.monotonic()
@@ -129,6 +144,8 @@ class Daemon:
             worker.start()
         if self.checker is not None:
             self.checker.start()
+        if self.leases is not None:
+            self.leases.start()
         self._flush(clock.monotonic())
         sdnotify.ready(self._status_text())
         interval = sdnotify.watchdog_interval_s()
@@ -143,6 +160,8 @@ class Daemon:
         sdnotify.stopping("stopped")
         if self.checker is not None:
             self.checker.close()
+        if self.leases is not None:
+            self.leases.close()
         for worker in self.workers:
             worker.close()
         self.control.close()
@@ -153,6 +172,7 @@ class Daemon:
         self.signals.close()
         self.loop.close()
         os.close(self._loadavg)
+        self.memory.close()
         self.state.release()
 
     def _timer_at(self) -> float:
@@ -205,9 +225,11 @@ class Daemon:
                 self._say(event, now)
             elif isinstance(event, Run):
                 self.workers[event.group].order(event)
+            elif isinstance(event, Claim):
+                if self.leases is not None:
+                    self.leases.claim(event)
             elif isinstance(event, Remember):
-                with self._survive():
-                    self.state.remember(event)
+                self.memory.remember(event)
             elif isinstance(event, Finished):
                 self._log(logging.INFO, event.text, "stopped", {})
                 self.loop.stop()
@@ -260,6 +282,15 @@ class Daemon:
 
     def _warn_from_thread(self, text: str) -> None:
         self.loop.post(lambda: self._log(logging.WARNING, text, "", {}))
+
+    def _from_lease(self, ticket: int, grant: Grant, why: str) -> None:
+        def deliver() -> None:
+            now = clock.monotonic()
+            with self._survive():
+                self.node.granted(ticket, grant, why, now)
+            self._flush(now)
+
+        self.loop.post(deliver)
 
     def _from_check(self, health: Health, reason: str) -> None:
         def deliver() -> None:

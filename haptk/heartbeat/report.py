@@ -61,6 +61,8 @@ def snapshot(node: Node, settings: Settings, now: float) -> dict[str, Any]:
                 "held": group.held,
                 "seen": group.seen.value if group.seen else None,
                 "failures": group.failures,
+                "looks": group.counter.progress() if group.held and group.counter else None,
+                "lease": negotiation.grants.of(group).value if negotiation.grants.on else None,
                 "why": group.why,
             }
             for group in holdings.groups
@@ -70,5 +72,17 @@ def snapshot(node: Node, settings: Settings, now: float) -> dict[str, Any]:
 
 def differences(old: Settings, new: Settings) -> list[str]:
     """The settings that differ from the running ones and need a restart."""
-    names = ("node", "peer", "links", "timing", "failback", "groups", "ping_nodes", "check", "state_dir", "control")
+    names = (
+        "node",
+        "peer",
+        "links",
+        "timing",
+        "failback",
+        "groups",
+        "ping_nodes",
+        "check",
+        "lease",
+        "state_dir",
+        "control",
+    )
     return [name for name in names if getattr(old, name) != getattr(new, name)]

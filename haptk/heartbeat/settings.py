@@ -32,6 +32,15 @@ class GroupSpec:
     line: int = 0
 
 
+@dataclass(frozen=True)
+class LeaseSpec:
+    """`--lease TABLE/NAME`: a lease in DynamoDB for each group, and the seconds without renewal after which it ends."""
+
+    table: str
+    name: str
+    ttl_s: float
+
+
 @dataclass
 class Settings:
     """Everything that a daemon runs with; a reload makes a new one."""
@@ -47,6 +56,9 @@ class Settings:
     groups: list[GroupSpec] = field(default_factory=list)
     ping_nodes: tuple[str, ...] = ()
     check: CheckSpec | None = None
+    lease: LeaseSpec | None = None
+    monitor_rise: int = 2
+    monitor_fall: int = 3
     state_dir: Path = STATE_DIR
     control: Path = CONTROL
     resource_dirs: tuple[Path, ...] = RESOURCE_DIRS

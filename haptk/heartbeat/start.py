@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from haptk.heartbeat.settings import (
     KEY_FILE,
     STATE_DIR,
     GroupSpec,
+    LeaseSpec,
     Settings,
     check_timing,
     control_path,
@@ -27,6 +29,7 @@ from haptk.io import clock, logs
 from haptk.io.udp import LinkSpec
 
 STOP_WAIT_S = 600.0
+_LEASE = re.compile(r"([A-Za-z0-9_.-]{3,255})/([A-Za-z0-9_.:-]{1,200})")
 MLOCK_FLAGS = 7
 """MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT (mlockall(2)): what was used once stays in memory, untouched stacks stay out."""
 
@@ -120,6 +123,20 @@ def check_of(options: dict[str, Any]) -> check.CheckSpec | None:
     return check.parse(options["check"], rules, options["check_timeout"] or min(inter, 2.0))
 
 
+def lease_of(options: dict[str, Any], deadtime_s: float) -> LeaseSpec | None:
+    """The leases of the flags. By default a lease ends well before a dead peer is declared dead."""
+    if not options["lease"]:
+        return None
+    found = _LEASE.fullmatch(options["lease"])
+    if found is None:
+        why = "TABLE/NAME is accepted: a table made by `haptk lease init`, and a name for this pair"
+        raise OperatorError(what=f"--lease {options['lease']!r}: {why}")
+    ttl_s: float = options["lease_ttl"] or max(1.0, 0.6 * deadtime_s)
+    if ttl_s < 1.0:
+        raise OperatorError(what=f"--lease-ttl {ttl_s:g} s: 1 s or more is accepted")
+    return LeaseSpec(found[1], found[2], ttl_s)
+
+
 def from_flags(options: dict[str, Any]) -> Settings:
     """Settings from flags alone."""
     address = options["peer"]
@@ -152,6 +169,9 @@ def from_flags(options: dict[str, Any]) -> Settings:
         groups=groups,
         ping_nodes=tuple(options["pings"]),
         check=check_of(options),
+        lease=lease_of(options, options["deadtime"]),
+        monitor_rise=options["monitor_rise"],
+        monitor_fall=options["monitor_fall"],
         state_dir=options["state_dir"] or STATE_DIR,
         control=control_path(options["control"]),
         allow_crc=options["allow_crc"],

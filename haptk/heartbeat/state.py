@@ -2,7 +2,8 @@
 
 The files are those of the original (hb_uuid: 16 raw bytes; hb_generation: a decimal number in 15 columns), so a node
 that changes from heartbeat to haptk keeps its identity. The generation is raised and synced before the first packet,
-because a peer takes a start with an old one for a replay.
+because a peer takes a start with an old one for a replay. While the daemon runs, a thread writes: a disk that takes
+seconds for a sync must not stop the heart.
 """
 
 from __future__ import annotations
@@ -10,12 +11,19 @@ from __future__ import annotations
 import contextlib
 import json
 import secrets
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from haptk.core.heartbeat.model import Remember
-from haptk.errors import ConfigError
+from haptk.errors import ConfigError, HaptkError
 from haptk.io import clock
 from haptk.io.files import Lock, private_dir, write_atomic
+
+RETRY_S = 2.0
+"""When a disk refuses a write, it is tried again after this."""
+
+CLOSE_S = 5.0
 
 
 class StateDir:
@@ -89,3 +97,61 @@ class StateDir:
             for name, number in sorted(known.generations.items())
         }
         write_atomic(self.path / "peers.json", json.dumps(body, indent=1).encode() + b"\n", 0o600)
+
+
+class PeerMemory:
+    """Writes what is to be remembered of the peers, the newest state only, in a thread that lives while it has work."""
+
+    def __init__(self, state: StateDir, warn: Callable[[str], None]) -> None:
+        self._state = state
+        self._warn = warn
+        self._changed = threading.Condition()
+        self._wanted: Remember | None = None
+        self._thread: threading.Thread | None = None
+        self._closing = False
+
+    def remember(self, known: Remember) -> None:
+        """Have `known` on disk soon; never waits, never fails."""
+        with self._changed:
+            self._wanted = known
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="peer memory", daemon=True)
+                self._thread.start()
+
+    def close(self) -> None:
+        """Wait for the last write, but not for a disk that hangs."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+            thread = self._thread
+        if thread is not None:
+            thread.join(CLOSE_S)
+
+    def _work(self) -> None:
+        failed = ""
+        while (known := self._next(failed)) is not None:
+            try:
+                self._state.remember(known)
+            except HaptkError as error:
+                if not failed:
+                    self._warn(
+                        f"{error}: after a restart an older recording of the peer would be believed; trying again"
+                    )
+                failed = str(error)
+                with self._changed:
+                    self._wanted = self._wanted or known
+            else:
+                if failed:
+                    self._warn(f"{self._state.path} can be written again")
+                failed = ""
+
+    def _next(self, failed: str) -> Remember | None:
+        """The newest state to write; None ends the thread."""
+        with self._changed:
+            if failed and not self._closing:
+                self._changed.wait(RETRY_S)
+            if self._wanted is None or (failed and self._closing):
+                self._thread = None
+                return None
+            known, self._wanted = self._wanted, None
+            return known

@@ -52,7 +52,10 @@ class GroupWorker:
 
     def _warm(self) -> None:
         for resource in self.resources:
-            trouble = resource.warm()
+            try:
+                trouble = resource.warm()
+            except Exception as error:  # the next order may be the take-over: this thread must live
+                trouble = f"{type(error).__name__}: {error}"
             if trouble:
                 self._warn(f"{resource.name} could not be made ready for a quick start: {trouble}")
 

@@ -50,6 +50,10 @@ class Daemons:
         self.dir = base
         third = os.getpid() % 250 + 1
         self.address = {"a": f"127.{third}.71.1", "b": f"127.{third}.71.2"}
+        self.reach = {"a": self.address["a"], "b": self.address["b"]}
+        """Where each is found by the other: its own address, or a wire's (see test_eip_lease_witness)."""
+
+        self.env: dict[str, dict[str, str]] = {}
         self.port = free_port(self.address["a"])
         self.running: dict[str, subprocess.Popen[bytes]] = {}
         scripts = base / "resource.d"
@@ -62,13 +66,15 @@ class Daemons:
         other = "b" if name == "a" else "a"
         argv = [
             sys.executable, "-m", "haptk", "heartbeat", "--node", name, "--bind", self.address[name],
-            "--peer", self.address[other], "--udpport", str(self.port), "--keepalive", "100ms", "--deadtime", "1",
+            "--peer", self.reach[other], "--udpport", str(self.port), "--keepalive", "100ms", "--deadtime", "1",
             "--initdead", "2", "--monitor", "500ms", "--key-file", str(self.dir / key), "--log-format", "json",
             "--state-dir", str(self.dir / f"state.{name}"), "--control", str(self.dir / f"{name}.sock"),
             "--resource-dir", str(self.dir / "resource.d"), "--resource", "web::x", *more,
         ]  # fmt: skip
         with (self.dir / f"{name}.log").open("ab") as log:
-            self.running[name] = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.running[name] = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.env.get(name)
+            )
 
     def events(self, name: str) -> list[dict[str, Any]]:
         lines = (self.dir / f"{name}.log").read_text().splitlines()
@@ -293,7 +299,9 @@ def test_systemd_hears_ready_watchdog_and_stopping(pair: Daemons, monkeypatch: p
 
 def test_what_a_restart_has_to_know_is_on_disk(pair: Daemons) -> None:
     pair.up()
-    peers = json.loads((pair.dir / "state.a" / "peers.json").read_text())
+    file = pair.dir / "state.a" / "peers.json"
+    wait_for(file.exists, pair.logs())
+    peers = json.loads(file.read_text())
     assert peers["b"]["generation"] == pair.status("b")["generation"]
     assert peers["b"]["uuid"] == pair.status("b")["uuid"]
 
