@@ -1,13 +1,15 @@
 """Heartbeat against the real daemon in the same run: take-over after a power cut, cost at rest, false deaths under load.
 
-usage: scripts/bench heartbeat [--rounds N] [--slow] [--rest SECONDS] [--load SECONDS] [--json]; needs root and the real
-heartbeat for its rows. A machine is a set of namespaces; its power cut is SIGKILL of its init; the take-over ends when the
+usage: scripts/bench heartbeat [--rounds N] [--slow] [--rest SECONDS] [--load SECONDS | --minutes M] [--only PART]
+[--who haptk|real] [--json]; needs root and the real heartbeat for its rows. The figures of the issue need ten loaded
+minutes: --only load --minutes 10. A machine is a set of namespaces; its power cut is SIGKILL of its init; the take-over ends when the
 survivor's resource script is called with `start`. --slow adds keepalive 2 / deadtime 30, half a minute a round.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import random
@@ -134,26 +136,31 @@ def burn() -> None:
         sum(bytearray(100_000))
 
 
-def false_deaths(kind: str, keepalive: str, deadtime: str, load_s: float) -> int:
-    """Deaths declared while both nodes live and every core is busy."""
-    with tempfile.TemporaryDirectory() as base:
-        pair = pair_of(base, keepalive, deadtime)
-        burners = [multiprocessing.Process(target=burn, daemon=True) for _ in range(multiprocessing.cpu_count())]
-        try:
+Case = tuple[str, str, str]
+
+
+def false_deaths(cases: list[Case], load_s: float) -> list[tuple[int, int]]:
+    """For each (who, keepalive, deadtime): deaths declared while both nodes live and every core is busy, and late statuses.
+
+    All pairs run at the same time, under the same load.
+    """
+    burners = [multiprocessing.Process(target=burn, daemon=True) for _ in range(multiprocessing.cpu_count())]
+    with tempfile.TemporaryDirectory() as base, contextlib.ExitStack() as stack:
+        pairs = []
+        for number, (kind, keepalive, deadtime) in enumerate(cases):
+            pair = pair_of(f"{base}/{number}", keepalive, deadtime)
+            stack.callback(pair.close)
             for machine in (pair.a, pair.b):
                 start(machine, kind)
-            wait_for(lambda: pair.holder("rscA") == "a" and ready(pair.b, kind), 60, "the pair does not come up")
-            time.sleep(2)
-            for burner in burners:
-                burner.start()
-            time.sleep(load_s)
-        finally:
-            for burner in burners:
-                if burner.is_alive():
-                    burner.kill()
-            found = sum(machine.log.count("is dead") for machine in (pair.a, pair.b))
-            pair.close()
-    return found
+            wait_for(lambda: pair.holder("rscA") == "a" and ready(pair.b, kind), 60, "the pair does not come up")  # noqa: B023
+            pairs.append(pair)
+        time.sleep(2)
+        for burner in burners:
+            burner.start()
+            stack.callback(burner.kill)
+        time.sleep(load_s)
+        logs = [pair.a.log + pair.b.log for pair in pairs]
+        return [(log.count("is dead"), log.count("Late heartbeat")) for log in logs]
 
 
 def main() -> None:
@@ -162,10 +169,14 @@ def main() -> None:
     parser.add_argument("--slow", action="store_true")
     parser.add_argument("--rest", type=float, default=60.0)
     parser.add_argument("--load", type=float, default=60.0)
+    parser.add_argument("--minutes", type=float, help="the same in minutes")
+    parser.add_argument("--who", choices=["haptk", "real"])
     parser.add_argument("--only", choices=["takeover", "cost", "load"])
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     kinds = ["haptk", "real"] if REAL.exists() else ["haptk"]
+    kinds = [kind for kind in kinds if options.who in (None, kind)]
+    load_s = options.minutes * 60 if options.minutes else options.load
     rows: list[dict[str, object]] = []
 
     def row(**fields: object) -> None:
@@ -197,15 +208,19 @@ def main() -> None:
                 resident_mb=round(resident_mb, 1),
             )
     if options.only in (None, "load"):
-        for kind, (keepalive, deadtime) in [(kind, QUICK[0]) for kind in kinds] + [("haptk", TINY)]:
-            deaths = false_deaths(kind, keepalive, deadtime, options.load)
+        cases = [(kind, *QUICK[0]) for kind in kinds] + [(kind, *TINY) for kind in kinds if kind == "haptk"]
+        found = false_deaths(cases, load_s)
+        load = float(Path("/proc/loadavg").read_text().split()[0])
+        for (kind, keepalive, deadtime), (deaths, late) in zip(cases, found, strict=True):
             row(
                 what="false deaths",
                 who=kind,
                 keepalive=keepalive,
                 deadtime=deadtime,
-                seconds=options.load,
+                seconds=load_s,
                 deaths=deaths,
+                late=late,
+                load=load,
             )
     if options.json:
         print(json.dumps(rows, indent=1))
