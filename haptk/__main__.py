@@ -23,11 +23,17 @@ def main() -> None:
     # What is imported here lives as long as the process: looking for garbage in it is time lost, now and later.
     gc.disable()
     from haptk.cli.app import haptk
-    from haptk.cli.base import run
+    from haptk.cli.base import Settings, run
 
     gc.freeze()
     gc.enable()
-    sys.exit(run(haptk, arguments(sys.argv[0], sys.argv[1:])))
+    chosen = Settings()
+    code = run(haptk, arguments(sys.argv[0], sys.argv[1:]), chosen)
+    if chosen.leaves_at_once:
+        from haptk.io import leave
+
+        leave.at_once(code)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -6,19 +6,15 @@ Credentials, profiles, assumed roles and `AWS_ENDPOINT_URL` are botocore's own b
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import os
-import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from haptk import errors
-from haptk.aws import imds
+from haptk.aws import imds, lean
 from haptk.aws.deadline import Patience, patience
 from haptk.aws.imds import Imds
 from haptk.io import clock
@@ -70,8 +66,7 @@ CONFLICTS = {
 }
 
 
-@dataclass(frozen=True)
-class Access:
+class Access(NamedTuple):
     """How AWS is reached; None leaves a field to botocore (environment, profile, instance)."""
 
     region: str | None = None
@@ -96,7 +91,7 @@ class Clients:
         key = (service, patience(left_s))
         with self._lock:
             if key not in self._clients:
-                with _collector_at_rest():
+                with lean.imports():
                     self._clients[key] = self._make(*key)
             return self._clients[key]
 
@@ -105,7 +100,7 @@ class Clients:
 
         `operation` is the API's own name (`AssociateAddress`), `left_s` the seconds that may pass.
         """
-        with _collector_at_rest():
+        with lean.imports():
             from botocore import xform_name
             from botocore.exceptions import BotoCoreError, ClientError
 
@@ -119,7 +114,8 @@ class Clients:
 
     def credentials_ready(self) -> None:
         """Fetch or refresh the credentials now, so that the next call need not; raises AwsNoCredentials."""
-        from botocore.exceptions import BotoCoreError
+        with lean.imports():
+            from botocore.exceptions import BotoCoreError
 
         try:
             found = self._get_session().get_credentials()
@@ -133,7 +129,8 @@ class Clients:
     def _get_session(self) -> Session:
         with self._lock:
             if self._session is None:
-                self._session = _make_session(self.access)
+                with lean.imports():
+                    self._session = _make_session(self.access)
             return self._session
 
     def _make(self, service: str, chosen: Patience) -> Any:
@@ -163,25 +160,6 @@ class Clients:
         return str(found) if found else _region_of_instance()
 
 
-@contextlib.contextmanager
-def _collector_at_rest() -> Iterator[None]:
-    """Keep the garbage collector from walking botocore's new objects, then and at every later pass.
-
-    They all live until the process ends. Worth 20 ms of a command that takes 170.
-    """
-    if not gc.isenabled():
-        yield
-        return
-    before = len(sys.modules)
-    gc.disable()
-    try:
-        yield
-    finally:
-        if len(sys.modules) > before + 20:
-            gc.freeze()
-        gc.enable()
-
-
 def _make_session(access: Access) -> Session:
     session = _plain_session(access)
     if access.role_arn:
@@ -193,7 +171,8 @@ def _plain_session(access: Access) -> Session:
     from botocore.loaders import Loader
     from botocore.session import Session
 
-    session = Session(profile=access.profile) if access.profile else Session()
+    session = Session(profile=access.profile, include_builtin_handlers=False)
+    lean.register_handlers(session)
     if (MODELS / "endpoints.json").is_file():
         # Only ours: botocore would otherwise look through the directories of its four hundred services.
         loader = Loader(extra_search_paths=[str(MODELS)], include_default_search_paths=False)

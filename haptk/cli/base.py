@@ -32,6 +32,8 @@ class Settings:
         self.color = "auto"
         self.config: Path | None = None
         self.debug = False
+        # Set by commands that are polled: nothing of theirs needs the interpreter's own end.
+        self.leaves_at_once = False
 
 
 def settings(ctx: click.Context | None = None) -> Settings:
@@ -203,9 +205,12 @@ def report_error(error: HaptkError, *, as_json: bool) -> None:
         click.echo(f"haptk: {str(error).rstrip()}", err=True)
 
 
-def run(group: click.Command, argv: list[str] | None = None) -> int:
-    """Run the command line and return the exit code; never lets a traceback out unless --debug was given."""
-    chosen = Settings()
+def run(group: click.Command, argv: list[str] | None = None, chosen: Settings | None = None) -> int:
+    """Run the command line and return the exit code; never lets a traceback out unless --debug was given.
+
+    `chosen` is filled with the global options of the run.
+    """
+    chosen = chosen or Settings()
     try:
         answer = group.main(args=argv, prog_name="haptk", standalone_mode=False, obj=chosen)
         return answer if isinstance(answer, int) else 0

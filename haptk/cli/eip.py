@@ -34,6 +34,7 @@ def eip() -> None:
 
     Exit codes of status: 0 ours, 3 not ours, 4 unknown. See eip-contracts in the reference for the other contracts.
     """
+    settings().leaves_at_once = True
 
 
 def _put(function: Callable[..., Any], options: list[Callable[..., Any]]) -> Callable[..., Any]:

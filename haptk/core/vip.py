@@ -11,14 +11,13 @@ shell saw and names the one call that may follow.
    its association, so a release that comes too late finds nothing and takes nothing from the new holder.
 5. A lost answer is not a failure and not a success: the only cure is to look again.
 
-The three states are frozen classes of their own; the small records beside them are named tuples, because a poll pays for
-the making of every class (0.06 ms against 0.6).
+States and records are named tuples: a poll pays for the making of every class (0.15 ms against 1.5 for a frozen
+dataclass). Two of the three states are never equal as tuples: their lengths or the types of their first fields differ.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
@@ -39,8 +38,7 @@ class Holder(NamedTuple):
         return text
 
 
-@dataclass(frozen=True, slots=True)
-class Ours:
+class Ours(NamedTuple):
     """This node holds the address. `since` is the Unix time in seconds from which on this is known, if it is."""
 
     source: str
@@ -50,8 +48,7 @@ class Ours:
         return f"ours (says {self.source})"
 
 
-@dataclass(frozen=True, slots=True)
-class NotOurs:
+class NotOurs(NamedTuple):
     """Another node holds it (`holder`), or nobody does (None)."""
 
     holder: Holder | None = None
@@ -68,8 +65,7 @@ class Last(NamedTuple):
     age_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Unknown:
+class Unknown(NamedTuple):
     """Nobody could be asked. `why` is for a person; `last` is the last known state with its age, if there is one.
 
     `trouble` is the name of the error class behind it (`AwsDenied`), for contracts that tell kinds of failure apart.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from haptk.aws.imds import Imds, ImdsError
 from haptk.core.vip import Target
@@ -13,8 +13,7 @@ from haptk.io import clock
 RECENT_S = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """This node as an address can belong to it. `mac` is None when the metadata service could not be asked."""
 
     target: Target

@@ -88,4 +88,7 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    code = main(sys.argv)
+    from haptk.io import leave
+
+    leave.at_once(code)

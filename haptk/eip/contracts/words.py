@@ -13,7 +13,7 @@ decide about fencing, not this agent.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from haptk.core.vip import NotOurs, Ours, Outcome, Status, Unknown
 from haptk.errors import HaptkError, all_error_classes
@@ -45,8 +45,7 @@ OCF_START_CODES = {
 NEVER_WORKS = frozenset(("AwsDenied", "AwsNoCredentials", "AwsNotFound", "OperatorError"))
 
 
-@dataclass(frozen=True, slots=True)
-class Saying:
+class Saying(NamedTuple):
     """What a process says at its end."""
 
     code: int
