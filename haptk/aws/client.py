@@ -58,6 +58,13 @@ BAD_CREDENTIALS = {
     "OptInRequired",
     "InvalidAccessKeyId",
 }
+# The calls that give credentials, which botocore makes inside another call, and their services.
+CREDENTIAL_CALLS = {
+    "AssumeRole": "sts",
+    "AssumeRoleWithWebIdentity": "sts",
+    "GetRoleCredentials": "sso",
+    "CreateToken": "sso-oidc",
+}
 CONFLICTS = {
     "Resource.AlreadyAssociated",
     "IncorrectState",
@@ -67,7 +74,10 @@ CONFLICTS = {
 
 
 class Access(NamedTuple):
-    """How AWS is reached; None leaves a field to botocore (environment, profile, instance)."""
+    """How AWS is reached; None leaves a field to botocore (environment, profile, instance).
+
+    `endpoint_url` is EC2's alone (an interface endpoint serves one service), `every_endpoint_url` that of all services.
+    """
 
     region: str | None = None
     profile: str | None = None
@@ -75,6 +85,7 @@ class Access(NamedTuple):
     endpoint_url: str | None = None
     dual_stack: bool = False
     fips: bool = False
+    every_endpoint_url: str | None = None
 
 
 class Clients:
@@ -109,20 +120,27 @@ class Clients:
             client = self.client(service, left_s)
             answer: dict[str, Any] = getattr(client, xform_name(operation))(**parameters)
         except (BotoCoreError, ClientError) as error:
-            raise translate(error, action, target) from error
+            raise self._translate(error, action, target) from error
         return answer
+
+    def _translate(self, error: Exception, action: str, target: str) -> errors.HaptkError:
+        """As `translate`; a refusal of the call that should have given the credentials is not one of the call itself."""
+        asked = getattr(error, "operation_name", None) or action.partition(":")[2]
+        if asked in CREDENTIAL_CALLS:
+            action, target = f"{CREDENTIAL_CALLS[asked]}:{asked}", self.access.role_arn or "the role of the profile"
+        return translate(error, action, target)
 
     def credentials_ready(self) -> None:
         """Fetch or refresh the credentials now, so that the next call need not; raises AwsNoCredentials."""
         with lean.imports():
-            from botocore.exceptions import BotoCoreError
+            from botocore.exceptions import BotoCoreError, ClientError
 
         try:
             found = self._get_session().get_credentials()
             if found is not None:
                 found.get_frozen_credentials()
-        except BotoCoreError as error:
-            raise translate(error, "sts:GetCredentials", "this node") from error
+        except (BotoCoreError, ClientError) as error:
+            raise self._translate(error, "sts:GetCredentials", "this node") from error
         if found is None:
             raise errors.AwsNoCredentials(action="signing", target="requests of this node", why="none were found")
 
@@ -141,23 +159,16 @@ class Clients:
             connect_timeout=chosen.connect_s,
             read_timeout=chosen.read_s,
             retries={"mode": "standard", "total_max_attempts": chosen.attempts},
-            use_dualstack_endpoint=self.access.dual_stack or None,
-            use_fips_endpoint=self.access.fips or None,
             # A connection that sat idle since the last poll must not be found dead by the one call that matters.
             tcp_keepalive=True,
         )
+        own_url = self.access.endpoint_url if service == "ec2" else None
         return session.create_client(
-            service, region_name=self._region(session), endpoint_url=self.access.endpoint_url, config=config
+            service,
+            region_name=_region(self.access, session),
+            endpoint_url=own_url or self.access.every_endpoint_url,
+            config=config,
         )
-
-    def _region(self, session: Session) -> str:
-        from botocore.exceptions import BotoCoreError
-
-        try:
-            found = self.access.region or os.environ.get("AWS_REGION") or session.get_config_variable("region")
-        except BotoCoreError as error:
-            raise errors.OperatorError(what=str(error)) from error
-        return str(found) if found else _region_of_instance()
 
 
 def _make_session(access: Access) -> Session:
@@ -168,11 +179,22 @@ def _make_session(access: Access) -> Session:
 
 
 def _plain_session(access: Access) -> Session:
+    from botocore.config import Config
     from botocore.loaders import Loader
     from botocore.session import Session
 
     session = Session(profile=access.profile, include_builtin_handlers=False)
     lean.register_handlers(session)
+    # For the clients that botocore makes by itself, of STS: its own time-outs would be a minute, five times over.
+    session.set_default_client_config(
+        Config(
+            connect_timeout=1.0,
+            read_timeout=2.0,
+            retries={"mode": "standard", "total_max_attempts": 1},
+            use_dualstack_endpoint=access.dual_stack or None,
+            use_fips_endpoint=access.fips or None,
+        )
+    )
     if (MODELS / "endpoints.json").is_file():
         # Only ours: botocore would otherwise look through the directories of its four hundred services.
         loader = Loader(extra_search_paths=[str(MODELS)], include_default_search_paths=False)
@@ -191,8 +213,8 @@ def _assume(session: Session, source: Session, access: Access) -> None:
         )
 
     def client(name: str, **parameters: Any) -> Any:
-        parameters.setdefault("region_name", access.region or os.environ.get("AWS_REGION"))
-        return source.create_client(name, **parameters)
+        parameters.setdefault("region_name", _region(access, source))
+        return source.create_client(name, endpoint_url=access.every_endpoint_url, **parameters)
 
     fetcher = AssumeRoleCredentialFetcher(
         client_creator=client,
@@ -208,6 +230,16 @@ def _assume(session: Session, source: Session, access: Access) -> None:
             return DeferredRefreshableCredentials(method=self.METHOD, refresh_using=fetcher.fetch_credentials)
 
     session.get_component("credential_provider").providers.insert(0, Assumed())
+
+
+def _region(access: Access, session: Session) -> str:
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        found = access.region or os.environ.get("AWS_REGION") or session.get_config_variable("region")
+    except BotoCoreError as error:
+        raise errors.OperatorError(what=str(error)) from error
+    return str(found) if found else _region_of_instance()
 
 
 def _region_of_instance() -> str:
@@ -264,14 +296,17 @@ def _of_answer(response: Mapping[str, Any], action: str, target: str) -> errors.
     skew_s = _skew_s(response)
     if code in THROTTLES:
         return errors.AwsThrottled(action=action, target=target, why=why)
+    if code == "RequestExpired" and skew_s is not None and abs(skew_s) <= CLOCK_SUSPECT_S:
+        # EC2's one code for two causes: a signature of long ago, and a session token past its end.
+        right = "the clock is right, so the temporary credentials are past their end: renew them"
+        return errors.AwsNoCredentials(action=action, target=target, why=f"{why} ({right})")
     if code in TIME_REFUSED or "Signature expired" in said or "Signature not yet current" in said:
         return errors.AwsClock(action=action, target=target, why=_with_skew(why, skew_s))
     if code in BAD_CREDENTIALS:
         if skew_s is not None and abs(skew_s) > CLOCK_SUSPECT_S:
             return errors.AwsClock(action=action, target=target, why=_with_skew(why, skew_s))
-        return errors.AwsNoCredentials(
-            action=action, target=target, why=f"{why} (expired, wrong, or the clock is off?)"
-        )
+        hint = "wrong or expired" if skew_s is not None else "expired, wrong, or the clock is off?"
+        return errors.AwsNoCredentials(action=action, target=target, why=f"{why} ({hint})")
     if code in DENIALS:
         return errors.AwsDenied(action=action, target=target, why=_denied(action, said))
     if code.endswith(("NotFound", ".Unknown", "NotFoundException")) or code.startswith(

@@ -138,13 +138,13 @@ def down() -> None:
 
 
 @lab.command(cls=Command)
-@click.argument("mode", type=click.Choice(["hang", "throttle", "error", "reset", "slow", "clear"]))
+@click.argument("mode", type=click.Choice(["hang", "throttle", "error", "deny", "expire", "reset", "slow", "clear"]))
 @click.option("--action", help="Only this API action, for instance AssociateAddress.")
 @click.option("--count", type=click.IntRange(1), help="Only the next COUNT calls.")
 @click.option("--ms", type=click.IntRange(0), help="Milliseconds of `slow`.")
 @click.option("--node", help="Only calls from this instance, for instance lb2.")
 def fault(mode: str, action: str | None, count: int | None, ms: int | None, node: str | None) -> None:
-    """Make the lab's AWS API hang, throttle, fail, reset or crawl; `clear` ends it."""
+    """Make the lab's AWS API hang, throttle, fail, refuse, reset or crawl; `clear` ends it."""
     from haptk.lab.client import Lab
 
     reply = Lab().call("fault", mode=mode, action=action, count=count, ms=ms, node=node)

@@ -30,7 +30,9 @@ def lease() -> None:
 
 def _store_options(function: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
-        click.option("--endpoint-url", metavar="URL", help="Endpoint of DynamoDB and EC2, for a lab."),
+        click.option(
+            "--endpoint-url", "every_endpoint_url", metavar="URL", help="Endpoint of DynamoDB and EC2, for a lab."
+        ),
         click.option("--profile", metavar="NAME", help="Profile of the AWS configuration."),
         click.option("--region", metavar="NAME", help="AWS region (default: environment, profile, metadata)."),
         click.option("--table", metavar="NAME", default=TABLE, show_default=True, help="The DynamoDB table."),

@@ -8,8 +8,13 @@ answer is lost. The first rule that fits wins. Modes:
     hang      the connection stays open and never gets an answer
     throttle  503 RequestLimitExceeded (EC2), 400 Throttling or ThrottlingException (other protocols)
     error     500 InternalError
+    deny      the policy of the caller does not allow the action: 403 UnauthorizedOperation, 400 AccessDeniedException
+    expire    the temporary credentials are past their end: 400 RequestExpired (EC2), ExpiredToken (other protocols)
     reset     the connection is reset (RST)
     slow      the call takes `slow_ms` more
+
+Without any rule, a request that was signed more than five minutes from now is refused as AWS refuses it: the clock of
+the machine that sent it is wrong.
 """
 
 from __future__ import annotations
@@ -21,6 +26,8 @@ import socket
 import struct
 from collections import deque
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from email.utils import formatdate
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -28,9 +35,11 @@ from haptk.errors import OperatorError
 from haptk.io import clock
 from haptk.lab.httpwire import HEAD_MAX, Message, WireError, read_request, read_response, wants_close
 
-MODES = ("pass", "hang", "throttle", "error", "reset", "slow")
+MODES = ("pass", "hang", "throttle", "error", "deny", "expire", "reset", "slow")
 WHEN = ("before", "after")
+REASONS = {400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 502: "Bad Gateway", 503: "Service Unavailable"}
 CALLS_MAX = 10_000
+SIGNATURE_LIFE_S = 300
 _CREDENTIAL = re.compile(r"Credential=([^/,\s]+)/\d+/([^/,\s]+)/([^/,\s]+)/")
 
 
@@ -115,9 +124,13 @@ def refusal(request: Message, service: str, status: int, code: str, message: str
     else:
         error = f"<Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>"
         body = f"<ErrorResponse>{error}<RequestId>{serial}</RequestId></ErrorResponse>"
-    reason = {400: "Bad Request", 502: "Bad Gateway", 503: "Service Unavailable"}.get(status, "Internal Server Error")
-    headers = [("Content-Type", content_type), ("x-amzn-RequestId", serial), ("x-amzn-ErrorType", code)]
-    return Message(("HTTP/1.1", str(status), reason), headers, body.encode())
+    headers = [
+        ("Content-Type", content_type),
+        ("x-amzn-RequestId", serial),
+        ("x-amzn-ErrorType", code),
+        ("Date", formatdate(clock.wall(), usegmt=True)),
+    ]
+    return Message(("HTTP/1.1", str(status), REASONS.get(status, "Internal Server Error")), headers, body.encode())
 
 
 def throttled(request: Message, service: str) -> Message:
@@ -125,6 +138,60 @@ def throttled(request: Message, service: str) -> Message:
         return refusal(request, service, 503, "RequestLimitExceeded", "Request limit exceeded.")
     code = "ThrottlingException" if request.has("x-amz-target") else "Throttling"
     return refusal(request, service, 400, code, "Rate exceeded")
+
+
+def denied(request: Message, call: Call) -> Message:
+    """As IAM refuses: EC2 adds an encoded message of a kilobyte that only DecodeAuthorizationMessage can read."""
+    who = f"arn:aws:sts::123456789012:assumed-role/{call.access_key_id}"
+    said = (
+        f"{who} is not authorized to perform: {call.service}:{call.action} because no identity-based policy allows it."
+    )
+    if call.service == "ec2":
+        said = f"You are not authorized to perform this operation. User: {said}"
+        return refusal(
+            request,
+            call.service,
+            403,
+            "UnauthorizedOperation",
+            f"{said} Encoded authorization failure message: {'A' * 900}",
+        )
+    if request.has("x-amz-target"):
+        return refusal(request, call.service, 400, "AccessDeniedException", f"User: {said}")
+    return refusal(request, call.service, 403, "AccessDenied", f"User: {said}")
+
+
+def expired(request: Message, service: str) -> Message:
+    if service == "ec2":
+        return refusal(request, service, 400, "RequestExpired", "Request has expired.")
+    code = "ExpiredTokenException" if request.has("x-amz-target") else "ExpiredToken"
+    status = 400 if request.has("x-amz-target") else 403
+    return refusal(request, service, status, code, "The security token included in the request is expired")
+
+
+def wrong_clock(request: Message, service: str, now: float) -> Message | None:
+    """AWS's refusal of a request signed too far from `now` (Unix seconds), by X-Amz-Date; None when that is near enough."""
+    stamp = request.header("x-amz-date")
+    try:
+        signed = datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        return None
+    late = now - signed
+    if abs(late) <= SIGNATURE_LIFE_S:
+        return None
+    if service == "ec2":
+        if late > 0:
+            return refusal(request, service, 400, "RequestExpired", "Request has expired.")
+        said = "AWS was not able to validate the provided access credentials"
+        return refusal(request, service, 401, "AuthFailure", said)
+    server = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
+    said = (
+        f"Signature expired: {stamp} is now earlier than {server} - 5 min."
+        if late > 0
+        else f"Signature not yet current: {stamp} is still later than {server} + 5 min."
+    )
+    if request.has("x-amz-target"):
+        return refusal(request, service, 400, "InvalidSignatureException", said)
+    return refusal(request, service, 403, "SignatureDoesNotMatch", said)
 
 
 def reset(writer: asyncio.StreamWriter) -> None:
@@ -217,6 +284,10 @@ class Switch:
     async def _answer(
         self, request: Message, call: Call, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> Message:
+        refused = wrong_clock(request, call.service, clock.wall())
+        if refused is not None:
+            call.fault = "clock"
+            return refused
         rule = self._fault(call)
         if rule is None or rule.mode == "pass":
             return await self._forward(request, call)
@@ -232,6 +303,10 @@ class Switch:
             return throttled(request, call.service)
         if rule.mode == "error":
             return refusal(request, call.service, 500, "InternalError", "An internal error has occurred.")
+        if rule.mode == "deny":
+            return denied(request, call)
+        if rule.mode == "expire":
+            return expired(request, call.service)
         await asyncio.sleep(rule.slow_ms / 1000)
         return answer or await self._forward(request, call)
 

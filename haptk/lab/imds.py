@@ -83,6 +83,10 @@ class Metadata:
         self.instance = instance
         self.feed = feed
         self.lag_ms = 0
+        # The instance role: whether there is one, and the credentials that it gives now.
+        self.has_role = True
+        self.credentials_life_s = CREDENTIALS_LIFE_S
+        self.access_key_id = instance.access_key_id
         self._token = secrets.token_urlsafe(96)
 
     def associations(self) -> dict[str, list[str]]:
@@ -125,7 +129,6 @@ class Metadata:
             "ami-id": one.image_id,
             "ami-launch-index": "0",
             "hostname": self._hostname(),
-            "iam": {"info": self._iam_info(), "security-credentials": {one.role: self._credentials()}},
             "instance-action": "none",
             "instance-id": one.instance_id,
             "instance-life-cycle": "on-demand",
@@ -138,6 +141,8 @@ class Metadata:
             "security-groups": one.security_group,
             "services": {"domain": "amazonaws.com", "partition": "aws"},
         }
+        if self.has_role:
+            meta["iam"] = {"info": self._iam_info(), "security-credentials": {one.role: self._credentials()}}
         primary = [public for public, private in associations.items() if one.private_ip in private]
         if primary:
             meta["public-ipv4"] = primary[0]
@@ -153,10 +158,10 @@ class Metadata:
             "Code": "Success",
             "LastUpdated": _stamp(0),
             "Type": "AWS-HMAC",
-            "AccessKeyId": self.instance.access_key_id,
+            "AccessKeyId": self.access_key_id,
             "SecretAccessKey": self.instance.secret_access_key,
             "Token": self._token,
-            "Expiration": _stamp(CREDENTIALS_LIFE_S),
+            "Expiration": _stamp(self.credentials_life_s),
         }
         return json.dumps(credentials, indent=2)
 

@@ -23,6 +23,7 @@ Operations on the control socket (one JSON object a line each way, client `haptk
     {"op": "calls", "since": N}                  {"calls": [...], "next": N}
     {"op": "associations", "after": V}           {"version", "addresses", "history"}, history newer than V (default 0)
     {"op": "imds_lag", "instance_id": I, "lag_ms": N}
+    {"op": "imds_role", "instance_id": I, ...}   has_role, credentials_life_s, access_key_id: what the role gives from now
 """
 
 from __future__ import annotations
@@ -230,6 +231,7 @@ class Network:
             "calls": self._op_calls,
             "associations": self._op_associations,
             "imds_lag": self._op_imds_lag,
+            "imds_role": self._op_imds_role,
         }
         if not isinstance(request, dict) or request.get("op") not in operations:
             return {"error": f"an object with op is expected; op is one of {', '.join(operations)}"}
@@ -295,10 +297,22 @@ class Network:
 
     async def _op_imds_lag(self, request: Reply) -> Reply:
         instance_id, lag_ms = self._instance_id(request), _number(request, "lag_ms")
-        if instance_id not in self.imds:
-            raise OperatorError(what=f"instance {request['instance_id']!r} has no metadata service in this lab")
-        self.imds[instance_id].metadata.lag_ms = lag_ms
+        self._metadata_of(instance_id).lag_ms = lag_ms
         return {"instance_id": instance_id, "lag_ms": lag_ms}
+
+    async def _op_imds_role(self, request: Reply) -> Reply:
+        metadata = self._metadata_of(self._instance_id(request))
+        for name, kind in (("has_role", bool), ("credentials_life_s", int), ("access_key_id", str)):
+            value = request.get(name, getattr(metadata, name))
+            if type(value) is not kind:
+                raise OperatorError(what=f"{name} has to be of type {kind.__name__}, not {value!r}")
+            setattr(metadata, name, value)
+        return {name: getattr(metadata, name) for name in ("has_role", "credentials_life_s", "access_key_id")}
+
+    def _metadata_of(self, instance_id: str) -> Metadata:
+        if instance_id not in self.imds:
+            raise OperatorError(what=f"instance {instance_id!r} has no metadata service in this lab")
+        return self.imds[instance_id].metadata
 
     def _instance_id(self, request: Reply) -> str:
         return self.spec.region.instance(str(request.get("instance_id"))).instance_id

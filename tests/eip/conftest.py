@@ -133,6 +133,12 @@ class Lab:
     def lag(self, node: str, lag_ms: int) -> None:
         call(self.control, {"op": "imds_lag", "instance_id": node, "lag_ms": lag_ms})
 
+    def role(self, node: str, key: str = "", life_s: int = 6 * 3600, has_role: bool = True) -> None:
+        """What the node's instance role gives from now on; without arguments, what it gave at first."""
+        key = key or self.region.instance(node).access_key_id
+        wanted = {"access_key_id": key, "credentials_life_s": life_s, "has_role": has_role}
+        call(self.control, {"op": "imds_role", "instance_id": node, **wanted})
+
     def freeze(self, node: str, seconds: float = 3.0) -> None:
         """Let the node's metadata show what is now for the next seconds, whatever happens: it lags by that much."""
         clock.sleep(seconds + 0.2)
@@ -232,6 +238,7 @@ def lab(_region: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
     _region.scratch = tmp_path
     for instance in _region.region.instances:
         _region.lag(instance.name, 0)
+        _region.role(instance.name)
         _region.power(instance.name, True)
     for address in _region.region.addresses:
         _region.free(address.name)
