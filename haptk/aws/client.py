@@ -114,12 +114,13 @@ class Clients:
         with lean.imports():
             from botocore import xform_name
             from botocore.exceptions import BotoCoreError, ClientError
+            from botocore.parsers import ResponseParserError
 
         action = f"{service}:{operation}"
         try:
             client = self.client(service, left_s)
             answer: dict[str, Any] = getattr(client, xform_name(operation))(**parameters)
-        except (BotoCoreError, ClientError) as error:
+        except (BotoCoreError, ClientError, ResponseParserError) as error:
             raise self._translate(error, action, target) from error
         return answer
 
@@ -265,11 +266,19 @@ def _metadata(question: Callable[[Imds], str], otherwise: str) -> str:
 def translate(error: Exception, action: str, target: str) -> errors.HaptkError:
     """Our error for one of botocore's: who must act, which action on what, and what to do about it."""
     from botocore import exceptions as boto
+    from botocore.parsers import ResponseParserError
 
+    if isinstance(error, ResponseParserError):
+        return errors.AwsError(action=action, target=target, why=_no_aws(error))
     if isinstance(error, boto.ClientError):
         return _of_answer(error.response, action, target)
     if isinstance(
-        error, boto.NoRegionError | boto.ProfileNotFound | boto.ParamValidationError | boto.InvalidRegionError
+        error,
+        boto.NoRegionError
+        | boto.ProfileNotFound
+        | boto.ParamValidationError
+        | boto.InvalidRegionError
+        | boto.InvalidConfigError,
     ):
         return errors.OperatorError(what=f"{action} on {target}: {_one_line(error)}")
     credential_errors = (
@@ -278,7 +287,6 @@ def translate(error: Exception, action: str, target: str) -> errors.HaptkError:
         boto.CredentialRetrievalError,
         boto.TokenRetrievalError,
         boto.SSOError,
-        boto.InvalidConfigError,
     )
     if isinstance(error, credential_errors):
         why = f"{_one_line(error)} (an instance role, AWS_PROFILE or AWS_ACCESS_KEY_ID gives them)"
@@ -344,6 +352,11 @@ def _denied(action: str, said: str) -> str:
     # The encoded authorization message of EC2 is kilobytes long and no person can read it.
     said = said.partition("Encoded authorization failure message")[0].strip()
     return f"allow {action} in the policy of this role or user{f' ({said})' if said else ''}"
+
+
+def _no_aws(error: Exception) -> str:
+    said = _one_line(error)
+    return f"what answered there is not AWS (a proxy, or a wrong endpoint?): {said[:160]}{'...' if len(said) > 160 else ''}"
 
 
 def _one_line(error: Exception) -> str:

@@ -29,7 +29,7 @@ class Pair:
         subnet = lab.region.subnets[0].subnet_id
         made = lab.ec2.run_instances(ImageId="ami-0123456789abcdef0", MinCount=2, MaxCount=2, SubnetId=subnet)
         self.a, self.b = (one["InstanceId"] for one in made["Instances"])
-        self.clients = Clients(Access(endpoint_url=lab.api))
+        self.clients = Clients(Access(every_endpoint_url=lab.api))
         self.store = LeaseStore(self.clients, f"fence-{clock.monotonic_usec()}")
         self.store.init(Deadline(20))
         self.said: list[str] = []

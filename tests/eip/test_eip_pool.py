@@ -29,7 +29,7 @@ TABLE = "haptk-leases"
 def store(lab: Any, monkeypatch: pytest.MonkeyPatch) -> LeaseStore:
     for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"):
         monkeypatch.setenv(key, lab.env("lb1")[key])
-    made = LeaseStore(Clients(Access(endpoint_url=lab.api)), f"leases-{clock.monotonic_usec()}")
+    made = LeaseStore(Clients(Access(every_endpoint_url=lab.api)), f"leases-{clock.monotonic_usec()}")
     assert made.init(Deadline(20)) is True
     assert made.init(Deadline(20)) is False
     return made
