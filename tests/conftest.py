@@ -18,6 +18,7 @@ pytest_plugins = ["tests.fixtures_cloud"]
 PLACES = {
     "heartbeat": ["/usr/libexec/heartbeat/heartbeat", "/usr/lib/heartbeat/heartbeat"],
     "monitoring-plugins": ["/usr/lib/nagios/plugins/check_procs"],
+    "aws-vpc-route53": ["/usr/lib/ocf/resource.d/heartbeat/aws-vpc-route53"],
     "awseip": ["/usr/lib/ocf/resource.d/heartbeat/awseip"],
     "ResourceManager": ["/usr/share/heartbeat/ResourceManager"],
 }

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from haptk.aws.client import Clients
 from haptk.aws.deadline import Deadline
-from haptk.aws.ec2 import Ec2
+from haptk.aws.ec2 import Ec2, Instance
 from haptk.core.vip import NotOurs, Ours, Outcome, Status, Unknown
 from haptk.eip.agent import Agent
 from haptk.errors import AwsConflict, AwsNotFound, OperatorError
@@ -39,11 +39,18 @@ class Move:
 
 
 def interface_of(node: str, ec2: Ec2, deadline: Deadline) -> str:
-    """The interface that a node's name means: eni-..., i-... (its primary one) or the Name tag of one instance."""
+    """The interface that a node's name means: eni-..., i-... (its primary one) or the Name tag of one instance.
+
+    Raises OperatorError when no running instance is behind it: an address there would serve nobody.
+    """
     if node.startswith("eni-"):
         found = ec2.interfaces(deadline, interface=node)
         if not found:
             raise AwsNotFound(action="ec2:DescribeNetworkInterfaces", target=node, why="no such interface")
+        if found[0].instance is None:
+            raise OperatorError(what=f"{node} is attached to no instance: the address would serve nobody there")
+        for one in ec2.instances(deadline, instance=found[0].instance):
+            _check_running(one, node)
         return node
     by_id = node.startswith("i-")
     instances = ec2.instances(deadline, instance=node) if by_id else ec2.instances(deadline, name=node)
@@ -56,7 +63,13 @@ def interface_of(node: str, ec2: Ec2, deadline: Deadline) -> str:
         raise OperatorError(
             what=f"{node} ({instances[0].instance}) has no network interface; it is {instances[0].state}"
         )
+    _check_running(instances[0], node)
     return instances[0].interfaces[0]
+
+
+def _check_running(found: Instance, node: str) -> None:
+    if found.state not in ("running", "pending"):
+        raise OperatorError(what=f"{node} ({found.instance}) is {found.state}: the address would serve nobody there")
 
 
 def plan(address: str, node: str, private_ip: str | None, clients: Clients, deadline_s: float) -> Move:

@@ -19,8 +19,10 @@ FAILURES = (
     "AwsThrottled",
     "AwsDenied",
     "AwsNoCredentials",
+    "AwsClock",
     "AwsNotFound",
     "AwsConflict",
+    "AwsError",
     "OperatorError",
 )
 

@@ -39,10 +39,11 @@ STATUS_CODES: dict[str, tuple[int, int, int]] = {
 OCF_START_CODES = {
     "AwsDenied": OCF_PERM,
     "AwsNoCredentials": OCF_PERM,
+    "AwsClock": OCF_PERM,  # of this node only: the other one may sign
     "AwsNotFound": OCF_CONFIGURED,
     "OperatorError": OCF_ARGS,
 }
-NEVER_WORKS = frozenset(("AwsDenied", "AwsNoCredentials", "AwsNotFound", "OperatorError"))
+NEVER_WORKS = frozenset(("AwsDenied", "AwsNoCredentials", "AwsClock", "AwsNotFound", "OperatorError"))
 
 
 class Saying(NamedTuple):
