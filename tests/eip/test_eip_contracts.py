@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -89,6 +91,53 @@ def test_ocf_meta_data_is_valid_for_the_installed_dtd(prefix: Path) -> None:
         ["xmllint", "--noout", "--valid", "-"], input=text, text=True, cwd="/usr/share/resource-agents", timeout=20
     )
     assert lint.returncode == 0
+
+
+# OCF 1.1's schema of meta-data in a table: what an element must have, may have, and holds in this order.
+OCF_11: dict[str, tuple[set[str], set[str], str]] = {
+    "resource-agent": ({"name"}, {"version"}, "version (longdesc )*(shortdesc )*parameters actions (special )?"),
+    "version": (set(), set(), ""),
+    "longdesc": ({"lang"}, set(), ""),
+    "shortdesc": ({"lang"}, set(), ""),
+    "parameters": (set(), set(), "(parameter )+"),
+    "parameter": (
+        {"name"},
+        {"unique-group", "unique", "required", "reloadable"},
+        "(deprecated )?(longdesc )+(shortdesc )+content ",
+    ),
+    "content": ({"type"}, {"default"}, ""),
+    "actions": (set(), set(), "(action )+"),
+    "action": ({"name", "timeout"}, {"interval", "start-delay", "depth", "role"}, ""),
+}
+
+
+def faults_by_ocf_11(text: str) -> list[str]:
+    """What the schema of OCF 1.1 does not allow."""
+    found = []
+    for one in ElementTree.fromstring(text).iter():
+        required, allowed, children = OCF_11.get(one.tag, (set(), set(), "no such element"))
+        if not required <= set(one.attrib) <= required | allowed:
+            found.append(f"attributes of {one.tag}: {sorted(one.attrib)}")
+        if not re.fullmatch(children, "".join(f"{child.tag} " for child in one)):
+            found.append(f"children of {one.tag}")
+        if any(one.get(name) not in (None, "0", "1") for name in ("unique", "required", "reloadable")):
+            found.append(f"a truth value of {one.tag}")
+        if one.tag == "content" and one.get("type") not in ("string", "integer", "boolean"):
+            found.append(f"type {one.get('type')}")
+    return found
+
+
+def test_ocf_meta_data_is_valid_for_ocf_11(prefix: Path) -> None:
+    text = run(prefix / PLACES["ocf"][0], "meta-data", env={}).stdout
+    assert faults_by_ocf_11(text) == []
+    for broken in (
+        text.replace('type="string"', 'type="text"', 1),
+        text.replace('required="1"', 'required="yes"', 1),
+        text.replace(' timeout="30s"', "", 1),
+        text.replace("<version>1.0</version>\n", "", 1),
+        text.replace("<actions>", "<actions></actions><actions>", 1),
+    ):
+        assert broken != text and faults_by_ocf_11(broken)
 
 
 @pytest.mark.real("ocf-tester")

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -222,10 +223,12 @@ global_defs {{
   enable_script_security
   vrrp_version 3
   vrrp_garp_master_delay 0
+  {fifo}
 }}
 vrrp_script haproxy {{
-  script "/usr/bin/test -e {directory}/healthy"
+  script "{haptk} check http http://127.0.0.1:8080/ --timeout 4s --contract script"
   interval 1
+  timeout 5
   fall 1
   rise 1
 }}
@@ -247,17 +250,39 @@ vrrp_instance VI_1 {{
     haproxy
     address
   }}
-  notify "{directory}/run notify {address}"
-  notify_master_rx_lower_pri "{directory}/run notify {address} master_rx_lower_pri"
+  {notify}
 }}
 """
+# The three ways in which keepalived tells: (in global_defs, in the instance).
+NOTIFY = {
+    "notify": ("", 'notify "{run} notify {address}"\n'
+               '  notify_master_rx_lower_pri "{run} notify {address} master_rx_lower_pri"'),
+    "by state": ("", "\n  ".join(
+        f'notify_{state} "{{run}} notify {{address}} {state}"'
+        for state in ("master", "backup", "fault", "stop", "deleted", "master_rx_lower_pri"))),
+    "fifo": ("vrrp_notify_fifo {directory}/fifo\n"
+             '  vrrp_notify_fifo_script "{run} fifo {address} instance=VI_1"', ""),
+}  # fmt: skip
+HAPROXY = """
+global
+  maxconn 100
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 5s
+  timeout server 5s
+frontend web
+  bind 127.0.0.1:8080
+  http-request return status 200
+"""
+HAPTK = Path(sys.executable).with_name("haptk")
 
 
 class Pair:
-    """Two real keepalived in network namespaces that share a veth; their notify scripts run back on the host's
-    loopback, where the cloud is."""
+    """Two real keepalived, each beside a real haproxy, in network namespaces that share a veth; their notify scripts
+    run back on the host's loopback, where the cloud is."""
 
-    def __init__(self, lab: Any, script: Path, scratch: Path) -> None:
+    def __init__(self, lab: Any, script: Path, scratch: Path, way: str = "notify") -> None:
         self.lab, self.scratch = lab, scratch
         self.tag = f"hk{os.getpid() % 100000}"
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -275,11 +300,13 @@ class Pair:
                 f'exec nsenter --net=/proc/{os.getpid()}/ns/net {script} "$@" 2>>{directory}/notify.log\n'
             )
             run.chmod(0o755)
-            (directory / "healthy").touch()
+            (directory / "haproxy.cfg").write_text(HAPROXY)
+            fifo, notify = (text.format(run=run, address=lab.ip(), directory=directory) for text in NOTIFY[way])
             (directory / "keepalived.conf").write_text(
                 CONF.format(
                     name=node, directory=directory, link=f"{self.tag}{index}", priority=110 - 10 * index,
-                    own=f"10.97.0.{index + 1}", peer=f"10.97.0.{2 - index}", address=lab.ip(),
+                    own=f"10.97.0.{index + 1}", peer=f"10.97.0.{2 - index}", address=lab.ip(), haptk=HAPTK, fifo=fifo,
+                    notify=notify,
                 )
             )  # fmt: skip
 
@@ -294,14 +321,28 @@ class Pair:
         for index in (0, 1):
             self.ip("-n", f"{self.tag}{index}", "addr", "add", f"10.97.0.{index + 1}/24", "dev", f"{self.tag}{index}")
             self.ip("-n", f"{self.tag}{index}", "link", "set", f"{self.tag}{index}", "up")
+            self.ip("-n", f"{self.tag}{index}", "link", "set", "lo", "up")
         for index, node in enumerate(("lb1", "lb2")):
             directory = self.directories[node]
-            self.processes[node] = subprocess.Popen(
-                ["ip", "netns", "exec", f"{self.tag}{index}", "keepalived", "-n", "-l", "-P", "-D",
-                 "-f", str(directory / "keepalived.conf"), "-p", str(directory / "ka.pid"),
-                 "-r", str(directory / "vrrp.pid")],
-                stdout=(directory / "ka.log").open("w"), stderr=subprocess.STDOUT,
+            self.haproxy(node)
+            self.start(
+                index, node, "keepalived", "-n", "-l", "-P", "-D", "-f", str(directory / "keepalived.conf"),
+                "-p", str(directory / "ka.pid"), "-r", str(directory / "vrrp.pid"),
             )  # fmt: skip
+
+    def start(self, index: int, node: str, *argv: str) -> None:
+        log = (self.directories[node] / f"{argv[0]}.log").open("a")
+        self.processes[f"{argv[0]} {node}"] = subprocess.Popen(
+            ["ip", "netns", "exec", f"{self.tag}{index}", *argv], stdout=log, stderr=subprocess.STDOUT
+        )
+
+    def haproxy(self, node: str) -> None:
+        self.start(int(node == "lb2"), node, "haproxy", "-db", "-f", str(self.directories[node] / "haproxy.cfg"))
+
+    def kill_haproxy(self, node: str) -> None:
+        process = self.processes.pop(f"haproxy {node}")
+        process.kill()
+        process.wait()
 
     def split(self, on: bool) -> None:
         """Neither hears the other, while both links stay up."""
@@ -333,18 +374,21 @@ class Pair:
 
 
 @pytest.mark.root
-@pytest.mark.real("keepalived", "ip", "nsenter")
-def test_a_real_pair_moves_the_address_and_back(lab: Any, script: Path) -> None:
+@pytest.mark.real("keepalived", "haproxy", "ip", "nsenter")
+@pytest.mark.parametrize("way", ["notify", "by state", "fifo"])
+def test_a_real_pair_moves_the_address_and_back(lab: Any, script: Path, way: str) -> None:
     scratch = Path(tempfile.mkdtemp(prefix="haptk-pair-"))
     scratch.chmod(0o755)
-    pair = Pair(lab, script, scratch)
+    pair = Pair(lab, script, scratch, way)
     try:
         pair.up()
         pair.until("lb1")
-        (pair.directories["lb1"] / "healthy").unlink()  # haproxy died on the master
+        pair.kill_haproxy("lb1")
         pair.until("lb2")
-        (pair.directories["lb1"] / "healthy").touch()
+        pair.haproxy("lb1")
         pair.until("lb1")
+        if way != "notify":
+            return
         # Both masters: neither hears the other; then they meet again and the one with the higher priority keeps it.
         pair.split(True)
         pair.until("lb2")

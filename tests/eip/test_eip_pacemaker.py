@@ -97,13 +97,24 @@ def test_a_start_that_failed_for_a_moment_is_tried_here_again(tmp_path: Path, tr
     assert start(tmp_path, trouble) == "Recover eip ( lb1 )"
 
 
-@pytest.mark.parametrize("trouble", ["AwsDenied", "AwsNoCredentials", "OperatorError"])
+@pytest.mark.parametrize("trouble", ["AwsDenied", "AwsNoCredentials", "AwsClock", "OperatorError"])
 def test_a_start_that_cannot_work_here_is_tried_on_the_other_node(tmp_path: Path, trouble: str) -> None:
     assert start(tmp_path, trouble) == "Recover eip ( lb1 -> lb2 )"
 
 
 def test_an_address_that_does_not_exist_is_tried_nowhere(tmp_path: Path) -> None:
     assert start(tmp_path, "AwsNotFound").startswith("Stop eip ( lb1 )")
+
+
+def test_every_code_that_the_agent_can_answer_is_in_the_reference(tmp_path: Path) -> None:
+    """The table of docs/reference/eip-contracts.md, row by row, as the policy engine answers."""
+    rows = dict.fromkeys((1, 7, 190), "")
+    for code in rows:
+        rows[code] = monitor(tmp_path, code)
+    assert rows == {1: "Recover eip ( lb1 )", 7: "Recover eip ( lb1 )", 190: ""}
+    for code in (2, 4, words.OCF_INSTALLED):
+        assert answer(tmp_path, operation("lb1", 2, "start", 0, code))[0] == "Recover eip ( lb1 -> lb2 )", code
+    assert answer(tmp_path, operation("lb1", 2, "start", 0, words.OCF_CONFIGURED))[0].startswith("Stop eip ( lb1 )")
 
 
 def test_a_failed_stop_blocks_where_nobody_can_fence(tmp_path: Path) -> None:
