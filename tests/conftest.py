@@ -20,6 +20,7 @@ PLACES = {
     "monitoring-plugins": ["/usr/lib/nagios/plugins/check_procs"],
     "aws-vpc-route53": ["/usr/lib/ocf/resource.d/heartbeat/aws-vpc-route53"],
     "nagios4": [str(Path(sys.prefix) / "unpacked/usr/sbin/nagios4"), "/usr/sbin/nagios4"],
+    "systemd": ["/lib/systemd/systemd"],
     "awseip": ["/usr/lib/ocf/resource.d/heartbeat/awseip"],
     "ResourceManager": ["/usr/share/heartbeat/ResourceManager"],
 }

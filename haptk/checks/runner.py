@@ -16,7 +16,7 @@ from haptk.io import clock
 from haptk.report.nagios import State
 
 # A check that keeps its own deadline reports the time-out better than we can: it gets this much longer to say so.
-GRACE_S = 0.05
+GRACE_S = 0.15
 THREADS_MAX = 512
 _STACK_BYTES = 512 * 1024
 

@@ -305,3 +305,71 @@ def test_icinga_runs_the_checks_and_understands_them(tmp_path: Path, plugins: Pa
         log = tmp_path / "out.log"
         with running(argv, log):
             judge(until(lambda: icinga_status(tmp_path), STATES, log.read_text), port)
+
+
+# systemd.
+
+SYSTEMD = "/lib/systemd/systemd"
+# A manager of user units needs no process 1, only to believe that the system was booted with systemd.
+MANAGER = """
+set -e
+mount -t tmpfs none /run
+mkdir -p /run/systemd/system /run/user
+export XDG_RUNTIME_DIR=/run/user SYSTEMD_UNIT_PATH={units} SYSTEMD_LOG_TARGET=console
+{systemd} --user --unit=idle.target >{log} 2>&1 &
+for _ in $(seq 200); do
+  systemctl --user is-active idle.target >/dev/null 2>&1 && break
+  sleep 0.1
+done
+for unit in {names}; do
+  systemctl --user start $unit >/dev/null 2>&1 || true
+  echo "$unit $(systemctl --user show --value -p ActiveState -p ConditionResult $unit | tr '\\n' ' ')"
+done
+"""
+
+
+@pytest.mark.root
+@pytest.mark.real("systemd", "unshare")
+def test_systemd_starts_skips_or_fails_a_unit_by_its_condition(tmp_path: Path) -> None:
+    """The unit of the how-to under a real manager: 0 starts it, "not now" skips it, "I cannot tell" fails it."""
+    units = tmp_path / "units"
+    units.mkdir()
+    (units / "idle.target").write_text("[Unit]\nDefaultDependencies=no\n")
+    block = HOWTO.read_text().partition("```ini\n")[2].partition("```")[0]
+    asked = "redis 10.0.0.5 --role master"
+    assert asked in block
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        for name, check in (
+            ("good", f"tcp 127.0.0.1:{port}"),
+            ("down", f"tcp 127.0.0.1:{closed_port()}"),
+            ("wrong", f"tcp 127.0.0.1:{port} -w nonsense"),
+        ):
+            text = block.replace("/usr/bin/haptk", str(HAPTK)).replace(asked, check)
+            text = text.replace("[Unit]", "[Unit]\nDefaultDependencies=no")
+            end = f"Type=oneshot\nRemainAfterExit=yes\nExecStart=/usr/bin/touch {tmp_path}/{name}\n"
+            (units / f"{name}.service").write_text(text + end)
+        script = MANAGER.format(
+            units=units, systemd=SYSTEMD, log=tmp_path / "log", names="good.service down.service wrong.service"
+        )
+        before = _groups()
+        done = subprocess.run(
+            ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "--cgroup", "--kill-child", "bash", "-c", script],
+            capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        for group in _groups() - before:
+            with contextlib.suppress(OSError):
+                group.rmdir()
+    states = {line.split()[0]: set(line.split()[1:]) for line in done.stdout.splitlines()}
+    assert states == {
+        "good.service": {"active", "yes"},
+        "down.service": {"inactive", "no"},
+        "wrong.service": {"failed", "yes"},
+    }, (done, (tmp_path / "log").read_text())
+    assert [name for name in ("good", "down", "wrong") if (tmp_path / name).exists()] == ["good"]
+
+
+def _groups() -> set[Path]:
+    """The control groups in which a manager of user units puts its own."""
+    root = Path("/sys/fs/cgroup")
+    return {path for name in ("app.slice", "init.scope") for path in root.glob(f"**/{name}")}

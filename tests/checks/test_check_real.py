@@ -377,7 +377,7 @@ def test_keepalived_acts_on_a_check_and_is_judged_itself(
 
 
 def test_the_unit_of_the_howto_is_accepted_by_systemd(tmp_path: Path) -> None:
-    """ExecCondition cannot be run without systemd as process 1; its exit codes are in the table."""
+    """That it also acts on it is in test_check_monitoring.py."""
     howto = Path(__file__).resolve().parents[2] / "docs" / "howto" / "health-checks.md"
     block = howto.read_text().partition("```ini\n")[2].partition("```")[0]
     assert "ExecCondition=/usr/bin/haptk check" in block

@@ -7,6 +7,8 @@ links to haptk) or by `haptk check --plugin`; people and packaging tools that as
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import click
@@ -17,6 +19,7 @@ from haptk.errors import HaptkError
 from haptk.report.nagios import State, line
 
 PLUGIN_MODE = "haptk.plugin-mode"
+CONTRACT = "haptk.contract"
 
 # state -> exit code. `script` is for programs that know good and bad (keepalived's vrrp_script, HAProxy's
 # external-check), `condition` for systemd's ExecCondition, where 1 to 254 skip the unit and 255 fails it.
@@ -58,18 +61,21 @@ class Judging(click.Command):
     ) -> click.Context:
         """Parse; wrong usage ends as UNKNOWN, and in plugin mode help does, too."""
         given = tuple(args)
+        contract = contract_of(given)
         try:
-            return super().make_context(info_name, args, parent=parent, **extra)
+            made = super().make_context(info_name, args, parent=parent, **extra)
+            made.meta[CONTRACT] = contract
+            return made
         except click.UsageError as error:
             plugin = parent is not None and bool(parent.meta.get(PLUGIN_MODE))
             if isinstance(error, click.exceptions.NoArgsIsHelpError):
                 if not plugin:
                     raise
-                raise unknown(str(info_name), "wrong usage: which kind of check?", error) from None
+                raise unknown(str(info_name), "wrong usage: which kind of check?", error, contract=contract) from None
             # `--json` may stand behind the word that is wrong, where nobody has read it yet.
             as_json = "--json" in given or (parent is not None and settings(parent).as_json)
             text = f"wrong usage: {error.format_message()}"
-            raise unknown(str(info_name), text, error, as_json=as_json) from None
+            raise unknown(str(info_name), text, error, as_json=as_json, contract=contract) from None
         except click.exceptions.Exit as done:
             if done.exit_code == 0 and parent is not None and parent.meta.get(PLUGIN_MODE):
                 raise click.exceptions.Exit(int(State.UNKNOWN)) from None
@@ -97,21 +103,40 @@ class Judging(click.Command):
             raise self._unknown(ctx, f"internal error: {type(error).__name__}: {error}") from None
 
     def _unknown(self, ctx: click.Context, text: str, usage: click.UsageError | None = None) -> click.exceptions.Exit:
-        return unknown(str(ctx.info_name), text, usage, as_json=settings(ctx).as_json)
+        contract = str(ctx.params.get("contract") or ctx.meta.get(CONTRACT, "plugin"))
+        # A command line that means nothing is never green, whatever it says about what cannot be seen.
+        wished = None if usage else ctx.params.get("unknown_is")
+        state = State[str(wished).upper()] if wished else State.UNKNOWN
+        return unknown(str(ctx.info_name), text, usage, as_json=settings(ctx).as_json, contract=contract, state=state)
+
+
+def contract_of(arguments: Sequence[str]) -> str:
+    """The contract that a command line asks for, although it could not be parsed: a typo beside it must not change whose
+    exit codes are spoken."""
+    words = [word for one in arguments for word in one.split("=", 1)]
+    asked = [value for name, value in pairwise(words) if name == "--contract"]
+    return asked[-1] if asked and asked[-1] in CONTRACTS else "plugin"
 
 
 def unknown(
-    name: str, text: str, usage: click.UsageError | None = None, *, as_json: bool = False
+    name: str,
+    text: str,
+    usage: click.UsageError | None = None,
+    *,
+    as_json: bool = False,
+    contract: str = "plugin",
+    state: State = State.UNKNOWN,
 ) -> click.exceptions.Exit:
-    """Print the UNKNOWN line on stdout, where monitoring systems read, and the hint on stderr; the exit to raise."""
+    """Print the line of what cannot be judged on stdout, where monitoring systems read, and the hint on stderr; the exit
+    to raise, with the code of the contract."""
+    code = CONTRACTS[contract][state]
     if as_json:
         import json
 
-        state = State.UNKNOWN
-        body = {"service": name.upper(), "state": state.name, "exit_code": int(state), "text": text, "checks": []}
+        body = {"service": name.upper(), "state": state.name, "exit_code": code, "text": text, "checks": []}
         click.echo(json.dumps(body, indent=2, ensure_ascii=False))
     else:
-        click.echo(line(name.upper(), State.UNKNOWN, text))
+        click.echo(line(name.upper(), state, text))
     if usage is not None and usage.ctx is not None:
         click.echo(f"Try '{usage.ctx.command_path} --help' for help.", err=True)
-    return click.exceptions.Exit(int(State.UNKNOWN))
+    return click.exceptions.Exit(code)
