@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from haptk.cli.base import LazyGroup
+from haptk.cli.base import LazyGroup, settings
 from haptk.cli.checks.contract import Judging, plugin_option
 
 KINDS: dict[str, tuple[str, str]] = {
@@ -37,3 +37,5 @@ def check() -> None:
     over), 3 UNKNOWN (also for wrong arguments). --contract script and --contract condition change them for programs
     that know only good and bad.
     """
+    # Also because a look that was left behind at its time-out may still hold what the interpreter's end would wait for.
+    settings().leaves_at_once = True
