@@ -23,6 +23,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from haptk.eip.install import PLACES, Installer
+
 HAPTK = str(Path(sys.executable).with_name("haptk"))
 ROLE = "arn:aws:iam::123456789012:role/keeper-of-the-address"
 VPCE = "vpce-0a1b2c3d.ec2.eu-west-1.vpce.amazonaws.com"
@@ -240,3 +242,19 @@ def test_an_answer_that_is_not_of_aws_is_no_internal_error(lab: Any, proxy: Prox
             done = run(lab, proxy, authority, "eip", "status", lab.ip(), "--endpoint-url", url)
             assert done.returncode == 4 and "internal error" not in done.stdout
             assert "is not AWS" in done.stdout and done.stdout.count("\n") == 1 and len(done.stdout) < 700
+
+
+def test_a_manager_that_passes_no_environment_reaches_it_by_the_settings_file(
+    lab: Any, proxy: Proxy, authority: Authority
+) -> None:
+    """Heartbeat and keepalived pass none: /etc/haptk/eip.env has the proxy, its authority, the region and the kind."""
+    Installer(lab.scratch / "root").install(["heartbeat"])
+    whole = {name: value for name, value in lab.env("lb1").items() if name != "AWS_ENDPOINT_URL"}
+    wanted = {"HTTPS_PROXY": proxy.url, "AWS_CA_BUNDLE": str(authority.bundle), "AWS_USE_DUALSTACK_ENDPOINT": "true"}
+    settings = lab.scratch / "eip.env"
+    settings.write_text("".join(f"{name}={value}\n" for name, value in {**whole, **wanted}.items()))
+    env = {"PATH": whole["PATH"], "HAPTK_EIP_ENV": str(settings), "HA_LOGFACILITY": "none"}
+    script = str(lab.scratch / "root" / PLACES["heartbeat"][0])
+    done = subprocess.run([script, lab.ip(), "status"], env=env, capture_output=True, text=True, timeout=120)
+    assert (done.stdout, done.stderr) == ("stopped\n", "")
+    assert proxy.asked == ["https://ec2.eu-west-1.api.aws"]

@@ -23,6 +23,7 @@ OPTIONS = (
     "keep",
 )
 ENV_FILE = "/etc/haptk/eip.env"
+PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
 ACTIONS = {
     "ocf": ("start", "stop", "monitor", "validate-all"),
     "heartbeat": ("start", "stop", "status"),
@@ -129,7 +130,8 @@ def _notify(request: Request, words: list[str]) -> list[str]:
 
 
 def settings_of(path: str) -> dict[str, str]:
-    """The lines KEY=VALUE of the environment file whose key starts with AWS_ or HAPTK_; no shell ever reads it.
+    """The lines KEY=VALUE of the environment file whose key starts with AWS_ or HAPTK_, or names a proxy; no shell ever
+    reads it.
 
     A file that another user could have written is not believed; a missing one is empty.
     """
@@ -147,6 +149,6 @@ def settings_of(path: str) -> dict[str, str]:
     settings = {}
     for line in text.splitlines():
         key, equals, value = line.strip().partition("=")
-        if equals and key.startswith(("AWS_", "HAPTK_")) and key.isidentifier():
+        if equals and (key.startswith(("AWS_", "HAPTK_")) or key.upper() in PROXIES) and key.isidentifier():
             settings[key] = value.strip().strip("\"'")
     return settings
