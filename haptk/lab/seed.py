@@ -18,7 +18,7 @@ def ec2_client(endpoint_url: str, region: str, access_key_id: str = ADMIN_KEY_ID
     from botocore.config import Config
 
     config = Config(
-        connect_timeout=2, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 3}, proxies={}
+        connect_timeout=2, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 3}, proxies={}
     )
     session = boto3.session.Session(aws_access_key_id=access_key_id, aws_secret_access_key=secret, region_name=region)
     return session.client("ec2", endpoint_url=endpoint_url, config=config)
