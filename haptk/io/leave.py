@@ -17,8 +17,9 @@ def at_once(code: int) -> NoReturn:
     in name resolution (`eip.watch`) must not delay an answer that is given already. Nothing registered with `atexit` runs.
     """
     try:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:  # a manager may have closed it
+                stream.flush()
     except OSError:
         # A full disk or a reader that went away: Python's own way out says so, and changes the exit code.
         sys.exit(code)
