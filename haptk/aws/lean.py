@@ -71,17 +71,15 @@ class _NoDocStrings(types.ModuleType):
 
 @contextlib.contextmanager
 def _stand_ins() -> Iterator[None]:
-    if "botocore.client" in sys.modules or "urllib3" in sys.modules:
-        yield  # somebody has loaded them whole already
-        return
     import botocore
 
     site = Path(botocore.__path__[0]).parent
-    made: list[types.ModuleType] = [
-        _StandIn("botocore.docs", site / "botocore" / "docs"),
-        _NoDocStrings("botocore.docs.docstring"),
-        _StandIn("urllib3.http2", site / "urllib3" / "http2"),
-    ]
+    made: list[types.ModuleType] = []
+    # Whoever asks for them by name may have come already; botocore is loaded in several steps, each inside `imports`.
+    if "botocore.client" not in sys.modules:
+        made += [_StandIn("botocore.docs", site / "botocore" / "docs"), _NoDocStrings("botocore.docs.docstring")]
+    if "urllib3.connection" not in sys.modules:
+        made.append(_StandIn("urllib3.http2", site / "urllib3" / "http2"))
     for module in made:
         sys.modules.setdefault(module.__name__, module)
     try:

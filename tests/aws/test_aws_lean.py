@@ -22,6 +22,7 @@ ENV = {
     "AWS_DEFAULT_REGION": "eu-west-1",
     "AWS_EC2_METADATA_DISABLED": "true",
     "AWS_CONFIG_FILE": "/nonexistent",
+    "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
 }
 # Events around a call that name a service, as botocore emits them.
 EVENTS = (
@@ -47,13 +48,19 @@ def in_a_process(code: str) -> Any:
 
 
 @pytest.mark.parametrize(
-    "first", ["Clients().client('ec2', 3.0)", "Clients().credentials_ready()", "Clients()._get_session()"]
+    "first",
+    [
+        "Clients().client('ec2', 3.0)",
+        "Clients().credentials_ready()",
+        "Clients()._get_session()",
+        "with contextlib.suppress(AwsUnreachable): Clients().call('ec2', 'DescribeAddresses', 'x', 1.0)",
+    ],
 )
 def test_a_client_loads_no_writer_of_documents_and_no_http2(first: str) -> None:
     """Whichever comes first in a process: the command asks for a client, a daemon for its credentials."""
     unwanted = ("html.parser", "botocore.docs", "botocore.docs.docstring", "botocore.docs.service", "urllib3.http2")
     found = in_a_process(
-        "import json, sys\nfrom haptk.aws.client import Clients\n"
+        "import contextlib, json, sys\nfrom haptk.aws.client import Clients\nfrom haptk.errors import AwsUnreachable\n"
         f"{first}\nClients().client('ec2', 3.0)\n"
         f"print(json.dumps([name for name in {unwanted!r} if name in sys.modules]))"
     )
