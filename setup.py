@@ -11,6 +11,7 @@ from setuptools import Extension, setup
 
 REQUIRED = os.environ.get("HAPTK_REQUIRE_FAST") == "1"
 SKIPPED = os.environ.get("HAPTK_NO_FAST") == "1"
+CORES = os.cpu_count() or 1
 TRACED = os.environ.get("HAPTK_TRACE_FAST") == "1"  # line tracing for coverage; slow, never for production
 
 
@@ -43,8 +44,9 @@ def extensions():
             "freethreading_compatible": True,
             "linetrace": TRACED,
         },
+        nthreads=CORES,
         show_all_warnings=False,
     )
 
 
-setup(ext_modules=extensions())
+setup(ext_modules=extensions(), options={"build_ext": {"parallel": CORES}})

@@ -59,7 +59,7 @@ setup_package() { # the virtual environment, the dependencies, the extensions
       quietly "$python" -m venv "$venv"
       quietly "$venv/bin/python" -m pip install -q --upgrade 'pip>=25.1'
     fi
-    setup_talk "installing what haptk needs and compiling its fast path (once, about a minute)"
+    setup_talk "installing what haptk needs and compiling its fast path (once, about two minutes)"
     (cd "$root" && quietly "$venv/bin/python" -m pip install -q --group build &&
       HAPTK_REQUIRE_FAST=1 quietly "$venv/bin/python" -m pip install -q --no-build-isolation \
         --config-settings editable_mode=compat -e '.[lab]') || exit $?
