@@ -27,7 +27,7 @@ from haptk.proxy.tally import Tallies, Tally
 log = logging.getLogger("haptk.proxy")
 
 
-def data_plane(_tables: ProxyTables) -> tuple[type[Any], type[Any]]:
+def data_plane(tables: ProxyTables) -> tuple[type[Any], type[Any]]:
     """The classes (Image, DataWorker) to run on: the compiled ones, or the reference under HAPTK_NO_FAST=1.
 
     The reference also serves, with a warning, where the extensions are missing: slow is better than down. Whatever a
@@ -39,10 +39,13 @@ def data_plane(_tables: ProxyTables) -> tuple[type[Any], type[Any]]:
         return reference.Image, reference.DataWorker
     try:
         from haptk._fast.conf import Image
+        from haptk._fast.regex import available
         from haptk._fast.worker import DataWorker
     except ImportError as error:
         log.warning("the compiled data path is missing (%s); the slow reference serves instead", error)
         return reference.Image, reference.DataWorker
+    if not available() and any(one.rules for one in (*tables.frontends, *tables.backends)):
+        log.warning("libpcre2-8 is missing: regular expressions are asked of Python, slowly and without a limit of steps")
     return Image, DataWorker
 
 

@@ -1,7 +1,7 @@
 """Heartbeat against the real daemon in the same run: take-over after a power cut, cost at rest, false deaths under load.
 
 usage: scripts/bench heartbeat [--rounds N] [--slow] [--rest SECONDS] [--load SECONDS | --minutes M] [--only PART]
-[--who haptk|real] [--json]; needs root and the real heartbeat for its rows. The figures of the issue need ten loaded
+[--who haptk|real] [--json]; needs root and the real heartbeat for its rows. Published figures take ten loaded
 minutes: --only load --minutes 10. A machine is a set of namespaces; its power cut is SIGKILL of its init; the take-over ends when the
 survivor's resource script is called with `start`. --slow adds keepalive 2 / deadtime 30, half a minute a round.
 """
