@@ -45,7 +45,9 @@ def data_plane(tables: ProxyTables) -> tuple[type[Any], type[Any]]:
         log.warning("the compiled data path is missing (%s); the slow reference serves instead", error)
         return reference.Image, reference.DataWorker
     if not available() and any(one.rules for one in (*tables.frontends, *tables.backends)):
-        log.warning("libpcre2-8 is missing: regular expressions are asked of Python, slowly and without a limit of steps")
+        log.warning(
+            "libpcre2-8 is missing: regular expressions are asked of Python, slowly and without a limit of steps"
+        )
     return Image, DataWorker
 
 

@@ -66,7 +66,7 @@ class Witnessed:
         self.pair = Daemons(base)
         self.pair.env = {"a": lab.env("lb1"), "b": lab.env("lb2")}
         self.wire = Wire(self.pair)
-        self.store = LeaseStore(Clients(Access(endpoint_url=lab.api)), f"witness-{clock.monotonic_usec()}")
+        self.store = LeaseStore(Clients(Access(every_endpoint_url=lab.api)), f"witness-{clock.monotonic_usec()}")
         self.store.init(Deadline(20))
 
     def record(self) -> Record | None:

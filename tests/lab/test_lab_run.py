@@ -35,8 +35,14 @@ class Runner:
         )
 
     def popen(self, *argv: str) -> subprocess.Popen[str]:
+        # A shell's background job, which this run may be, ignores SIGINT and so would its children.
         return subprocess.Popen(
-            [*HAPTK, *argv], env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [*HAPTK, *argv],
+            env=self.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def json(self, *argv: str) -> dict[str, Any]:

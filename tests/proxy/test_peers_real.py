@@ -163,7 +163,9 @@ def test_both_ways_and_a_session_outlives_its_balancer(tier, kind_a: str, kind_b
         went[f"m{number}"] = b.ask(f"x-learn: m{number}")
     until(lambda: a.table() == b.table() == went, "both know everything")
     went["last"] = a.ask("x-learn: last")
-    time.sleep(0.1)  # the figure that scripts/bench peers measures; a loaded machine may take longer, so it is not asserted by itself
+    time.sleep(
+        0.1
+    )  # the figure that scripts/bench peers measures; a loaded machine may take longer, so it is not asserted by itself
     a.signal(signal.SIGKILL)
     until(lambda: "last" in b.table(), "the last session reached B before A died", 5.0)
     for key in ("last", "k3", "m3", "early1"):
