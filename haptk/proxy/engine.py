@@ -44,7 +44,8 @@ def data_plane(tables: ProxyTables) -> tuple[type[Any], type[Any]]:
     except ImportError as error:
         log.warning("the compiled data path is missing (%s); the slow reference serves instead", error)
         return reference.Image, reference.DataWorker
-    if not available() and any(one.rules for one in (*tables.frontends, *tables.backends)):
+    both: tuple[Frontend | Backend, ...] = (*tables.frontends, *tables.backends)
+    if not available() and any(one.rules for one in both):
         log.warning(
             "libpcre2-8 is missing: regular expressions are asked of Python, slowly and without a limit of steps"
         )
