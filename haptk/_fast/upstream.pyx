@@ -70,8 +70,10 @@ cdef void push_idle(Worker *w, Link *l) noexcept nogil:
     w.idle_total += 1
 
 
-cdef void close_link(Worker *w, Link *l) noexcept nogil:
-    if l.server != NULL and l.server.nolinger:
+cdef void close_link(Worker *w, Link *l, bint quiet) noexcept nogil:
+    # `quiet`: nothing is under way either way. Then a reset ends it, as HAProxy does: whoever closes first keeps the port
+    # for a minute (TIME-WAIT), and a server would be out of our reach after 28,000 connections in that time.
+    if quiet or (l.server != NULL and l.server.nolinger):
         reset_fd(l.fd)
     else:
         close_fd(l.fd)
@@ -93,7 +95,7 @@ cdef void drop_kept(Worker *w, Session *s) noexcept nogil:
     cdef Link *l = s.kept
     if l != NULL:
         s.kept = NULL
-        close_link(w, l)
+        close_link(w, l, 1)
 
 
 cdef ServerC *last_server(Session *s) noexcept nogil:
@@ -128,7 +130,7 @@ cdef Link *idle_for(Worker *w, Session *s) noexcept nogil:
         unlink_idle(w, l)
         if l.place == place_of(s.server):
             return l
-        close_link(w, l)    # the server has moved
+        close_link(w, l, 1)    # the server has moved
     return NULL
 
 
@@ -222,7 +224,7 @@ cdef int open_link(Worker *w, Session *s) noexcept nogil:
     l.session = s
     l.writable = 1      # tried at once: a local server has accepted by now
     if watch(w.epfd, fd, l) < 0:
-        close_link(w, l)
+        close_link(w, l, 0)
         return ATTACH_FDS
     if srv.tcpka:
         keep_alive(fd)
@@ -280,6 +282,7 @@ cdef inline bint worth_keeping(Worker *w, ServerC *srv, ServerW *sw) noexcept no
 cdef void detach(Worker *w, Session *s, bint keep) noexcept nogil:
     cdef Link *l = s.link
     cdef ServerW *sw
+    cdef bint quiet
     if s.counted:
         hk_add(&s.server.live.sessions, -1)
         s.counted = 0
@@ -300,7 +303,8 @@ cdef void detach(Worker *w, Session *s, bint keep) noexcept nogil:
     elif keep and worth_keeping(w, l.server, sw):
         push_idle(w, l)
         return
-    close_link(w, l)
+    quiet = s.head_done and s.down.done and s.up.done and not (s.tunnel or s.server_eof or s.up_failed or l.hup)
+    close_link(w, l, quiet)
 
 
 cdef void idle_event(Worker *w, Link *l) noexcept nogil:
@@ -308,7 +312,7 @@ cdef void idle_event(Worker *w, Link *l) noexcept nogil:
         l.session.kept = NULL
     else:
         unlink_idle(w, l)
-    close_link(w, l)
+    close_link(w, l, 0)
 
 
 cdef bint give_up_idle(Worker *w) noexcept nogil:
@@ -320,7 +324,7 @@ cdef bint give_up_idle(Worker *w) noexcept nogil:
         l = w.servers[i].idle_tail
         if l != NULL:
             unlink_idle(w, l)
-            close_link(w, l)
+            close_link(w, l, 1)
             return 1
     return 0
 
@@ -334,4 +338,4 @@ cdef void purge_idle(Worker *w, bint everything) noexcept nogil:
             if l == NULL or not (everything or w.now - l.since >= l.server.pool_purge_ms):
                 break
             unlink_idle(w, l)
-            close_link(w, l)
+            close_link(w, l, 1)

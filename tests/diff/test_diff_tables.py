@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import re
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -104,7 +105,10 @@ def table(pair: Pair, index: int, name: str) -> list[tuple[str, str]]:
 
 def walk(pair: Pair, index: int, name: str, steps: list[tuple[bytes, bytes]]) -> dict[str, object]:
     """What the exchanges did, with servers numbered in the order of their first appearance."""
-    results = [pair.one(index, name, request, response) for request, response in steps]
+    results = []
+    for request, response in steps:
+        results.append(pair.one(index, name, request, response))
+        time.sleep(0.003)  # which of two entries of one millisecond is the older one, no table knows
     servers = [result.server for result in results]
     order: list[str] = []
     for server in servers:

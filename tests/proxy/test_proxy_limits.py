@@ -113,7 +113,7 @@ def test_client_that_leaves_the_queue_frees_its_place(scripted, limited):
     time.sleep(0.3)
     socks[1].close()
     socks[2].close()
-    time.sleep(0.3)
+    time.sleep(1.5)  # a client that waits is looked after about once a second
     gate.open.set()
     for sock in (socks[0], socks[3]):
         sock.settimeout(5)
