@@ -302,7 +302,7 @@ REQUEST_ACTIONS: dict[str, _Reader] = {
     "use-service": _service,
 }
 RESPONSE_ACTIONS: dict[str, _Reader] = {**_EDITS, "set-status": _status}
-_UNSUPPORTED_REQUEST = names(
+UNSUPPORTED_REQUEST = names(
     "add-acl auth cache-use capture del-acl del-map disable-l7-retry do-resolve early-hint normalize-uri reject "
     "replace-path replace-pathq replace-uri sc-inc-gpc sc-inc-gpc0 sc-inc-gpc1 sc-set-gpt sc-set-gpt0 send-spoe-group "
     "set-dst set-dst-port set-log-level set-map set-mark set-nice set-priority-class set-priority-offset set-src "
@@ -318,7 +318,7 @@ def _rule(section: Section, args: Args, kind: str, table: dict[str, _Reader]) ->
     response = kind == "http-response"
     if reader is None:
         name = re.split(r"[(]", action)[0]
-        known = "HAProxy knows it, haptk does not" if name in _UNSUPPORTED_REQUEST else "nor does HAProxy know it"
+        known = "HAProxy knows it, haptk does not" if name in UNSUPPORTED_REQUEST else "nor does HAProxy know it"
         raise Refused(f"{kind}: unknown action {action!r} ({known}); accepted are {', '.join(sorted(table))}")
     values = reader(key, response, _cut(args))
     found = condition(section, args, response=response)
