@@ -5,8 +5,7 @@ from libc.stdint cimport int64_t, uint32_t
 from haptk._fast.ring cimport ring_find
 from haptk._fast.scan cimport hk_load
 from haptk._fast.state cimport BackendW
-from haptk._fast.state cimport (LB_FIRST, LB_HDR, LB_LEASTCONN, LB_RANDOM, LB_SOURCE, LB_URI, LB_URL_PARAM, LIVE_UP,
-                                RingPoint, WEIGHT_SCALE)
+from haptk._fast.state cimport LB_FIRST, LB_LEASTCONN, LB_RANDOM, LIVE_UP, RingPoint, WEIGHT_SCALE
 
 
 cdef bint eligible(ServerC *srv) noexcept nogil:
@@ -28,15 +27,6 @@ cdef inline bint full(BackendC *be, ServerC *srv) noexcept nogil:
     return srv.maxconn > 0 and hk_load(&srv.live.sessions) >= limit_of(be, srv)
 
 
-cdef inline bint by_hash(BackendC *be) noexcept nogil:
-    return be.balance == LB_SOURCE or be.balance == LB_URI or be.balance == LB_URL_PARAM or be.balance == LB_HDR
-
-
-cdef inline bint skips_full(BackendC *be) noexcept nogil:
-    # A hash must keep pointing at its server: there the request waits.
-    return not by_hash(be)
-
-
 cdef bint any_eligible(BackendC *be) noexcept nogil:
     return tier(be) >= 0
 
@@ -53,8 +43,9 @@ cdef int tier(BackendC *be) noexcept nogil:
 
 
 cdef inline bint candidate(BackendC *be, int i, int level, ServerC *avoid) noexcept nogil:
+    # A hash must keep pointing at its server, be that full: there the request waits.
     cdef ServerC *srv = &be.servers[i]
-    return srv != avoid and srv.backup == level and eligible(srv) and not (srv.maxconn and skips_full(be) and full(be, srv))
+    return srv != avoid and srv.backup == level and eligible(srv) and not (srv.maxconn and not be.by_hash and full(be, srv))
 
 
 cdef ServerC *plain_turn(Worker *w, BackendC *be, int level, ServerC *avoid) noexcept nogil:
@@ -246,7 +237,7 @@ cdef ServerC *by_algorithm(Worker *w, Session *s, BackendC *be, int level, Serve
 cdef bint takes_turns(BackendC *be) noexcept nogil:
     # Whether the next choice is likely to be another server: turns are taken, and there is another one.
     cdef int i, active = 0
-    if be.balance == LB_LEASTCONN or be.balance == LB_FIRST or by_hash(be):
+    if be.balance == LB_LEASTCONN or be.balance == LB_FIRST or be.by_hash:
         return 0
     for i in range(be.count):
         active += not be.servers[i].backup and eligible(&be.servers[i])

@@ -344,7 +344,8 @@ cdef class Image:
         # consistent hashing without a function is sdbm with avalanche
         out.hash_avalanche = be.balance.hash_avalanche or (
             be.balance.hash_consistent and (be.balance.algorithm == "source" or not be.balance.hash_function))
-        if be.balance.hash_consistent and be.balance.algorithm in ("source", "uri", "url_param", "hdr"):
+        out.by_hash = be.balance.algorithm in ("source", "uri", "url_param", "hdr")
+        if be.balance.hash_consistent and out.by_hash:
             out.ring = <RingPoint *>self.block(ring_size(out), sizeof(RingPoint))
             ring_fill(out)
         out.uri_path_only = be.balance.uri_path_only

@@ -4,5 +4,5 @@
 from haptk._fast.http1 cimport Head
 from haptk._fast.state cimport BackendC, Session
 
-# h is NULL in TCP mode.
+# Called for be.by_hash only, with s.hashed at 0. h is NULL in TCP mode.
 cdef void hash_request(Session *s, BackendC *be, Head *h) noexcept nogil

@@ -113,7 +113,6 @@ cdef bint header_hash(Session *s, BackendC *be, Head *h) noexcept nogil:
 
 
 cdef void hash_request(Session *s, BackendC *be, Head *h) noexcept nogil:
-    s.hashed = 0
     if be.balance == LB_SOURCE:
         s.hash = source_hash(s)
         s.hashed = 1

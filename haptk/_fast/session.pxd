@@ -12,5 +12,3 @@ cdef void session_watch(Worker *w, Session *s) noexcept nogil
 cdef void serve_queues(Worker *w) noexcept nogil
 # Its timer fired.
 cdef void session_expire(Worker *w, Timer *t) noexcept nogil
-# Close now, whatever is going on. `cause` and `at` are the two letters of HAProxy's termination state.
-cdef void session_kill(Worker *w, Session *s, char cause, char at) noexcept nogil

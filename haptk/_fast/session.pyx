@@ -5,35 +5,32 @@ from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcmp
 
 from haptk._fast.address cimport note_local
-from haptk._fast.balance cimport any_eligible, choose, limit_of, takes_turns
 from haptk._fast.deadlines cimport LINGER_MS, arm
+from haptk._fast.dispatch cimport again, connect_failed, dispatch, link_failed
+from haptk._fast.ending cimport (answer, bad_response, close_client, drop_buffers, leave, linger_step, refuse, ruled,
+                                 session_kill)
 from haptk._fast.hashkey cimport hash_request
-from haptk._fast.http1 cimport (BODY_EOF, BODY_LENGTH, BODY_NONE, BODY_TUNNEL, Head, M_GET, M_HEAD,
-                                body_advance, parse_request)
+from haptk._fast.http1 cimport BODY_LENGTH, BODY_NONE, BODY_TUNNEL, Head, body_advance, parse_request
 from haptk._fast.journal cimport note_end, note_request
-from haptk._fast.observe cimport SAW_BAD_ANSWER, SAW_NO_CONNECT, observe
-from haptk._fast.pool cimport buf_drop, buf_take, session_free
-from haptk._fast.queue cimport dequeue, enqueue, next_waiting
+from haptk._fast.observe cimport SAW_BAD_ANSWER, observe
+from haptk._fast.pool cimport buf_drop, buf_take
+from haptk._fast.queue cimport dequeue, next_waiting
 from haptk._fast.proxyproto cimport read_proxy
 from haptk._fast.relay cimport (RELAY_AGAIN, RELAY_BAD_REQUEST, RELAY_BAD_RESPONSE, RELAY_CLIENT, RELAY_DONE, RELAY_LINK,
                                 RELAY_RULED, RELAY_RULES_FAILED, RELAY_WAIT, compact, owes_client, pull, push)
 from haptk._fast.render cimport render_request
-from haptk._fast.reply cimport REPLY_LOST, REPLY_WAIT, reply_page, reply_send, reply_server, settle_body
-from haptk._fast.retry cimport (RE_CONN, RE_EMPTY, RE_JUNK, RE_TIMEOUT, forget_answer, may_repeat, redispatch_now,
-                                repeatable, take_early_body)
+from haptk._fast.reply cimport REPLY_LOST, REPLY_WAIT, reply_send, settle_body
+from haptk._fast.retry cimport RE_CONN, RE_JUNK, RE_TIMEOUT, may_repeat, take_early_body
 from haptk._fast.rules cimport RULES_ANSWER, RULES_FAILED, RULES_GO, RULES_SERVICE, rules_request
-from haptk._fast.scan cimport hk_add, hk_load
+from haptk._fast.scan cimport hk_add
 from haptk._fast.service cimport (SERVICE_BAD, SERVICE_FAILED, SERVICE_GONE, SERVICE_SENT, service_begin,
                                   service_drop, service_expired, service_step)
-from haptk._fast.sockets cimport IO_AGAIN, IO_EOF, close_fd, fill, reset_fd, shut_write, watch
-from haptk._fast.state cimport (BackendC, Link, MODE_CLOSE, PAGE_200, PAGE_400, PAGE_408, PAGE_500,
-                                PAGE_502, PAGE_503, PAGE_504, PH_DEAD, PH_HEAD, PH_LINGER, PH_PROXY, PH_QUEUE,
-                                PH_RELAY, PH_REPLY, PH_RETRY, PH_SERVICE)
+from haptk._fast.sockets cimport IO_AGAIN, IO_EOF, close_fd, fill, watch
+from haptk._fast.state cimport (BackendC, Link, MODE_CLOSE, PAGE_200, PAGE_408, PAGE_500, PAGE_503, PAGE_504, PH_DEAD,
+                                PH_HEAD, PH_LINGER, PH_PROXY, PH_QUEUE, PH_RELAY, PH_REPLY, PH_RETRY, PH_SERVICE)
 from haptk._fast.stick cimport stick_request
-from haptk._fast.tally cimport (tally_accept, tally_backend, tally_balanced, tally_bytes, tally_end, tally_redispatch,
-                                tally_request, tally_retry)
-from haptk._fast.upstream cimport ATTACH_FDS, ATTACH_OK, attach, detach, drop_kept, last_server, take_slot
-from haptk._fast.wheel cimport timer_drop
+from haptk._fast.tally cimport tally_accept, tally_backend, tally_bytes, tally_request
+from haptk._fast.upstream cimport detach
 
 cdef extern from "string.h" nogil:
     void *memmem(const void *a, size_t an, const void *b, size_t bn)
@@ -41,120 +38,6 @@ cdef extern from "string.h" nogil:
 
 cdef Session _shape
 cdef size_t TIMER_AT = <size_t>&_shape.timer - <size_t>&_shape
-
-# ---------------------------------------------------------------- the end
-
-cdef void drop_buffers(Worker *w, Session *s) noexcept nogil:
-    buf_drop(w, &s.out_head)
-    buf_drop(w, &s.sx)
-    buf_drop(w, &s.in_head)
-    buf_drop(w, &s.line)
-    s.announced = 0
-    buf_drop(w, &s.stick)
-
-
-cdef void leave(Worker *w, Session *s) noexcept nogil:
-    # Give everything back; the descriptor is closed already.
-    tally_end(w, s)
-    service_drop(s)
-    dequeue(w, s)
-    detach(w, s, 0)
-    drop_kept(w, s)
-    w.unwatched -= not s.watched
-    hk_add(s.frontend.sessions, -1)
-    drop_buffers(w, s)
-    buf_drop(w, &s.rx)
-    timer_drop(w, &s.timer)
-    s.fd = -1
-    s.kind = 0
-    s.phase = PH_DEAD
-    session_free(w, s)
-
-
-cdef void session_kill(Worker *w, Session *s, char cause, char at) noexcept nogil:
-    if s.phase == PH_DEAD:
-        return
-    if s.phase == PH_RELAY or s.phase == PH_QUEUE or s.phase == PH_RETRY or s.phase == PH_SERVICE:
-        s.cause = cause
-        s.at = at
-        note_end(w, s)
-    if s.phase == PH_RELAY and s.head_done and not s.down.done and s.down.mode == BODY_EOF:
-        reset_fd(s.fd)      # no length says that something is missing: a reset does
-    else:
-        close_fd(s.fd)
-    leave(w, s)
-
-
-cdef int close_client(Worker *w, Session *s) noexcept nogil:
-    # Unread input would turn our close into a reset that overtakes the answer: discard it for a moment first.
-    if s.eof or s.broken or (not s.readable and s.up.done and s.rx.p == s.rx.n):
-        close_fd(s.fd)
-        leave(w, s)
-        return 0
-    drop_buffers(w, s)
-    shut_write(s.fd)
-    s.phase = PH_LINGER
-    s.since_ms = w.now
-    return 1
-
-
-cdef int linger_step(Worker *w, Session *s) noexcept nogil:
-    cdef int64_t got = 1
-    cdef int rounds = 0
-    if not s.readable:
-        buf_drop(w, &s.rx)
-        return 0
-    if buf_take(w, &s.rx) < 0:
-        got = IO_EOF
-    while got > 0 and s.readable and rounds < 64:
-        s.rx.r = s.rx.f = s.rx.p = s.rx.n = 0
-        got = fill(s.fd, &s.rx)
-        rounds += 1
-    if got == IO_AGAIN:
-        s.readable = 0
-        buf_drop(w, &s.rx)
-        return 0
-    if got > 0:
-        return 0            # it goes on sending: arm() has us look again soon
-    close_fd(s.fd)
-    leave(w, s)
-    return 0
-
-
-# ---------------------------------------------------------------- answers of our own
-
-cdef void give_back(Worker *w, Session *s, char cause, char at) noexcept nogil:
-    # Whatever was going on is over: an answer of our own comes instead.
-    s.cause = cause
-    s.at = at
-    w.counters.responses[0] += 1
-    if not s.open:
-        tally_request(w, s, 0)
-    dequeue(w, s)
-    detach(w, s, 0)
-    service_drop(s)
-    buf_drop(w, &s.sx)
-
-
-cdef int answer(Worker *w, Session *s, int page, int status, char cause, char at) noexcept nogil:
-    # Replace whatever was going on by one of the pages.
-    give_back(w, s, cause, at)
-    if reply_page(w, s, page, status) < 0:
-        session_kill(w, s, cause, at)
-        return 0
-    s.phase = PH_REPLY
-    return 1
-
-
-cdef int ruled(Worker *w, Session *s, int got) noexcept nogil:
-    # What a rule answered lies in s.in_head; a rule that failed is an error of ours.
-    if got == RULES_FAILED:
-        settle_body(s)
-        return answer(w, s, PAGE_500, 500, c"P", c"H" if s.phase == PH_RELAY else c"R")
-    give_back(w, s, s.cause, s.at)
-    s.phase = PH_REPLY
-    return 1
-
 
 cdef int reply_step(Worker *w, Session *s) noexcept nogil:
     cdef int got = reply_send(s)
@@ -293,14 +176,6 @@ cdef int read_head(Worker *w, Session *s) noexcept nogil:
     return 0
 
 
-cdef int refuse(Worker *w, Session *s, char cause) noexcept nogil:
-    w.counters.bad_requests += 1
-    s.keep = 0
-    s.method = 0
-    s.up.done = 0
-    return answer(w, s, PAGE_400, 400, cause, c"R")
-
-
 # ---------------------------------------------------------------- a request
 
 cdef void reset_transaction(Session *s, Head *h) noexcept nogil:
@@ -364,7 +239,9 @@ cdef int begin(Worker *w, Session *s, uint32_t length) noexcept nogil:
     if render_request(w, s, h) < 0:
         # too long as it came, or as rules made it
         return refuse(w, s, c"P") if h.d == s.rx.d else ruled(w, s, RULES_FAILED)
-    hash_request(s, s.backend, h)
+    s.hashed = 0
+    if s.backend.by_hash:
+        hash_request(s, s.backend, h)
     if s.backend.stick != NULL:
         stick_request(w, s, h, s.force_persist, s.ignore_persist)
     if not take_early_body(s):
@@ -405,59 +282,6 @@ cdef void consume_head(Session *s, uint32_t length) noexcept nogil:
 
 # ---------------------------------------------------------------- servers
 
-cdef int dispatch(Worker *w, Session *s) noexcept nogil:
-    # Find a server and a connection to it. s.server may be set by a cookie.
-    cdef int got
-    cdef bint bound = s.server != NULL
-    if bound and s.server.maxqueue and hk_load(&s.server.live.queued) >= s.server.maxqueue and \
-            hk_load(&s.server.live.sessions) >= limit_of(s.backend, s.server) and s.backend.redispatch:
-        return redispatch(w, s, 0)
-    if not bound and s.backend.prefer_last:
-        s.server = last_server(s)
-    if not bound and s.server == NULL:
-        s.server = choose(w, s, s.backend, s.avoid)
-        if s.server != NULL:
-            tally_balanced(w, s)
-        elif not any_eligible(s.backend):
-            return no_server(w, s)
-    if s.server != NULL and s.server.redir.p != NULL and (s.method == M_GET or s.method == M_HEAD):
-        return send_there(w, s)
-    if s.server == NULL or not take_slot(w, s):
-        return wait_in_queue(w, s, bound)
-    s.since_ms = w.now
-    if s.queue_ms == 0:
-        s.queue_ms = w.now
-    s.server_eof = s.up_failed = 0
-    got = attach(w, s)
-    if got == ATTACH_OK:
-        return 1
-    if got == ATTACH_FDS:
-        w.counters.fd_exhausted += 1
-        return give_up(w, s, PAGE_503, 503, c"R", c"C")
-    return connect_failed(w, s, 0)
-
-
-cdef int send_there(Worker *w, Session *s) noexcept nogil:
-    # `redir`: the client goes to the server itself.
-    give_back(w, s, c"L", c"R")
-    if reply_server(w, s) < 0:
-        return answer(w, s, PAGE_500, 500, c"P", c"R")
-    s.phase = PH_REPLY
-    return 1
-
-
-cdef int wait_in_queue(Worker *w, Session *s, bint bound) noexcept nogil:
-    # A hash binds as a cookie does, as long as its server is up.
-    if s.server != NULL and not bound:
-        bound = s.hashed
-        if not bound:
-            s.server = NULL
-    s.phase = PH_QUEUE
-    s.since_ms = w.now
-    enqueue(w, s, bound)
-    return 0
-
-
 cdef void serve_queues(Worker *w) noexcept nogil:
     cdef int i
     cdef BackendC *be
@@ -480,102 +304,6 @@ cdef void serve_queues(Worker *w) noexcept nogil:
                 arm(w, s)
             if s.phase == PH_QUEUE:
                 break       # another worker was faster
-
-
-cdef int give_up(Worker *w, Session *s, int page, int status, char cause, char at) noexcept nogil:
-    if s.backend.tcp:
-        s.down.done = 1
-        session_kill(w, s, cause, at)
-        return 0
-    return answer(w, s, page, status, cause, at)
-
-
-cdef int no_server(Worker *w, Session *s) noexcept nogil:
-    return give_up(w, s, PAGE_503, 503, c"S", c"C")
-
-
-cdef int connect_failed(Worker *w, Session *s, bint timed_out) noexcept nogil:
-    # No byte of the request was taken by a server: it may be tried again, here or elsewhere.
-    w.counters.connect_failures += 1
-    observe(s.server, SAW_NO_CONNECT)
-    detach(w, s, 0)
-    if s.retries_left <= 0 or not s.backend.retry_on & RE_CONN:
-        return give_up(w, s, PAGE_503, 503, c"s" if timed_out else c"S", c"C")
-    s.retries_left -= 1
-    w.counters.retries += 1
-    if redispatch_now(s):
-        return redispatch(w, s, not timed_out)
-    tally_retry(w, s)
-    if timed_out:
-        return dispatch(w, s)
-    s.phase = PH_RETRY
-    s.since_ms = w.now
-    return 0
-
-
-cdef int redispatch(Worker *w, Session *s, bint pause) noexcept nogil:
-    w.counters.redispatches += 1
-    tally_redispatch(w, s)
-    s.avoid = s.server
-    s.server = NULL
-    s.redispatched = 1
-    if s.direct:
-        s.direct = 0
-        if s.ck_request == c"V":
-            s.ck_request = c"D"
-    if pause and not takes_turns(s.backend):
-        s.phase = PH_RETRY
-        s.since_ms = w.now
-        return 0
-    s.phase = PH_RELAY
-    return dispatch(w, s)
-
-
-cdef int again(Worker *w, Session *s) noexcept nogil:
-    # retry-on: the client does not see what this attempt came to.
-    tally_retry(w, s)
-    detach(w, s, 0)
-    forget_answer(s)
-    s.retries_left -= 1
-    w.counters.retries += 1
-    return redispatch(w, s, 0) if redispatch_now(s) else dispatch(w, s)
-
-
-cdef int link_failed(Worker *w, Session *s) noexcept nogil:
-    # The server connection broke: before it was established, before an answer, or in its middle.
-    cdef Link *l = s.link
-    if not l.connected:
-        return connect_failed(w, s, 0)
-    if s.tunnel:
-        s.down.done = 1
-        session_kill(w, s, c"S", c"D")
-        return 0
-    if not s.response_any:
-        if l.reused and not s.dead_retry:
-            # the server closed an idle connection while we were using it: an everyday race
-            if repeatable(s) or (s.out_head.d != NULL and s.out_head.r == s.announced and not s.body_started):
-                s.dead_retry = 1
-                s.want_fresh = 1
-                detach(w, s, 0)
-                return dispatch(w, s)
-            session_kill(w, s, c"S", c"H")
-            return 0
-    if not s.head_done:
-        observe(s.server, SAW_BAD_ANSWER)
-    if not s.head_done and may_repeat(s, RE_EMPTY):
-        return again(w, s)
-    if not s.response_any:
-        w.counters.bad_responses += 1
-        return answer(w, s, PAGE_502, 502, c"S", c"H")
-    return bad_response(w, s, c"S")
-
-
-cdef int bad_response(Worker *w, Session *s, char cause) noexcept nogil:
-    w.counters.bad_responses += 1
-    if not s.head_done:
-        return answer(w, s, PAGE_502, 502, cause, c"H")
-    session_kill(w, s, cause, c"D")
-    return 0
 
 
 cdef int bad_body(Worker *w, Session *s) noexcept nogil:
@@ -794,7 +522,9 @@ cdef void begin_tcp(Worker *w, Session *s) noexcept nogil:
     if s.rx.p < s.rx.n:
         body_advance(&s.up, &s.rx)      # what came behind a PROXY header
     s.retries_left = s.backend.retries
-    hash_request(s, s.backend, NULL)
+    s.hashed = 0
+    if s.backend.by_hash:
+        hash_request(s, s.backend, NULL)
     if s.backend.stick != NULL:
         stick_request(w, s, NULL, 0, 0)
     dispatch(w, s)

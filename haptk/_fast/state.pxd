@@ -159,6 +159,7 @@ ctypedef struct BackendC:
     int map_len
     int equal_weights
     int balance
+    int by_hash             # the balance is a hash of something of the client or its request
     int hash_function       # HashId
     int hash_avalanche
     int uri_path_only

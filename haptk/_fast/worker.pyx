@@ -8,13 +8,14 @@ from libc.string cimport memset
 
 from haptk._fast.address cimport note_address, note_local
 from haptk._fast.edit cimport edits_size
+from haptk._fast.ending cimport session_kill
 from haptk._fast.facts cimport ROOM_SIZE
 from haptk._fast.journal cimport RING_SIZE, take_notes
 from haptk._fast.pool cimport pool_close, pool_trim, reap, session_new
 from haptk._fast.regex cimport room_close, room_open
 from haptk._fast.scan cimport hk_load, hk_store
 from haptk._fast.service cimport next_answered, service_close, take_errands
-from haptk._fast.session cimport serve_queues, session_begin, session_expire, session_kill, session_run, session_watch
+from haptk._fast.session cimport serve_queues, session_begin, session_expire, session_run, session_watch
 from haptk._fast.sockets cimport (EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, accept_one, clock_ms, close_fd,
                                   epoll_event, epoll_wait, unwatch, watch_input)
 from haptk._fast.state cimport (BackendW, FrontendC, KIND_LISTENER, KIND_SERVER, KIND_SESSION, KIND_WAKE, Link,

@@ -1,0 +1,152 @@
+from haptk._fast.balance cimport any_eligible, choose, limit_of, takes_turns
+from haptk._fast.ending cimport answer, bad_response, give_back, session_kill
+from haptk._fast.http1 cimport M_GET, M_HEAD
+from haptk._fast.observe cimport SAW_BAD_ANSWER, SAW_NO_CONNECT, observe
+from haptk._fast.queue cimport enqueue
+from haptk._fast.reply cimport reply_server
+from haptk._fast.retry cimport RE_CONN, RE_EMPTY, forget_answer, may_repeat, redispatch_now, repeatable
+from haptk._fast.scan cimport hk_load
+from haptk._fast.state cimport Link, PAGE_500, PAGE_502, PAGE_503, PH_QUEUE, PH_RELAY, PH_REPLY, PH_RETRY
+from haptk._fast.tally cimport tally_balanced, tally_redispatch, tally_retry
+from haptk._fast.upstream cimport ATTACH_FDS, ATTACH_OK, attach, detach, last_server, take_slot
+
+
+cdef int dispatch(Worker *w, Session *s) noexcept nogil:
+    # Find a server and a connection to it. s.server may be set by a cookie.
+    cdef int got
+    cdef bint bound = s.server != NULL
+    if bound and s.server.maxqueue and hk_load(&s.server.live.queued) >= s.server.maxqueue and \
+            hk_load(&s.server.live.sessions) >= limit_of(s.backend, s.server) and s.backend.redispatch:
+        return redispatch(w, s, 0)
+    if not bound and s.backend.prefer_last:
+        s.server = last_server(s)
+    if not bound and s.server == NULL:
+        s.server = choose(w, s, s.backend, s.avoid)
+        if s.server != NULL:
+            tally_balanced(w, s)
+        elif not any_eligible(s.backend):
+            return no_server(w, s)
+    if s.server != NULL and s.server.redir.p != NULL and (s.method == M_GET or s.method == M_HEAD):
+        return send_there(w, s)
+    if s.server == NULL or not take_slot(w, s):
+        return wait_in_queue(w, s, bound)
+    s.since_ms = w.now
+    if s.queue_ms == 0:
+        s.queue_ms = w.now
+    s.server_eof = s.up_failed = 0
+    got = attach(w, s)
+    if got == ATTACH_OK:
+        return 1
+    if got == ATTACH_FDS:
+        w.counters.fd_exhausted += 1
+        return give_up(w, s, PAGE_503, 503, c"R", c"C")
+    return connect_failed(w, s, 0)
+
+
+cdef int send_there(Worker *w, Session *s) noexcept nogil:
+    # `redir`: the client goes to the server itself.
+    give_back(w, s, c"L", c"R")
+    if reply_server(w, s) < 0:
+        return answer(w, s, PAGE_500, 500, c"P", c"R")
+    s.phase = PH_REPLY
+    return 1
+
+
+cdef int wait_in_queue(Worker *w, Session *s, bint bound) noexcept nogil:
+    # A hash binds as a cookie does, as long as its server is up.
+    if s.server != NULL and not bound:
+        bound = s.hashed
+        if not bound:
+            s.server = NULL
+    s.phase = PH_QUEUE
+    s.since_ms = w.now
+    enqueue(w, s, bound)
+    return 0
+
+
+cdef int give_up(Worker *w, Session *s, int page, int status, char cause, char at) noexcept nogil:
+    if s.backend.tcp:
+        s.down.done = 1
+        session_kill(w, s, cause, at)
+        return 0
+    return answer(w, s, page, status, cause, at)
+
+
+cdef int no_server(Worker *w, Session *s) noexcept nogil:
+    return give_up(w, s, PAGE_503, 503, c"S", c"C")
+
+
+cdef int connect_failed(Worker *w, Session *s, bint timed_out) noexcept nogil:
+    # No byte of the request was taken by a server: it may be tried again, here or elsewhere.
+    w.counters.connect_failures += 1
+    observe(s.server, SAW_NO_CONNECT)
+    detach(w, s, 0)
+    if s.retries_left <= 0 or not s.backend.retry_on & RE_CONN:
+        return give_up(w, s, PAGE_503, 503, c"s" if timed_out else c"S", c"C")
+    s.retries_left -= 1
+    w.counters.retries += 1
+    if redispatch_now(s):
+        return redispatch(w, s, not timed_out)
+    tally_retry(w, s)
+    if timed_out:
+        return dispatch(w, s)
+    s.phase = PH_RETRY
+    s.since_ms = w.now
+    return 0
+
+
+cdef int redispatch(Worker *w, Session *s, bint pause) noexcept nogil:
+    w.counters.redispatches += 1
+    tally_redispatch(w, s)
+    s.avoid = s.server
+    s.server = NULL
+    s.redispatched = 1
+    if s.direct:
+        s.direct = 0
+        if s.ck_request == c"V":
+            s.ck_request = c"D"
+    if pause and not takes_turns(s.backend):
+        s.phase = PH_RETRY
+        s.since_ms = w.now
+        return 0
+    s.phase = PH_RELAY
+    return dispatch(w, s)
+
+
+cdef int again(Worker *w, Session *s) noexcept nogil:
+    # retry-on: the client does not see what this attempt came to.
+    tally_retry(w, s)
+    detach(w, s, 0)
+    forget_answer(s)
+    s.retries_left -= 1
+    w.counters.retries += 1
+    return redispatch(w, s, 0) if redispatch_now(s) else dispatch(w, s)
+
+
+cdef int link_failed(Worker *w, Session *s) noexcept nogil:
+    # The server connection broke: before it was established, before an answer, or in its middle.
+    cdef Link *l = s.link
+    if not l.connected:
+        return connect_failed(w, s, 0)
+    if s.tunnel:
+        s.down.done = 1
+        session_kill(w, s, c"S", c"D")
+        return 0
+    if not s.response_any:
+        if l.reused and not s.dead_retry:
+            # the server closed an idle connection while we were using it: an everyday race
+            if repeatable(s) or (s.out_head.d != NULL and s.out_head.r == s.announced and not s.body_started):
+                s.dead_retry = 1
+                s.want_fresh = 1
+                detach(w, s, 0)
+                return dispatch(w, s)
+            session_kill(w, s, c"S", c"H")
+            return 0
+    if not s.head_done:
+        observe(s.server, SAW_BAD_ANSWER)
+    if not s.head_done and may_repeat(s, RE_EMPTY):
+        return again(w, s)
+    if not s.response_any:
+        w.counters.bad_responses += 1
+        return answer(w, s, PAGE_502, 502, c"S", c"H")
+    return bad_response(w, s, c"S")
