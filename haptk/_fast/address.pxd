@@ -1,6 +1,7 @@
 # address: who talks to whom. A Peer is filled once and keeps its text.
 
-from haptk._fast.state cimport Peer, Session, sockaddr_storage
+from haptk._fast.inet cimport sockaddr_storage
+from haptk._fast.state cimport Peer, Session
 
 # Keep an address; a v4 address that came through a v6 socket is a v4 address.
 cdef void note_address(Peer *peer, sockaddr_storage *addr) noexcept nogil

@@ -1,28 +1,8 @@
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcpy, memmove, memset, strlen
 
-from haptk._fast.sockets cimport sockaddr, socklen_t
-
-cdef extern from "<netinet/in.h>" nogil:
-    cdef struct in_addr:
-        unsigned int s_addr
-    cdef struct sockaddr_in:
-        unsigned short sin_port
-        in_addr sin_addr
-    cdef struct in6_addr:
-        unsigned char s6_addr[16]
-    cdef struct sockaddr_in6:
-        unsigned short sin6_port
-        in6_addr sin6_addr
-    unsigned short ntohs(unsigned short v)
-
-cdef extern from "<sys/socket.h>" nogil:
-    int getsockname(int fd, sockaddr *addr, socklen_t *n)
-
-cdef extern from "<arpa/inet.h>" nogil:
-    int AF_INET, AF_INET6
-    const char *inet_ntop(int family, const void *addr, char *out, unsigned int n)
-
+from haptk._fast.inet cimport (AF_INET, AF_INET6, getsockname, inet_ntop, ntohs, sockaddr, sockaddr_in, sockaddr_in6,
+                               socklen_t)
 
 cdef void note_bytes(Peer *peer, int family, const unsigned char *bytes, unsigned short port) noexcept nogil:
     cdef uint8_t *a = peer.address

@@ -11,6 +11,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from haptk._fast.hashing cimport HASH_CRC32, HASH_DJB2, HASH_SDBM, HASH_WT6
+from haptk._fast.inet cimport htons, sockaddr_in, sockaddr_in6, sockaddr_un
 from haptk._fast.proxyproto cimport PROXY_OUT_MAX
 from haptk._fast.retry cimport (RE_401, RE_403, RE_404, RE_408, RE_425, RE_500, RE_501, RE_502, RE_503, RE_504,
                                 RE_CONN, RE_EMPTY, RE_JUNK, RE_TIMEOUT)
@@ -25,26 +26,6 @@ from haptk._fast.state cimport (AddHeaderC, AppSessionC, BackendC, CK_INDIRECT, 
                                 STICK_MATCH, STICK_STORE, StickC, StickRuleC, StickTableC, Text, WEIGHT_SCALE)
 from haptk._fast.table cimport Table
 from haptk.proxy.sticktables import appsession_name, stores_for
-
-cdef extern from "<sys/un.h>" nogil:
-    cdef struct sockaddr_un:
-        unsigned short sun_family
-        char sun_path[108]
-
-cdef extern from "<netinet/in.h>" nogil:
-    cdef struct in_addr:
-        unsigned int s_addr
-    cdef struct sockaddr_in:
-        unsigned short sin_family
-        unsigned short sin_port
-        in_addr sin_addr
-    cdef struct in6_addr:
-        unsigned char s6_addr[16]
-    cdef struct sockaddr_in6:
-        unsigned short sin6_family
-        unsigned short sin6_port
-        in6_addr sin6_addr
-    unsigned short htons(unsigned short v)
 
 from haptk.proxy.compile_rules import needs_destination
 from haptk.proxy.pages import STATUSES, as_sent, builtin

@@ -5,6 +5,7 @@ from libc.string cimport memchr, memcmp, memcpy, memset
 
 from haptk._fast.balance cimport eligible
 from haptk._fast.http1 cimport Header
+from haptk._fast.inet cimport AF_INET, AF_INET6, inet_ntop, inet_pton
 from haptk._fast.program cimport (F_BASE, F_BE_CONN, F_BE_NAME, F_BOOL, F_CAPTURE, F_COOK, F_COOK_CNT, F_COOK_VAL,
                                   F_DST, F_DST_PORT, F_FE_NAME, F_FHDR, F_FHDR_CNT, F_FIRST, F_HDR, F_HDR_CNT,
                                   F_HDR_IP, F_HDR_VAL, F_INT, F_METHOD, F_NBSRV, F_PATH, F_PATHQ, F_QUERY, F_SO_ID,
@@ -12,11 +13,6 @@ from haptk._fast.program cimport (F_BASE, F_BE_CONN, F_BE_NAME, F_BOOL, F_CAPTUR
                                   F_VERSION)
 from haptk._fast.scan cimport hk_load, put_decimal
 from haptk._fast.state cimport BackendC, Peer
-
-cdef extern from "<arpa/inet.h>" nogil:
-    int AF_INET, AF_INET6
-    const char *inet_ntop(int family, const void *addr, char *out, unsigned int n)
-    int inet_pton(int family, const char *text, void *out)
 
 cdef enum:
     SP = 32, HTAB = 9, SEMI = 59, COMMA = 44, EQUAL = 61, QUOTE = 34, BACKSLASH = 92, DOLLAR = 36, QUESTION = 63

@@ -10,6 +10,7 @@ from haptk._fast.edit cimport edits_size
 from haptk._fast.facts cimport ROOM_SIZE
 from haptk._fast.format cimport format_put
 from haptk._fast.http1 cimport Buf, HEAD_MORE, parse_request, parse_response
+from haptk._fast.inet cimport inet_pton
 from haptk._fast.match cimport holds, test_holds
 from haptk._fast.pool cimport buf_drop, buf_take, pool_close
 from haptk._fast.program cimport ConditionC, FormatC, TestC
@@ -17,10 +18,6 @@ from haptk._fast.regex cimport room_close, room_open
 from haptk._fast.render cimport render_request
 from haptk._fast.rules cimport RULES_ANSWER, RULES_GO, rules_request
 from haptk._fast.state cimport BackendW, ServerW, Tally
-
-cdef extern from "<arpa/inet.h>" nogil:
-    int inet_pton(int family, const char *text, void *out)
-
 
 cdef class Probe:
     """Asks about heads that come from 127.0.0.1:1234 to 127.0.0.1:80 through the first frontend of `tables`."""

@@ -7,11 +7,8 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memchr, memcmp, memcpy, memset
 
 from haptk._fast.address cimport note_bytes, note_local
+from haptk._fast.inet cimport AF_INET, AF_INET6, inet_pton
 from haptk._fast.state cimport Peer
-
-cdef extern from "<arpa/inet.h>" nogil:
-    int AF_INET, AF_INET6
-    int inet_pton(int family, const char *text, void *out)
 
 cdef enum:
     TLV_CRC32C = 3, TLV_AUTHORITY = 2, TLV_UNIQUE_ID = 5

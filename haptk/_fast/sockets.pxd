@@ -4,11 +4,6 @@ from libc.stdint cimport int64_t, uint32_t
 
 from haptk._fast.http1 cimport Buf
 
-cdef extern from "sys/socket.h" nogil:
-    cdef struct sockaddr:
-        unsigned short sa_family
-    ctypedef unsigned int socklen_t
-
 cdef extern from "sys/uio.h" nogil:
     cdef struct iovec:
         void *iov_base

@@ -3,6 +3,8 @@
 from libc.errno cimport EAGAIN, ECONNABORTED, EINPROGRESS, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
 from libc.string cimport memset
 
+from haptk._fast.inet cimport sockaddr, socklen_t
+
 cdef extern from "sys/socket.h" nogil:
     cdef struct msghdr:
         void *msg_name
@@ -12,7 +14,7 @@ cdef extern from "sys/socket.h" nogil:
     cdef struct linger:
         int l_onoff
         int l_linger
-    int AF_UNIX, SOCK_STREAM, SOCK_NONBLOCK, SOCK_CLOEXEC, MSG_NOSIGNAL, SHUT_WR, SOL_SOCKET, SO_ERROR, SO_LINGER
+    int SOCK_STREAM, SOCK_NONBLOCK, SOCK_CLOEXEC, MSG_NOSIGNAL, SHUT_WR, SOL_SOCKET, SO_ERROR, SO_LINGER
     int SO_KEEPALIVE, SO_REUSEADDR
     int bind(int fd, const sockaddr *addr, socklen_t n)
     int socket(int family, int kind, int protocol)

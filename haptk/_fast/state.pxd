@@ -8,13 +8,10 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from haptk._fast.http1 cimport Body, Buf, Head
+from haptk._fast.inet cimport sockaddr_storage
 from haptk._fast.program cimport ConditionC, ExprC, Net, Program, Text
 from haptk._fast.regex cimport RegexRoom
 from haptk._fast.table cimport Store
-
-cdef extern from "<sys/socket.h>" nogil:
-    cdef struct sockaddr_storage:
-        unsigned short ss_family
 
 # ------------------------------------------------------------------ configuration, immutable
 

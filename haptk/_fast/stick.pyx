@@ -11,15 +11,12 @@ from haptk._fast.http1 cimport H_COOKIE, H_SET_COOKIE, Header
 from haptk._fast.match cimport holds
 from haptk._fast.pool cimport buf_drop, buf_take
 from haptk._fast.scan cimport hk_load
+from haptk._fast.inet cimport AF_INET, AF_INET6, inet_pton
 from haptk._fast.state cimport (AppSessionC, BackendC, CK_INDIRECT, CK_INSERT, CK_PREFIX, FETCH_COOKIE, FETCH_HEADER,
                                 FETCH_LINE, FETCH_PARAM, FETCH_PATH, FETCH_SRC, LIVE_DOWN, LIVE_MAINT, Peer, ServerC,
                                 STICK_MATCH, STICK_STORE, StickC, StickRuleC, StickTableC, Text)
 from haptk._fast.table cimport (Found, KEY_BINARY, KEY_INTEGER, KEY_IP, KEY_STRING, Store, store_find,
                                 store_learn)
-
-cdef extern from "<arpa/inet.h>" nogil:
-    int AF_INET, AF_INET6
-    int inet_pton(int family, const char *text, void *out)
 
 cdef enum:
     NOTES_MAX = 8           # keys of one exchange, as in HAProxy

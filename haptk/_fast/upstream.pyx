@@ -7,6 +7,7 @@ from libc.string cimport memcpy, memmove
 
 from haptk._fast.address cimport note_local
 from haptk._fast.balance cimport limit_of
+from haptk._fast.inet cimport AF_INET, htons, ntohs, sockaddr_in, sockaddr_in6, sockaddr_storage
 from haptk._fast.pool cimport buf_take, link_free, link_new
 from haptk._fast.proxyproto cimport PROXY_OUT_MAX, write_proxy
 from haptk._fast.scan cimport hk_add, hk_load, hk_load_ptr
@@ -14,25 +15,8 @@ from haptk._fast.sockets cimport (CONNECT_DONE, CONNECT_FAILED, CONNECT_FDS, clo
                                   watch)
 from haptk._fast.http1 cimport Buf
 from haptk._fast.state cimport (KIND_SERVER, LIVE_UP, Place, REST_KEPT, REST_NOT, REST_SHARED, REUSE_NEVER, REUSE_SAFE,
-                                ServerC, ServerW, sockaddr_storage)
+                                ServerC, ServerW)
 from haptk._fast.tally cimport tally_server, tally_slot
-
-cdef extern from "<netinet/in.h>" nogil:
-    cdef struct in_addr:
-        unsigned int s_addr
-    cdef struct sockaddr_in:
-        unsigned short sin_family
-        unsigned short sin_port
-        in_addr sin_addr
-    cdef struct in6_addr:
-        unsigned char s6_addr[16]
-    cdef struct sockaddr_in6:
-        unsigned short sin6_family
-        unsigned short sin6_port
-        in6_addr sin6_addr
-    int AF_INET, AF_INET6
-    unsigned short htons(unsigned short v)
-    unsigned short ntohs(unsigned short v)
 
 cdef enum:
     IDLE_FLOOR = 4          # so many idle connections per server are always kept

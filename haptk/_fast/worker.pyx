@@ -10,6 +10,7 @@ from haptk._fast.address cimport note_address, note_local
 from haptk._fast.edit cimport edits_size
 from haptk._fast.ending cimport session_kill
 from haptk._fast.facts cimport ROOM_SIZE
+from haptk._fast.inet cimport sockaddr_storage
 from haptk._fast.journal cimport RING_SIZE, take_notes
 from haptk._fast.pool cimport pool_close, pool_trim, reap, session_new
 from haptk._fast.regex cimport room_close, room_open
@@ -19,7 +20,7 @@ from haptk._fast.session cimport serve_queues, session_begin, session_expire, se
 from haptk._fast.sockets cimport (EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, accept_one, clock_ms, close_fd,
                                   epoll_event, epoll_wait, unwatch, watch_input)
 from haptk._fast.state cimport (BackendW, FrontendC, KIND_LISTENER, KIND_SERVER, KIND_SESSION, KIND_WAKE, Link,
-                                Listener, PH_HEAD, PH_PROXY, ServerW, Session, Tally, Timer, sockaddr_storage)
+                                Listener, PH_HEAD, PH_PROXY, ServerW, Session, Tally, Timer)
 from haptk._fast.tally cimport add_up, tally_clear
 from haptk._fast.upstream cimport give_up_idle, idle_event, purge_idle
 from haptk._fast.wheel cimport timer_set, wheel_init, wheel_next, wheel_wait
