@@ -196,7 +196,9 @@ cdef class Image:
         out.backend = be_index
         self.text(&out.redir, server.redir or None)
         self.fill_source(out, server.source)
-        out.tcpka = be.tcpka
+        out.tcpka = be.tcpka is not None
+        if be.tcpka is not None:
+            out.tcpka_probes, out.tcpka_idle_s, out.tcpka_interval_s = be.tcpka.probes, be.tcpka.idle_s, be.tcpka.interval_s
         out.nolinger = be.nolinger
         out.observe = {"": 0, "layer4": 4, "layer7": 7}[server.observe if server.check else ""]
         out.error_limit = server.error_limit

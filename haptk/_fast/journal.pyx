@@ -65,7 +65,7 @@ cdef void note_end(Worker *w, Session *s) noexcept nogil:
     cdef uint32_t size = (sizeof(Note) + all_of_it + 7) & ~<uint32_t>7
     cdef Note *x
     tally_end(w, s)
-    if s.frontend.log == 0:
+    if s.frontend.log == 0 or s.unlogged:
         return
     x = <Note *>reserve(w, size)
     if x == NULL:

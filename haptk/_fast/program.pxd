@@ -32,7 +32,7 @@ cdef enum ActionId:
     A_ALLOW = 0, A_DENY, A_RETURN, A_REDIRECT, A_SET_HEADER, A_ADD_HEADER, A_DEL_HEADER, A_REPLACE_HEADER
     A_REPLACE_VALUE, A_SET_STATUS, A_SET_METHOD, A_SET_PATH, A_SET_PATHQ, A_SET_QUERY, A_SET_URI, A_CAPTURE
     A_USE_SERVICE
-    A_USE_BACKEND, A_FORCE_PERSIST, A_IGNORE_PERSIST
+    A_USE_BACKEND, A_FORCE_PERSIST, A_IGNORE_PERSIST, A_MONITOR_FAIL
 
 cdef enum VariableId:       # of format strings, as far as rules may use them
     V_CI = 0, V_CP, V_FI, V_FP, V_FE, V_BE, V_SERVER, V_HM, V_HP, V_HPO, V_HQ, V_HU, V_HV, V_R, V_ST, V_TS, V_MS
@@ -139,6 +139,8 @@ ctypedef struct Program:    # the rules of one frontend or backend; counts of 0 
     int response_count
     RuleC *choice           # use_backend
     int choice_count
+    RuleC *monitor          # monitor fail
+    int monitor_count
     RuleC *persist          # force-persist, ignore-persist
     int persist_count
 

@@ -45,6 +45,7 @@ _ACTIONS = {
     "set-pathq": A_SET_PATHQ, "set-query": A_SET_QUERY, "set-uri": A_SET_URI, "capture": A_CAPTURE,
     "use-service": A_USE_SERVICE,
     "use_backend": A_USE_BACKEND, "force-persist": A_FORCE_PERSIST, "ignore-persist": A_IGNORE_PERSIST,
+    "monitor-fail": A_MONITOR_FAIL,
 }
 _VARIABLES = {
     "ci": V_CI, "cp": V_CP, "fi": V_FI, "fp": V_FP, "f": V_FE, "ft": V_FE, "b": V_BE, "s": V_SERVER, "HM": V_HM,
@@ -332,5 +333,6 @@ cdef class Arena:
         out.redirect = self.rules(kinds.get("redirect", ()), &out.redirect_count)
         out.response = self.rules(kinds.get("http-response", ()), &out.response_count)
         out.choice = self.rules(kinds.get("use_backend", ()), &out.choice_count)
+        out.monitor = self.rules(kinds.get("monitor-fail", ()), &out.monitor_count)
         out.persist = self.rules(kinds.get("persist", ()), &out.persist_count)
         return out

@@ -10,6 +10,8 @@ cdef enum RulesResult:
     RULES_SERVICE = 2       # the control plane is to answer; s.service says what
     RULES_FAILED = -1       # a rule asked for what is no message, or what has no room: 500
 
+# Whether one of the frontend's `monitor fail` conditions holds.
+cdef int rules_monitor(Worker *w, Session *s, Head *h) noexcept nogil
 # Frontend, choice of the backend (s.backend), its persistence rules, then its own. The body is settled when they answer.
 cdef int rules_request(Worker *w, Session *s, Head *h) noexcept nogil
 # Backend, then frontend. An answer replaces the server's.

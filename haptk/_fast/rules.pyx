@@ -353,6 +353,20 @@ cdef void choose_backend(Seen *x, Session *s) noexcept nogil:
             break
 
 
+cdef int rules_monitor(Worker *w, Session *s, Head *h) noexcept nogil:
+    cdef Seen x
+    cdef Program *p = s.frontend.program
+    cdef int i
+    memset(&x, 0, sizeof(Seen))
+    x.w, x.s, x.req = w, s, h
+    x.line.p = h.d + h.start
+    x.line.n = h.target + h.target_len + 9 - h.start
+    for i in range(p.monitor_count):
+        if holds(&x, p.monitor[i].condition):
+            return 1
+    return 0
+
+
 cdef int rules_request(Worker *w, Session *s, Head *h) noexcept nogil:
     cdef Seen x
     cdef int got

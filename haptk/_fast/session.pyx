@@ -21,7 +21,7 @@ from haptk._fast.relay cimport (RELAY_AGAIN, RELAY_BAD_REQUEST, RELAY_BAD_RESPON
 from haptk._fast.render cimport render_request
 from haptk._fast.reply cimport REPLY_LOST, REPLY_WAIT, reply_send, settle_body
 from haptk._fast.retry cimport RE_CONN, RE_JUNK, RE_TIMEOUT, may_repeat, take_early_body
-from haptk._fast.rules cimport RULES_ANSWER, RULES_FAILED, RULES_GO, RULES_SERVICE, rules_request
+from haptk._fast.rules cimport RULES_ANSWER, RULES_FAILED, RULES_GO, RULES_SERVICE, rules_monitor, rules_request
 from haptk._fast.scan cimport hk_add
 from haptk._fast.service cimport (SERVICE_BAD, SERVICE_FAILED, SERVICE_GONE, SERVICE_SENT, service_begin,
                                   service_drop, service_expired, service_step)
@@ -181,7 +181,7 @@ cdef int read_head(Worker *w, Session *s) noexcept nogil:
 cdef void reset_transaction(Session *s, Head *h) noexcept nogil:
     s.method = s.method_sent = h.method
     s.minor = h.minor
-    s.force_persist = s.ignore_persist = 0
+    s.force_persist = s.ignore_persist = s.unlogged = 0
     s.server = NULL
     s.avoid = NULL
     s.direct = 0
@@ -222,6 +222,9 @@ cdef int begin(Worker *w, Session *s, uint32_t length) noexcept nogil:
         s.frontend.connection != MODE_CLOSE
     if s.frontend.monitor_uri.n and s.frontend.monitor_uri.n == h.target_len and \
             memcmp(s.frontend.monitor_uri.p, h.d + h.target, h.target_len) == 0:
+        s.unlogged = 1
+        if s.frontend.program.monitor_count and rules_monitor(w, s, h):
+            return answer(w, s, PAGE_503, 503, c"L", c"R")
         return answer(w, s, PAGE_200, 200, c"L", c"R")
     if s.frontend.ruled:
         got = rules_request(w, s, h)

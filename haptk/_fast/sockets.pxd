@@ -41,7 +41,7 @@ cdef int64_t put2(int fd, const char *a, size_t an, const char *b, size_t bn) no
 cdef int connect_to(const void *addr, uint32_t addr_len, int family, const void *source, uint32_t source_len,
                     int *fd) noexcept nogil
 # SO_KEEPALIVE.
-cdef void keep_alive(int fd) noexcept nogil
+cdef void keep_alive(int fd, int probes, int idle_s, int interval_s) noexcept nogil
 # TCP_NODELAY; on a unix socket it fails silently.
 cdef void no_delay(int fd) noexcept nogil
 # SO_ERROR, cleared by reading it.

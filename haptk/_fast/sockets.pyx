@@ -30,7 +30,7 @@ cdef extern from "native.h" nogil:
     long hk_send(int fd, const void *p, size_t n)
 
 cdef extern from "netinet/tcp.h" nogil:
-    int TCP_NODELAY, IPPROTO_TCP
+    int TCP_NODELAY, TCP_KEEPCNT, TCP_KEEPIDLE, TCP_KEEPINTVL, IPPROTO_TCP
 
 cdef extern from "netinet/in.h" nogil:
     int IP_BIND_ADDRESS_NO_PORT
@@ -134,9 +134,15 @@ cdef int connect_to(const void *addr, uint32_t addr_len, int family, const void 
     return CONNECT_DONE
 
 
-cdef void keep_alive(int fd) noexcept nogil:
+cdef void keep_alive(int fd, int probes, int idle_s, int interval_s) noexcept nogil:
     cdef int one = 1
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one))
+    if probes:
+        setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes))
+    if idle_s:
+        setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s))
+    if interval_s:
+        setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof(interval_s))
 
 
 cdef void no_delay(int fd) noexcept nogil:

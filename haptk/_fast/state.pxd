@@ -64,6 +64,9 @@ ctypedef struct ServerC:
     int source_low          # its ports, 0 for the kernel's choice
     int source_high
     int tcpka
+    int tcpka_probes        # of TCP keep-alives; 0 is the system's own
+    int tcpka_idle_s
+    int tcpka_interval_s
     int nolinger
     int observe             # 4 or 7: the layer that is watched, 0 for none
     int error_limit
@@ -347,6 +350,7 @@ ctypedef struct Session:    # one client connection and its current transaction
     uint8_t announced       # length of the PROXY header in front of out_head
     uint8_t method_sent     # what the server was asked with; rules may change the method
     uint8_t force_persist   # a force-persist rule holds
+    uint8_t unlogged        # an answer to monitor-uri, which no log mentions
     uint8_t ignore_persist  # an ignore-persist rule holds
     uint8_t open            # a transaction is open and will be counted when it ends
     uint8_t in_backend      # stands in backend.sessions

@@ -211,7 +211,7 @@ cdef int open_link(Worker *w, Session *s) noexcept nogil:
         close_link(w, l, 0)
         return ATTACH_FDS
     if srv.tcpka:
-        keep_alive(fd)
+        keep_alive(fd, srv.tcpka_probes, srv.tcpka_idle_s, srv.tcpka_interval_s)
     s.link = l
     w.counters.server_connections += 1
     return ATTACH_OK

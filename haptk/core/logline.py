@@ -52,6 +52,7 @@ class Record:
     pid: int = 0
     number: int = 0
     unique_id: str = ""
+    unlogged: bool = False  # an answer to monitor-uri, which no log mentions
 
 
 def haproxy_date(unix_s: float) -> str:

@@ -27,6 +27,7 @@ from haptk.proxy.tables import (
     CookieRule,
     ErrorFile,
     Frontend,
+    KeepAlive,
     LogPlan,
     LogTarget,
     Peers,
@@ -200,7 +201,7 @@ class _Compiler:
             rules=rules, errorfiles=self._errorfiles(section), monitor_uri=section.get("monitor_uri", ""),
             stats=_stats(section), accept_invalid=bool(section.get("option_accept_invalid_http_request")),
             disabled=bool(section.get("disabled")),
-            tcpka=bool(section.get("option_tcpka") or section.get("option_clitcpka")),
+            tcpka=_keepalive(section, "clitcpka"),
             nolinger=bool(section.get("option_nolinger")), backlog=section.get("backlog", 0),
             ignore_probes=bool(section.get("option_http_ignore_probes")),
             is_listen=section.kind == "listen", where=section.where,
@@ -223,7 +224,7 @@ class _Compiler:
             fullconn=section.get("fullconn", 0), prefer_last_server=bool(section.get("option_prefer_last_server")),
             max_keep_alive_queue=section.get("max_keep_alive_queue", 0),
             pretend_keepalive=bool(section.get("option_http_pretend_keepalive")),
-            tcpka=bool(section.get("option_tcpka") or section.get("option_srvtcpka")),
+            tcpka=_keepalive(section, "srvtcpka"),
             nolinger=bool(section.get("option_nolinger")),
             rules=self._rules(section, front=False), errorfiles=self._errorfiles(section), log=self._log(section),
             stats=_stats(section), accept_invalid=bool(section.get("option_accept_invalid_http_response")),
@@ -345,6 +346,10 @@ class _Compiler:
                 continue
             rules += [_rule(kind, record) for record in found]
         if front:
+            failing = section.get("monitor_fails", ())
+            if failing and not section.get("monitor_uri"):
+                self.warn(section, f"{section.title}: 'monitor fail' has no effect without monitor-uri")
+            rules += [Rule("monitor-fail", condition=each["condition"], where=each["where"]) for each in failing]
             for record in section.get("use_backends", ()):
                 where = f"{record['file']}:{record['line']}"
                 target = self._target(record["name"], mode, where, "use_backend")
@@ -359,8 +364,10 @@ class _Compiler:
 
     def _errorfiles(self, section: Section) -> tuple[ErrorFile, ...]:
         found: list[ErrorFile] = []
-        for status, (path, file, line) in section.get("errorfiles", {}).items():
-            content = b""
+        for status, (path, file, line, content) in section.get("errorfiles", {}).items():
+            if content:  # errorloc
+                found.append(ErrorFile(status, content))
+                continue
             try:
                 content = self.read_file(self._absolute(path, file))
             except OSError as error:
@@ -497,6 +504,13 @@ def _id_of(kind: str, name: str) -> int | None:
         return pwd.getpwnam(name).pw_uid if kind == "user" else grp.getgrnam(name).gr_gid
     except KeyError:
         return None
+
+
+def _keepalive(section: Section, side: str) -> KeepAlive | None:
+    """What `option tcpka`, `clitcpka` or `srvtcpka` and the three words of that side ask for."""
+    if not (section.get("option_tcpka") or section.get(f"option_{side}")):
+        return None
+    return KeepAlive(*(section.get(f"{side}_{what}", 0) for what in ("probes", "idle_s", "interval_s")))
 
 
 def _log_target(record: dict[str, Any]) -> LogTarget:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from haptk.errors import CannotBind
-from haptk.proxy.tables import Bind, Frontend
+from haptk.proxy.tables import Bind, Frontend, KeepAlive
 
 DEFAULT_BACKLOG = 4096  # the kernel cuts it to net.core.somaxconn
 
@@ -64,6 +64,7 @@ class Listeners:
                     self._open[key] = self._listen(bind, frontend)
                 elif key in self._paused:
                     self._resume(key, frontend)
+                _tune(self._open[key], frontend)
                 found.append(Opened(self._open[key], index, bool(bind.unix_path) or bind.fd >= 0, bind))
         return found
 
@@ -127,6 +128,26 @@ class Listeners:
             raise CannotBind(address=describe(bind), why=f"{where}{error.strerror or error}") from error
 
 
+def _tune(sock: socket.socket, frontend: Frontend) -> None:
+    """What accepted sockets inherit from this one; done at every load, because a kept socket has the old file's."""
+    if sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", int(frontend.nolinger), 0))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(frontend.tcpka is not None))
+    set_keepalive(sock, frontend.tcpka)
+
+
+def set_keepalive(sock: socket.socket, wanted: KeepAlive | None) -> None:
+    """Set the three values of a TCP socket that are not the system's."""
+    for option, value in (
+        (socket.TCP_KEEPCNT, wanted.probes if wanted else 0),
+        (socket.TCP_KEEPIDLE, wanted.idle_s if wanted else 0),
+        (socket.TCP_KEEPINTVL, wanted.interval_s if wanted else 0),
+    ):
+        if value:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
 def _listen_tcp(bind: Bind, frontend: Frontend) -> socket.socket:
     family = socket.AF_INET6 if ":" in bind.host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
@@ -137,10 +158,6 @@ def _listen_tcp(bind: Bind, frontend: Frontend) -> socket.socket:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(bind.v6only))
         # accepted sockets inherit both on Linux: no system call per connection
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if frontend.nolinger:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        if frontend.tcpka:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.bind((bind.host or "0.0.0.0", bind.port))
         sock.listen(bind.backlog or frontend.backlog or max(DEFAULT_BACKLOG, frontend.maxconn))
     except OSError:

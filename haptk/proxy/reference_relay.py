@@ -116,7 +116,9 @@ class Exchange:
         """Frontend rules, the backend, its rules, and what the cookies say; an answer when a rule gives one."""
         head, front = self.head, self.front
         if front.monitor_uri and head.target == front.monitor_uri:
-            return page(200)
+            self.record.unlogged = True
+            failing = [rule for rule in front.rules if rule.kind == "monitor-fail"]
+            return page(503 if any(holds(rule.condition, self.facts) for rule in failing) else 200)
         message = Message(head.headers, head.method, head.target)
         own = front.is_listen and front.default_backend >= 0
         if own:

@@ -212,13 +212,13 @@ class Session:
     def answer(self, reply: Reply, record: Record, head: Head, *, keep: bool) -> bool:
         """Send an answer that no server gave; True when the client's connection can go on."""
         headers = list(reply.headers)
-        body, reason = reply.body, reply.reason
+        status, body, reason = reply.status, reply.body, reply.reason
         own = self._errorfile(record, reply.status) if reply.is_page else None
         if own == b"":
             record.status, record.bytes_down = reply.status, 0
             return False
         if own is not None:
-            reason, headers, body = _parts_of_page(own)
+            status, reason, headers, body = _parts_of_page(own)
         version = "HTTP/1.0" if own is not None and own.startswith(b"HTTP/1.0") else "HTTP/1.1"
         closes = ("connection", "close") in headers
         keep = keep and not closes and (own is None or any(name == "content-length" for name, _ in headers))
@@ -226,7 +226,7 @@ class Session:
             headers.append(("connection", "keep-alive"))
         elif not keep and not closes and version == "HTTP/1.1":
             headers.append(("connection", "close"))
-        data = render(f"{version} {reply.status} {reason}", headers)
+        data = render(f"{version} {status} {reason}", headers)
         data += b"" if "HEAD" in (head.method, record.request_line[:4]) else body
         record.status = reply.status
         record.bytes_down = len(data)
@@ -247,7 +247,7 @@ class Session:
         plan = self.front.log
         self.bill.end(record, self.client.received - len(self.client.data))
         self.shared.responses[min(max(record.status // 100, 0), 5)] += 1
-        if not plan.targets:
+        if not plan.targets or record.unlogged:
             return
         if plan.dontlognull and record.status < 0 and not self.client.received:
             return
@@ -265,12 +265,13 @@ class Session:
         self.image.sinks[self.front_index].write(line, "err" if failed and plan.log_separate_errors else "info")
 
 
-def _parts_of_page(page_bytes: bytes) -> tuple[str, list[tuple[str, str]], bytes]:
-    """Reason, headers and body of an error file in the form that is sent."""
+def _parts_of_page(page_bytes: bytes) -> tuple[int, str, list[tuple[str, str]], bytes]:
+    """Status, reason, headers and body of an error file in the form that is sent."""
     head, _, body = page_bytes.partition(b"\r\n\r\n")
     first, *lines = head.decode("latin-1").split("\r\n")
     pairs = (line.partition(": ") for line in lines)
-    return first.split(" ", 2)[2] if first.count(" ") > 1 else "", [(name, value) for name, _, value in pairs], body
+    reason = first.split(" ", 2)[2] if first.count(" ") > 1 else ""
+    return int(first[9:12]), reason, [(name, value) for name, _, value in pairs], body
 
 
 def record_errorfiles(session: Session, record: Record) -> tuple[Any, ...]:

@@ -11,6 +11,7 @@ from haptk.core.logline import Record
 from haptk.core.sticktable import key_of_address
 from haptk.io import clock
 from haptk.proxy import reference_proxyproto
+from haptk.proxy.listeners import set_keepalive
 from haptk.proxy.reference_http import Gone, Wire
 from haptk.proxy.reference_route import Farm, Seat
 from haptk.proxy.tables import Backend, Server
@@ -49,6 +50,7 @@ def connect(session: Session, seat: Seat, back: Backend | None) -> Wire:
         channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if back is not None and back.tcpka:
             channel.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            set_keepalive(channel, back.tcpka)
         if back is not None and back.nolinger:
             reset(channel)
     wire = Wire(channel)

@@ -241,8 +241,17 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepAlive:
+    """TCP keep-alives of one side; 0 leaves the system's value (tcp(7): TCP_KEEPCNT, TCP_KEEPIDLE, TCP_KEEPINTVL)."""
+
+    probes: int = 0
+    idle_s: int = 0
+    interval_s: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ErrorFile:
-    """`errorfile CODE FILE`: the whole raw response, read at start."""
+    """`errorfile CODE FILE` or `errorloc CODE URL`: the whole raw response, known at start."""
 
     status: int
     content: bytes
@@ -302,7 +311,7 @@ class Bind:
 class Rule:
     """One rule, ready to be carried out by whoever evaluates conditions (core.acl).
 
-    `kind` is http-request, http-response, use_backend, force-persist or ignore-persist; `action` the word after the
+    `kind` is http-request, http-response, use_backend, monitor-fail, force-persist or ignore-persist; `action` the word after the
     first two (set-header, deny, ...); `values` its parameters by name; `target` the index of use_backend's backend;
     `condition` is None when the rule always applies; `where` is FILE:LINE.
     """
@@ -360,7 +369,7 @@ class Frontend:
     stats: Stats | None = None
     accept_invalid: bool = False
     disabled: bool = False
-    tcpka: bool = False
+    tcpka: KeepAlive | None = None
     nolinger: bool = False
     ignore_probes: bool = False
     backlog: int = 0
@@ -398,7 +407,7 @@ class Backend:
     prefer_last_server: bool = False
     max_keep_alive_queue: int = 0
     pretend_keepalive: bool = False
-    tcpka: bool = False
+    tcpka: KeepAlive | None = None
     nolinger: bool = False
     rules: tuple[Rule, ...] = ()
     errorfiles: tuple[ErrorFile, ...] = ()

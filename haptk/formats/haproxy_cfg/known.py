@@ -6,10 +6,10 @@ from haptk.formats.haproxy_cfg import globals as global_table
 from haptk.formats.haproxy_cfg.model import names
 
 PROXY_WORDS = names(
-    "bind-process capture clitcpka-cnt clitcpka-idle clitcpka-intvl compression declare dispatch email-alert "
-    "error-log-format errorfiles errorloc errorloc302 errorloc303 external-check filter hash-balance-factor "
-    "http-after-response http-error log-format-sd monitor rate-limit srvtcpka-cnt srvtcpka-idle "
-    "srvtcpka-intvl tcp-request tcp-response transparent use-fcgi-app use-server"
+    "bind-process capture compression declare dispatch email-alert "
+    "error-log-format errorfiles external-check filter hash-balance-factor "
+    "http-after-response http-error log-format-sd rate-limit "
+    "tcp-request tcp-response transparent use-fcgi-app use-server"
 )
 GLOBAL_WORDS = global_table.UNSUPPORTED | names("setenv presetenv resetenv unsetenv")
 PEERS_WORDS = names("default-bind default-server log shards")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from haptk.formats.haproxy_cfg import binds, checks, cookies, logs, options, rules, servers, stats, units
@@ -171,9 +172,59 @@ def _errorfile(section: Section, args: Args) -> None:
     if status not in _ERROR_STATUSES:
         raise Refused(f"errorfile: {status} is not accepted; accepted are {', '.join(map(str, _ERROR_STATUSES))}")
     section.settings["errorfiles"] = {
-        **section.get("errorfiles", {}), status: (args.take("a file"), args.line.file, args.line.number),
+        **section.get("errorfiles", {}), status: (args.take("a file"), args.line.file, args.line.number, b""),
     }  # fmt: skip
     args.done()
+
+
+def _errorloc(code: int, reason: str) -> Parser:
+    """`errorloc|errorloc302|errorloc303 STATUS URL`: an error file that sends the client elsewhere."""
+
+    def parse(section: Section, args: Args) -> None:
+        keyword = args.words[0]
+        status = units.integer(args.take("a status"), keyword)
+        if status not in _ERROR_STATUSES:
+            raise Refused(f"{keyword}: {status} is not accepted; accepted are {', '.join(map(str, _ERROR_STATUSES))}")
+        url = args.take("a URL")
+        args.done()
+        if not re.fullmatch(r"[!-~]+", url):
+            raise Refused(f"{keyword}: {url!r} is no URL")
+        answer = f"HTTP/1.1 {code} {reason}\r\nCache-Control: no-cache\r\nContent-length: 0\r\nLocation: {url}\r\n\r\n"
+        section.settings["errorfiles"] = {
+            **section.get("errorfiles", {}), status: ("", args.line.file, args.line.number, answer.encode()),
+        }  # fmt: skip
+
+    return parse
+
+
+def _keepalive(key: str, read: Callable[[str, str], int]) -> Parser:
+    """`clitcpka-cnt|idle|intvl` and `srvtcpka-...`: what `option clitcpka` and `srvtcpka` ask of the kernel."""
+
+    def parse(section: Section, args: Args) -> None:
+        section.set(key, read(args.take("a value"), args.words[0]))
+        args.done()
+
+    return parse
+
+
+def _probes(text: str, what: str) -> int:
+    return units.integer(text, what, 1, 127)  # MAX_TCP_KEEPCNT
+
+
+def _whole_seconds(text: str, what: str) -> int:
+    seconds = int(units.time_s(text, what, unit="s"))
+    if not 1 <= seconds <= 32767:  # MAX_TCP_KEEPIDLE
+        raise Refused(f"{what}: {text!r} is not from 1s to 32767s")
+    return seconds
+
+
+def _monitor(section: Section, args: Args) -> None:
+    """`monitor fail if|unless CONDITION`: when `monitor-uri` answers 503."""
+    units.one_of(args.take("'fail'"), "monitor", ("fail",))
+    found = rules.condition(section, args)
+    if found is None:
+        raise Refused("monitor fail needs a condition: if or unless")
+    section.append("monitor_fails", {"condition": found, "where": args.line.where})
 
 
 def _source(section: Section, args: Args) -> None:
@@ -236,6 +287,9 @@ DIRECTIVES: dict[str, Directive] = {
     "clitimeout": Directive(_old_timeout("clitimeout", "timeout client"), "dflb", removed=True),
     "contimeout": Directive(_old_timeout("contimeout", "timeout connect"), "dflb", removed=True),
     "cookie": Directive(cookies.cookie, "dlb", side="b"),
+    "clitcpka-cnt": Directive(_keepalive("clitcpka_probes", _probes), "dfl", side="f"),
+    "clitcpka-idle": Directive(_keepalive("clitcpka_idle_s", _whole_seconds), "dfl", side="f"),
+    "clitcpka-intvl": Directive(_keepalive("clitcpka_interval_s", _whole_seconds), "dfl", side="f"),
     "default-server": Directive(servers.default_server, "dlb"),
     "default_backend": Directive(_default_backend, "dfl", side="f"),
     "description": Directive(lambda s, a: s.set("description", " ".join(a.rest())), "flb"),
@@ -243,6 +297,9 @@ DIRECTIVES: dict[str, Directive] = {
     "dynamic-cookie-key": Directive(cookies.dynamic_cookie_key, "dlb", side="b"),
     "enabled": Directive(_flag("disabled", False), "dflb"),
     "errorfile": Directive(_errorfile, "dflb"),
+    "errorloc": Directive(_errorloc(302, "Found"), "dflb"),
+    "errorloc302": Directive(_errorloc(302, "Found"), "dflb"),
+    "errorloc303": Directive(_errorloc(303, "See Other"), "dflb"),
     "force-persist": Directive(rules.persist, "flb"),
     "fullconn": Directive(_number("fullconn", 1), "dlb", side="b"),
     "grace": Directive(_inert("use hard-stop-after"), "dflb"),
@@ -261,6 +318,7 @@ DIRECTIVES: dict[str, Directive] = {
     "max-keep-alive-queue": Directive(_number("max_keep_alive_queue"), "dlb", side="b"),
     "maxconn": Directive(_number("maxconn"), "dfl", side="f"),
     "mode": Directive(_mode, "dflb"),
+    "monitor": Directive(_monitor, "fl"),
     "monitor-uri": Directive(_monitor_uri, "dfl", side="f"),
     "option": Directive(options.option, "dflb", no=True),
     "redirect": Directive(rules.redirect, "flb"),
@@ -272,6 +330,9 @@ DIRECTIVES: dict[str, Directive] = {
     "server": Directive(servers.server, "lb"),
     "server-template": Directive(servers.server_template, "lb"),
     "source": Directive(_source, "dlb", side="b"),
+    "srvtcpka-cnt": Directive(_keepalive("srvtcpka_probes", _probes), "dlb", side="b"),
+    "srvtcpka-idle": Directive(_keepalive("srvtcpka_idle_s", _whole_seconds), "dlb", side="b"),
+    "srvtcpka-intvl": Directive(_keepalive("srvtcpka_interval_s", _whole_seconds), "dlb", side="b"),
     "srvtimeout": Directive(_old_timeout("srvtimeout", "timeout server"), "dflb", removed=True),
     "stats": Directive(stats.proxy_stats, "dflb"),
     "stick": Directive(cookies.stick, "lb"),
