@@ -65,6 +65,13 @@ class CannotWrite(OperatorError):
     template = "cannot write {path}: {why}"
 
 
+class CannotPrint(OperatorError):
+    """What was asked for is done, but its result got lost on its way out (a full disk behind a redirection)."""
+
+    exit_code = 74
+    template = "cannot write to standard output: {why}"
+
+
 class AlreadyRunning(OperatorError):
     exit_code = 79
     template = "{what} is running already (pid {pid}): {advice}"

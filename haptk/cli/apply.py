@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from haptk.cli.base import Command, emit, say, settings
+from haptk.cli.base import Command, emit, say, settings, told
 from haptk.cli.tier import NODE
 from haptk.errors import OperatorError
 
@@ -150,7 +150,7 @@ def agree(shown: str, count: int, what: str, yes: bool) -> None:
         return
     if not sys.stdin.isatty() or settings().as_json:
         raise OperatorError(what=f"{count} {what} would change: --yes agrees, --dry-run shows them")
-    click.echo(shown, err=True)
+    told(shown)
     click.confirm(f"change these {count} {what}?", abort=True, err=True)
 
 

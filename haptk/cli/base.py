@@ -14,13 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from haptk.errors import HaptkError, InternalError
+from haptk.errors import CannotPrint, HaptkError, InternalError
+from haptk.io import leave
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from click.shell_completion import CompletionItem
     from rich.console import Console
+
+# The shell asks for completions by this variable; click answers and ends the process.
+COMPLETION = "_HAPTK_COMPLETE"
 
 
 class Settings:
@@ -185,7 +189,7 @@ def emit(result: Mapping[str, Any], render: Callable[[Console], None] | str) -> 
 def say(message: str, level: int = 0) -> None:
     """Talk to the person on stderr, unless --quiet (or the level is above --verbose)."""
     if settings().verbosity >= level:
-        click.echo(message, err=True)
+        told(message)
 
 
 def report_error(error: HaptkError, *, as_json: bool) -> None:
@@ -200,9 +204,17 @@ def report_error(error: HaptkError, *, as_json: bool) -> None:
             "exit_code": error.exit_code,
             "fields": error.fields,
         }
-        click.echo(json.dumps(body, default=str, ensure_ascii=False), err=True)
+        told(json.dumps(body, default=str, ensure_ascii=False))
     else:
-        click.echo(f"haptk: {str(error).rstrip()}", err=True)
+        told(f"haptk: {str(error).rstrip()}")
+
+
+def told(message: str) -> None:
+    """A line on stderr; when it cannot be written, work goes on and exit codes stay what they are."""
+    try:
+        click.echo(message, err=True)
+    except OSError:
+        leave.abandon(sys.stderr)
 
 
 def run(group: click.Command, argv: list[str] | None = None, chosen: Settings | None = None) -> int:
@@ -212,25 +224,66 @@ def run(group: click.Command, argv: list[str] | None = None, chosen: Settings | 
     """
     chosen = chosen or Settings()
     try:
-        answer = group.main(args=argv, prog_name="haptk", standalone_mode=False, obj=chosen)
-        return answer if isinstance(answer, int) else 0
+        code = _invoke(group, sys.argv[1:] if argv is None else argv, chosen)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return code
     except click.ClickException as error:
-        error.show()
+        try:
+            error.show()
+        except OSError:
+            leave.abandon(sys.stderr)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("haptk: interrupted", err=True)
+        told("haptk: interrupted")
         return 130
-    except BrokenPipeError:
-        # The reader of our output went away (`haptk ... | head`); stop Python from complaining at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
     except HaptkError as error:
         if chosen.debug:
             raise
         report_error(error, as_json=chosen.as_json)
         return error.exit_code
     except Exception as error:
+        if isinstance(error, OSError) and is_of_stdout(error):
+            return unprinted(error, as_json=chosen.as_json)
         if chosen.debug:
             raise
         report_error(InternalError(what=f"{type(error).__name__}: {error}"), as_json=chosen.as_json)
         return InternalError.exit_code
+
+
+def is_of_stdout(error: OSError) -> bool:
+    """Whether `error`, met while a command ran, is stdout's: nothing but output is written by click and rich.
+
+    Asking the stream would not do: what did not fit into its buffer is gone, and a second try says that all is well.
+    """
+    if error.filename is not None or error.__traceback__ is None:
+        return False
+    at = error.__traceback__
+    while at.tb_next is not None:
+        at = at.tb_next
+    module = str(at.tb_frame.f_globals.get("__name__"))
+    return module.partition(".")[0] in ("click", "rich") or module == __name__
+
+
+def unprinted(error: OSError, *, as_json: bool) -> int:
+    """Say that the result got lost on its way out, and return the exit code for it.
+
+    A reader that went away (`haptk ... | head`) wanted no more: nothing is said, and the code is what a shell shows
+    for a program that SIGPIPE ended.
+    """
+    leave.abandon(sys.stdout)
+    if not isinstance(error, BrokenPipeError):
+        report_error(CannotPrint(why=error.strerror or str(error)), as_json=as_json)
+    return leave.exit_code(error)
+
+
+def _invoke(group: click.Command, argv: list[str], chosen: Settings) -> int:
+    """What click's own `main` does, which would make an exit of 1 of a reader that went away."""
+    if COMPLETION in os.environ:
+        group.main(args=argv, prog_name="haptk", standalone_mode=False, obj=chosen)
+    try:
+        with group.make_context("haptk", list(argv), obj=chosen) as ctx:
+            answer = group.invoke(ctx)
+    except click.exceptions.Exit as left:
+        return left.exit_code
+    return answer if isinstance(answer, int) else 0

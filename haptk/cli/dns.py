@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from haptk.cli.base import Group, emit, say, settings
+from haptk.cli.base import Group, emit, say, settings, told
 from haptk.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -347,7 +347,7 @@ def _log(message: str) -> None:
 
         from haptk.io import clock
 
-        click.echo(json.dumps({"at": clock.wall_text(), "message": message}, ensure_ascii=False), err=True)
+        told(json.dumps({"at": clock.wall_text(), "message": message}, ensure_ascii=False))
     else:
         say(f"haptk: {message}")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from haptk.cli.base import Command, Group, emit, settings
+from haptk.cli.base import Command, Group, emit, settings, told
 from haptk.cli.base import say as talk
 from haptk.errors import InternalError
 
@@ -119,7 +119,7 @@ def _each(agents: list[Agent], work: Callable[[Agent], T]) -> list[T]:
 def _finish(sayings: list[Saying], results: list[dict[str, Any]]) -> int:
     for saying in sayings:
         if saying.stderr:
-            click.echo(saying.stderr, err=True)
+            told(saying.stderr)
     body = results[0] if len(results) == 1 else {"addresses": results}
     text = "\n".join(saying.stdout for saying in sayings if saying.stdout)
     if text or settings().as_json:
@@ -177,7 +177,7 @@ def _change(action: str, timeout_s: float, contract: str, options: dict[str, Any
 
     def tell(step: Step) -> None:  # called from a thread, where click's context is not
         if loud:
-            click.echo(step.what, err=True)
+            told(step.what)
 
     agents = _agents(options, on_step=tell)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from haptk.cli.base import Command, emit, say, settings
+from haptk.cli.base import Command, emit, say, settings, told
 
 if TYPE_CHECKING:
     from haptk.proxy.tables import ProxyTables
@@ -162,7 +162,7 @@ def _check(files: tuple[Path, ...] | None, text: str = "", node: object = None) 
     except ConfigError as error:
         problems = str(error).splitlines()
     for line in problems:
-        click.echo(f"haptk: error: {line}", err=True)
+        told(f"haptk: error: {line}")
     for line in warnings:
         say(f"haptk: warning: {line}")
     verdict = "Configuration file is not valid" if problems else "Configuration file is valid"

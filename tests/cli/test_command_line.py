@@ -71,7 +71,9 @@ def walk(command: click.Command, path: tuple[str, ...] = ()) -> list[tuple[tuple
 )
 def test_every_command_has_help_and_json(path: tuple[str, ...], command: click.Command) -> None:
     assert command.help
-    names = {name for param in command.get_params(click.Context(command)) for name in param.opts}
+    # click keeps the first help option that it makes: one without -h would stay for every later test.
+    ctx = click.Context(command, help_option_names=["-h", "--help"])
+    names = {name for param in command.get_params(ctx) for name in param.opts}
     assert {"--json", "--help"} <= names or command.context_settings.get("ignore_unknown_options")
 
 

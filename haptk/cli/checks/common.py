@@ -9,7 +9,7 @@ import click
 
 from haptk.checks.base import Check, Finding, Limits, split_target
 from haptk.checks.runner import run
-from haptk.cli.base import Command, emit, settings
+from haptk.cli.base import Command, emit, settings, unprinted
 from haptk.cli.checks.contract import CONTRACTS, Judging, version_option
 from haptk.report.nagios import Perf, State, line, worst
 
@@ -143,7 +143,11 @@ def conduct(service: str, wishes: Wishes, checks: Sequence[Check]) -> int:
         whole.perf,
         whole.more if shown else (),
     )
-    emit(as_json(service, whole, code, checks, findings), text)
+    try:
+        emit(as_json(service, whole, code, checks, findings), text)
+    except OSError as error:
+        # The code is the answer, the line explains it: what was judged stays judged when the line gets lost.
+        unprinted(error, as_json=settings().as_json)
     return code
 
 

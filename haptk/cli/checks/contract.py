@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from haptk import __version__
-from haptk.cli.base import settings
+from haptk.cli.base import is_of_stdout, settings, told, unprinted
 from haptk.errors import HaptkError
 from haptk.report.nagios import State, line
 
@@ -98,7 +98,7 @@ class Judging(click.Command):
         except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
             raise
         except Exception as error:
-            if settings(ctx).debug:
+            if settings(ctx).debug or (isinstance(error, OSError) and is_of_stdout(error)):
                 raise
             raise self._unknown(ctx, f"internal error: {type(error).__name__}: {error}") from None
 
@@ -134,9 +134,13 @@ def unknown(
         import json
 
         body = {"service": name.upper(), "state": state.name, "exit_code": code, "text": text, "checks": []}
-        click.echo(json.dumps(body, indent=2, ensure_ascii=False))
+        shown = json.dumps(body, indent=2, ensure_ascii=False)
     else:
-        click.echo(line(name.upper(), state, text))
+        shown = line(name.upper(), state, text)
+    try:
+        click.echo(shown)
+    except OSError as error:
+        unprinted(error, as_json=as_json)
     if usage is not None and usage.ctx is not None:
-        click.echo(f"Try '{usage.ctx.command_path} --help' for help.", err=True)
+        told(f"Try '{usage.ctx.command_path} --help' for help.")
     return click.exceptions.Exit(code)

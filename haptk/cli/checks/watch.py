@@ -67,7 +67,7 @@ def watch(checks: Sequence[Check], wishes: Wishes) -> int:
 
     rules = CheckRules(rise=wishes.rise, fall=wishes.fall, inter_s=wishes.interval)
     rows = [Row(check, rules) for check in checks]
-    if settings().as_json or not sys.stdout.isatty():
+    if settings().as_json or sys.stdout is None or not sys.stdout.isatty():
         _loop(rows, wishes, _print_changes)
     else:
         _live(rows, wishes)

@@ -18,7 +18,7 @@ from haptk.eip.contracts import words
 from haptk.eip.contracts.request import ACTIONS, Request
 from haptk.eip.contracts.words import Saying
 from haptk.errors import HaptkError, OperatorError
-from haptk.io import clock
+from haptk.io import clock, leave
 
 USAGE = {
     "ocf": "usage: eip {start|stop|monitor|validate-all|meta-data|usage} with OCF_RESKEY_address in the environment",
@@ -184,10 +184,15 @@ def _tell(*sayings: Saying) -> int:
         # Heartbeat: "running" only when every address is; one word, whatever their number.
         word = "running" if set(said) == {"running"} else "stopped" if "stopped" in said else ""
         said = [word]
-    for text in said:
-        if text:
-            print(text)
-    sys.stdout.flush()
+    try:
+        for text in said:
+            if text:
+                print(text)
+        sys.stdout.flush()
+    except OSError as error:
+        # The code is what a cluster manager goes by: a log on a full disk must not turn a start into a failure.
+        leave.abandon(sys.stdout)
+        leave.told(leave.unprinted(error))
     return combined([saying.code for saying in sayings])
 
 
