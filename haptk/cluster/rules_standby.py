@@ -283,3 +283,33 @@ def equal_priorities(cluster: Cluster) -> Found:
             shown = ", ".join(f"{name} {rank}" for name, rank in ranks.items())
             why = f"{address.name}: priorities differ ({shown}): the address would fail back without auto_failback"
             yield ("addresses", place, "active"), why
+
+
+@rule("C509", "Only `haptk heartbeat` asks a lease.")
+def lease_contract(cluster: Cluster) -> Found:
+    """Nobody else would look at the table."""
+    tier = cluster.cluster
+    if cluster.timing.lease is None:
+        if cluster.timing.lease_ttl is not None:
+            yield ("timing", "lease_ttl"), "lease_ttl is the life of a lease, and no table is named: add lease"
+    elif tier.contract != "heartbeat":
+        yield ("timing", "lease"), f"contract {tier.contract} asks no lease: only heartbeat does, by `haptk heartbeat`"
+    elif tier.heartbeat != "haptk":
+        yield ("timing", "lease"), 'heartbeat "heartbeat" asks no lease: take heartbeat = "haptk" in [cluster]'
+
+
+@rule("C510", "A lease lives for a second or more.")
+def lease_life(cluster: Cluster) -> Found:
+    """It is renewed three times within its life, over the network."""
+    ttl = cluster.timing.lease_ttl
+    if ttl is not None and ttl < 1:
+        yield ("timing", "lease_ttl"), f"lease_ttl {ttl.text} is shorter than 1 s"
+
+
+@rule("C511", "A lease ends before a silent balancer is dead.", WARNING)
+def lease_before_death(cluster: Cluster) -> Found:
+    """A take-over waits for both."""
+    timing = cluster.timing
+    if timing.lease_ttl is not None and timing.lease_ttl >= timing.deadtime:
+        why = f"lease_ttl {timing.lease_ttl.text} is no shorter than deadtime {timing.deadtime.text}"
+        yield ("timing", "lease_ttl"), f"{why}: a take-over waits for the lease"

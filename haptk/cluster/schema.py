@@ -289,6 +289,16 @@ class Timing(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
         _meta("Witnesses that a node pings before it believes that the other is dead (contract `heartbeat`).",
               "a list of IPv4 addresses"),
     ] = ()  # fmt: skip
+    lease: Annotated[
+        str,
+        _meta("DynamoDB table whose leases decide when the balancers do not hear each other (`haptk lease init` makes "
+              "it); with contract `heartbeat` and heartbeat `haptk`.",
+              "the name of a table: 3 to 255 letters, digits, '.', '_' and '-'", pattern=r"^[A-Za-z0-9_.-]{3,255}$"),
+    ] | None = None  # fmt: skip
+    lease_ttl: Annotated[
+        Seconds,
+        _meta("Time after which a lease that is not renewed ends; 0.6 of the deadtime by default.", DURATION_ACCEPTED),
+    ] | None = None  # fmt: skip
 
 
 _DOMAIN = r"^([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.?$"

@@ -26,9 +26,10 @@ def iam_policy(cluster: Cluster) -> tuple[Artefact, ...]:
         if any(address.virtual_ip for address in cluster.addresses):
             own = ("ec2:AssignPrivateIpAddresses", "ec2:UnassignPrivateIpAddresses")
             statements.append(_narrow("MovePrivate", own, _arns(cluster, "network-interface"), cluster))
-    if cluster.cluster.contract == "pool":
+    table = TABLE if cluster.cluster.contract == "pool" else cluster.timing.lease
+    if table is not None:
         # UpdateItem and never DeleteItem: a lease that is deleted begins its epoch again.
-        tables = [f"arn:aws:dynamodb:{region.name}:*:table/{TABLE}" for region in cluster.regions]
+        tables = [f"arn:aws:dynamodb:{region.name}:*:table/{table}" for region in cluster.regions]
         statements.append(_statement("Lease", ("dynamodb:GetItem", "dynamodb:UpdateItem"), tables))
     if cluster.dns is not None and cluster.dns.provider == "route53":
         zone = f"arn:aws:route53:::hostedzone/{cluster.dns.zone_id}"

@@ -23,13 +23,20 @@ def systemd(cluster: Cluster, node: str) -> tuple[Artefact, ...]:
     if tier.contract == "heartbeat" and tier.heartbeat == "heartbeat":
         found.append(_drop_in("heartbeat.service", node, proxy_unit))
     if tier.contract == "heartbeat" and tier.heartbeat == "haptk":
-        front, check = cluster.frontend, cluster.check
+        front, check, timing = cluster.frontend, cluster.check, cluster.timing
         words = [
             f"--check http://127.0.0.1:{front.health_port}{front.health_path}",
             f"--check-inter {check.interval.text}",
             f"--check-fall {check.fall} --check-rise {check.rise} --check-timeout {check.timeout.text}",
         ]
-        found.append(_unit("haptk-heartbeat.service", node, cluster, proxy=proxy_unit, words=" ".join(words)))
+        region = ""
+        if timing.lease is not None:
+            # The same on both nodes; an address belongs to one pair, so pairs of one tier do not meet below its name.
+            words.append(f"--lease {timing.lease}/{tier.name}")
+            words += [f"--lease-ttl {timing.lease_ttl.text}"] if timing.lease_ttl is not None else []
+            region = cluster.region_of(cluster.balancer(node).zone)
+        values = {"proxy": proxy_unit, "words": " ".join(words), "region": region}
+        found.append(_unit("haptk-heartbeat.service", node, cluster, **values))
     return tuple(found)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from haptk.cluster import units
 from haptk.cluster.load import load
 from haptk.cluster.schema import Cluster
 from haptk.formats import authkeys
@@ -64,7 +65,11 @@ TIERS["standby-haptk"] = msgspec.structs.replace(
     haptk_tier, cluster=msgspec.structs.replace(haptk_tier.cluster, proxy="haptk", heartbeat="haptk")
 )
 
-
+with_lease = TIERS["standby-haptk"]
+TIERS["standby-haptk-lease"] = msgspec.structs.replace(
+    with_lease,
+    timing=msgspec.structs.replace(with_lease.timing, lease="haptk-leases", lease_ttl=units.Seconds.parse("12s")),
+)
 round_robin = TIERS["round-robin"]
 assert round_robin.dns is not None
 own_dns = {"provider": "rfc2136", "server": "10.0.0.53", "policy": "simple", "zone_id": None, "health_checks": False}
@@ -360,6 +365,30 @@ def test_a_member_of_a_pool_is_started_with_arguments_that_haptk_takes() -> None
     words[words.index("--check") + 1] = sys.executable  # the command wants a program that exists
     parsed = command.make_context("pool", words[3:]).params
     assert parsed["addresses"] == ("203.0.113.10",) and parsed["node"] == "lb1"
+
+
+def test_the_lease_of_a_pair_is_what_the_daemon_takes() -> None:
+    """The words of the unit through the daemon's own parser, and the permissions that its requests need."""
+    from haptk.cli.heartbeat import heartbeat as command
+    from haptk.heartbeat.start import lease_of
+
+    cluster = TIERS["standby-haptk-lease"]
+    found = set()
+    for node in ("lb1", "lb2"):
+        unit = catalogue.OF_NODE["systemd"](cluster, node, SITE)[1].text
+        assert "Environment=AWS_REGION=eu-west-1\n" in unit
+        (line,) = re.findall(r"^ExecStart=/usr/bin/haptk heartbeat (.*)$", unit, re.M)
+        options = command.make_context("heartbeat", line.split()).params
+        found.add(lease_of(options, cluster.timing.deadtime))
+    (spec,) = found
+    assert spec is not None and (spec.table, spec.name, spec.ttl_s) == ("haptk-leases", "web", 12.0)
+    (policy,) = iam.iam_policy(cluster)
+    statements = {statement["Sid"]: statement for statement in json.loads(policy.text)["Statement"]}
+    assert statements["Lease"]["Action"] == ["dynamodb:GetItem", "dynamodb:UpdateItem"]
+    assert statements["Lease"]["Resource"] == ["arn:aws:dynamodb:eu-west-1:*:table/haptk-leases"]
+    plain = TIERS["standby-haptk"]
+    assert "--lease" not in catalogue.OF_NODE["systemd"](plain, "lb1", SITE)[1].text
+    assert "dynamodb" not in iam.iam_policy(plain)[0].text
 
 
 def test_a_standby_waits_at_its_start_and_an_active_node_does_not() -> None:
