@@ -26,6 +26,7 @@ WORDS = {
     "elb": "A load balancer of AWS: CloudFormation and plain calls.",
     "heartbeat": "ha.cf, haresources, authkeys and the scripts beside them.",
     "iam-policy": "The policy of the balancers' instance role.",
+    "operator-policy": "The policy of who runs haptk dns, elb, lease init and apply --aws.",
     "keepalived": "keepalived.conf with its check and notify scripts.",
     "octodns": "A zone file and configuration of octoDNS.",
     "pacemaker": "Commands of pcs and crm, and the OCF agent.",

@@ -15,6 +15,7 @@ from haptk.render import (
     elb,
     heartbeat,
     iam,
+    iam_operator,
     keepalived,
     network,
     octodns,
@@ -40,6 +41,7 @@ OF_NODE: dict[str, OfNode] = {
 }
 OF_TIER: dict[str, OfTier] = {
     "iam-policy": iam.iam_policy,
+    "operator-policy": iam_operator.operator_policy,
     "security-group": network.security_group,
     "route53": route53.route53,
     "octodns": octodns.octodns,
@@ -62,7 +64,10 @@ def kinds_of_tier(cluster: Cluster) -> list[str]:
     found = ["iam-policy", "security-group"] if cluster.balancers else []
     if cluster.dns is not None and cluster.addresses:
         found.append("zone" if cluster.dns.provider == "rfc2136" else cluster.dns.provider)
-    return found + (["elb"] if cluster.elb is not None else [])
+    if cluster.elb is not None:
+        found.append("elb")
+    manages = cluster.elb is not None or cluster.dns is not None or iam.lease_table(cluster) is not None
+    return found + (["operator-policy"] if manages else [])
 
 
 def why_not(cluster: Cluster, what: str) -> str:

@@ -6,6 +6,7 @@ and instance where the declaration has their ids; where it has none, a tag `hapt
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from haptk.cluster.schema import Cluster
@@ -22,25 +23,31 @@ def iam_policy(cluster: Cluster) -> tuple[Artefact, ...]:
     """The policy document for the role of every balancer."""
     statements: list[dict[str, Any]] = []
     if cluster.cluster.pattern == "standby":
-        statements += [_statement("See", READ, ["*"]), *_moves(cluster)]
+        statements += [statement("See", READ, ["*"]), *_moves(cluster)]
         if any(address.virtual_ip for address in cluster.addresses):
             own = ("ec2:AssignPrivateIpAddresses", "ec2:UnassignPrivateIpAddresses")
             statements.append(_narrow("MovePrivate", own, _arns(cluster, "network-interface"), cluster))
-    table = TABLE if cluster.cluster.contract == "pool" else cluster.timing.lease
+    table = lease_table(cluster)
     if table is not None:
         # UpdateItem and never DeleteItem: a lease that is deleted begins its epoch again.
         tables = [f"arn:aws:dynamodb:{region.name}:*:table/{table}" for region in cluster.regions]
-        statements.append(_statement("Lease", ("dynamodb:GetItem", "dynamodb:UpdateItem"), tables))
+        statements.append(statement("Lease", ("dynamodb:GetItem", "dynamodb:UpdateItem"), tables))
     if cluster.dns is not None and cluster.dns.provider == "route53":
         zone = f"arn:aws:route53:::hostedzone/{cluster.dns.zone_id}"
         actions = ("route53:ChangeResourceRecordSets", "route53:ListResourceRecordSets", "route53:GetHostedZone")
-        statements.append(_statement("Records", actions, [zone]))
+        statements.append(statement("Records", actions, [zone]))
     if not statements:
-        statements.append(_statement("See", READ, ["*"]))
+        statements.append(statement("See", READ, ["*"]))
     return (document("aws/iam-policy.json", "iam-policy", {"Version": "2012-10-17", "Statement": statements}),)
 
 
-def _statement(sid: str, actions: tuple[str, ...], resources: list[str]) -> dict[str, Any]:
+def lease_table(cluster: Cluster) -> str | None:
+    """The table of leases that the tier uses; None where it uses none."""
+    return TABLE if cluster.cluster.contract == "pool" else cluster.timing.lease
+
+
+def statement(sid: str, actions: Sequence[str], resources: list[str]) -> dict[str, Any]:
+    """One statement that allows."""
     return {"Sid": sid, "Effect": "Allow", "Action": sorted(actions), "Resource": resources}
 
 
@@ -65,14 +72,14 @@ def _moves(cluster: Cluster) -> list[dict[str, Any]]:
         (tagged if any(arn.endswith("/*") for arn in arns) else named).extend(arns)
     found = []
     if named:
-        found.append(_statement("MoveNamed", MOVE, named))
+        found.append(statement("MoveNamed", MOVE, named))
     if tagged:
         found.append(_narrow("MoveTagged", MOVE, tagged, cluster))
     return found
 
 
 def _narrow(sid: str, actions: tuple[str, ...], arns: list[str], cluster: Cluster) -> dict[str, Any]:
-    statement = _statement(sid, actions, arns)
+    made = statement(sid, actions, arns)
     if any(arn.endswith("/*") for arn in arns):
-        statement["Condition"] = {"StringEquals": {f"aws:ResourceTag/{TAG}": cluster.cluster.name}}
-    return statement
+        made["Condition"] = {"StringEquals": {f"aws:ResourceTag/{TAG}": cluster.cluster.name}}
+    return made

@@ -14,6 +14,7 @@ from haptk.cli.app import haptk
 from haptk.cluster.load import load
 from haptk.errors import AwsNotFound, CannotWrite, ConfigError, OperatorError, PeerTimeout
 from tests.apply.elb_cloud import ZONES, Cloud, cloud_of_tiers
+from tests.apply.operator_guard import guard_of_file
 
 __all__ = ["cloud_of_tiers"]
 pytestmark = pytest.mark.real("aws")
@@ -48,8 +49,11 @@ class Tier:
 
 
 @pytest.fixture
-def tier(cloud_of_tiers: Cloud, tmp_path: Path) -> Tier:
-    return Tier(cloud_of_tiers, tmp_path / "cluster.toml")
+def tier(cloud_of_tiers: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tier:
+    """Behind the policy of the tier that is declared at each call: whatever a command here asks, an operator may."""
+    made = Tier(cloud_of_tiers, tmp_path / "cluster.toml")
+    guard_of_file(made.path, cloud_of_tiers.text(), monkeypatch)
+    return made
 
 
 def test_a_network_load_balancer_holds_the_elastic_ips_of_its_zones(tier: Tier) -> None:

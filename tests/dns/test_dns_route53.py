@@ -24,6 +24,7 @@ from haptk.dns.members import declared
 from haptk.dns.route53 import Route53
 from haptk.dns.watch import Watch, rules_of
 from haptk.errors import OperatorError
+from tests.apply.operator_guard import guard_of_file
 from tests.dns.test_dns_bind import Member, free_port
 from tests.fixtures_cloud import NET
 
@@ -98,7 +99,10 @@ def zone(fresh_cloud: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Z
     for name, value in (("ENDPOINT_URL", fresh_cloud), ("ACCESS_KEY_ID", "test"), ("SECRET_ACCESS_KEY", "test")):
         monkeypatch.setenv(f"AWS_{name}", value)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
-    return Zone(fresh_cloud, tmp_path / "cluster.toml")
+    made = Zone(fresh_cloud, tmp_path / "cluster.toml")
+    # Whatever a command asks here, an operator of the declared tier may.
+    guard_of_file(made.path, made.text, monkeypatch)
+    return made
 
 
 def test_apply_show_and_a_second_apply(zone: Zone) -> None:
