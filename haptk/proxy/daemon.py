@@ -123,17 +123,21 @@ class Daemon:
     def run(self) -> int:
         """Serve; returns the exit code (0 after a stop that was asked for)."""
         raise_fd_limit()
-        if self.options.background:
-            detach()
+        starter = detach() if self.options.background else None
         write_pidfile(self.options.pidfile or _path(self.engine.tables.process.pidfile))
         with _signals() as wake:
             # all sockets are open; what runs from here on needs no rights
             drop_privileges(self.engine.tables)
+            if starter is not None:
+                leave_terminal()  # before the workers copy the table of descriptors
             self.engine.start()
             self.runtime.start()
             for peering in self.peerings.values():
                 peering.start()
             signal_old(self.options)
+            if starter is not None:
+                os.write(starter, b"\0")
+                os.close(starter)
             where = ", ".join(self.listeners.addresses())
             sdnotify.ready(f"serving on {where}")
             log.info("serving on %s", where)
@@ -277,11 +281,27 @@ def raise_fd_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def detach() -> None:
-    """Become a daemon before any thread exists: fork, new session, /dev/null on the standard descriptors."""
-    if os.fork():
-        os._exit(0)
+def detach() -> int:
+    """Become a daemon before any thread exists: fork, new session. Returns where to write a byte when it serves.
+
+    The process that was started stays until the daemon serves, so that its exit code is true: 0 when the daemon serves and
+    the pid file is written, else the daemon's own, whose error went to the terminal as usual.
+    """
+    waiting, starter = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(starter)
+        if os.read(waiting, 1):
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        os._exit(os.waitstatus_to_exitcode(status) or 1)
+    os.close(waiting)
     os.setsid()
+    return starter
+
+
+def leave_terminal() -> None:
+    """/dev/null on the standard descriptors."""
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)

@@ -201,6 +201,24 @@ def test_background_and_pidfile(daemon):
         pytest.fail("the background process did not end")
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [(["-p", "/nowhere/at/all/pid"], "/nowhere/at/all/pid"), ([], "address")],
+    ids=["pid file", "address in use"],
+)
+def test_background_says_why_it_does_not_serve(daemon, words, told):
+    """Who types -D learns the outcome: the exit code and the reason of the process in the background."""
+    with socket.socket() as taken:
+        if told == "address":
+            taken.bind(("127.0.0.1", daemon.port))
+            taken.listen()
+        command = [*HAPTK, "-D", "-f", str(daemon.config), *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode not in (0, 70)
+    assert told in done.stderr.lower()
+    assert "Traceback" not in done.stderr
+
+
 def _check(config: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*HAPTK, "-c", "-f", str(config)], capture_output=True, text=True, timeout=30)
 
