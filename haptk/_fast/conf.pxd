@@ -14,6 +14,7 @@ cdef class Image:
     cdef Arena arena            # of the rules
     cdef list kept              # bytes objects that Texts point into
     cdef list blocks            # addresses to free
+    cdef int log_most           # bytes of the longest log line that any target takes
     cdef dict places            # (host, port, unix path) -> address of its Place
 
     # zeroed memory that lives as long as the image
@@ -34,4 +35,6 @@ cdef class Image:
     # own error files
     cdef int fill_pages(self, Text *out, errorfiles) except -1
     cdef int fill_rules(self, FrontendC *out, fe) except -1
+    cdef int fill_log(self, FrontendC *out, int index, fe) except -1
+    cdef int fill_process(self) except -1
     cdef int fill_frontend(self, FrontendC *out, int index, fe) except -1

@@ -2,6 +2,7 @@
 # fallbacks between time-outs are applied here.
 
 import ipaddress
+import os
 import socket as pysocket
 
 cimport cython
@@ -12,6 +13,7 @@ from libc.string cimport memcpy
 
 from haptk._fast.hashing cimport HASH_CRC32, HASH_DJB2, HASH_SDBM, HASH_WT6
 from haptk._fast.inet cimport htons, sockaddr_in, sockaddr_in6, sockaddr_un
+from haptk._fast.logplan cimport LOG_HEADER, log_format, log_names, log_plan
 from haptk._fast.proxyproto cimport PROXY_OUT_MAX
 from haptk._fast.retry cimport (RE_401, RE_403, RE_404, RE_408, RE_425, RE_500, RE_501, RE_502, RE_503, RE_504,
                                 RE_CONN, RE_EMPTY, RE_JUNK, RE_TIMEOUT)
@@ -93,6 +95,7 @@ cdef class Image:
         self.conf.backends = <BackendC *>self.block(self.conf.backend_count, sizeof(BackendC))
         self.conf.frontend_count = len(tables.frontends)
         self.conf.frontends = <FrontendC *>self.block(self.conf.frontend_count, sizeof(FrontendC))
+        self.fill_process()
         for index, be in enumerate(tables.backends):
             self.fill_backend(&self.conf.backends[index], index, be, gid)
             gid += len(be.servers)
@@ -387,6 +390,29 @@ cdef class Image:
             self.text(&out.bind_names[i], bind.name)
         return 0
 
+    cdef int fill_log(self, FrontendC *out, int index, fe) except -1:
+        if fe.log.targets:
+            out.log = log_plan(self.arena, fe, index, self.log_most)
+        log_format(self.arena, &out.unique, fe.unique_id_format, LOG_HEADER)
+        if fe.unique_id_format is not None:
+            self.text(&out.unique_header, fe.unique_id_header or None)
+        out.noting = out.log != NULL or out.unique_header.p != NULL or self.conf.numbers != NULL
+        return 0
+
+    cdef int fill_process(self) except -1:
+        # What all frontends share.
+        fronts = self.tables.frontends
+        formats = [one for fe in fronts for one in (
+            fe.log.log_format, fe.log.error_format, fe.log.sd_format, fe.unique_id_format)]
+        self.text(&self.conf.pid, str(os.getpid()))
+        self.log_most = max((target.length for fe in fronts for target in fe.log.targets), default=1024)
+        self.log_most = max(self.log_most, 1024)
+        if any(log_names(one, ("rt",)) for one in formats):
+            self.conf.numbers = <int *>self.block(1, 64)
+        if any(fe.log.targets for fe in fronts):
+            self.conf.actives = <int *>self.block(1, 64)
+        return 0
+
     cdef int fill_frontend(self, FrontendC *out, int index, fe) except -1:
         cdef int i
         out.index = index
@@ -398,7 +424,7 @@ cdef class Image:
         out.sessions = <int *>self.block(1, 64)
         out.connection = _CONNECTION[fe.connection]
         out.lax = fe.accept_invalid
-        out.log = 1 if fe.log.targets else 0
+        self.fill_log(out, index, fe)
         out.dontlognull = fe.log.dontlognull
         out.ignore_probes = fe.ignore_probes
         self.fill_limits(&out.limits, fe.timeouts)

@@ -25,6 +25,8 @@ cdef void leave(Worker *w, Session *s) noexcept nogil:
     drop_kept(w, s)
     w.unwatched -= not s.watched
     hk_add(s.frontend.sessions, -1)
+    if w.conf.actives != NULL:
+        hk_add(w.conf.actives, -1)
     drop_buffers(w, s)
     buf_drop(w, &s.rx)
     timer_drop(w, &s.timer)

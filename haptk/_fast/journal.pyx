@@ -1,25 +1,93 @@
 # One writer and one reader: the writer publishes by storing the head after the record, the reader frees by storing the
-# tail after it has copied. Both indices stay below RING_SIZE; the ring is empty when they are equal.
+# tail after it has sent. Both indices stay below the size; the lane is empty when they are equal.
 
-from libc.string cimport memcpy
+from libc.stdint cimport uint64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memchr, memcmp, memcpy, memset
 
+from haptk._fast.address cimport note_local
+from haptk._fast.captures cimport CAPTURED_REQUEST, ID_SLOT, captured_text
+from haptk._fast.logline cimport Told, log_plain, log_refused, log_text, log_wall_us
+from haptk._fast.logplan cimport LOG_REQUEST, LOG_RESPONSE, LogPlanC
 from haptk._fast.pool cimport buf_take
-from haptk._fast.scan cimport hk_acquire, hk_load, hk_release
-from haptk._fast.state cimport CK_INSERT, CK_PREFIX, CK_REWRITE, BackendC
+from haptk._fast.scan cimport hk_acquire, hk_add, hk_load, hk_release, hk_store
 from haptk._fast.tally cimport tally_end
 
+cdef extern from "<sys/eventfd.h>" nogil:
+    int eventfd_write(int fd, uint64_t value)
 
-cdef void note_request(Worker *w, Session *s, Head *h) noexcept nogil:
-    cdef uint32_t n = h.first_end - h.start
-    if (s.frontend.log == 0 and s.frontend.capture_count == 0) or buf_take(w, &s.line) < 0:
-        return
-    while n and (s.rx.d[h.start + n - 1] == 13 or s.rx.d[h.start + n - 1] == 10):
-        n -= 1
-    if n > LINE_MAX:
-        n = LINE_MAX
-    memcpy(s.line.d, s.rx.d + h.start, n)
-    s.line.n = s.line_len = n
+cdef extern from *:
+    """
+    #define hk_fence() __atomic_thread_fence(__ATOMIC_SEQ_CST)
+    """
+    void hk_fence() nogil
 
+cdef enum:
+    LEVEL_ERR = 3, LEVEL_INFO = 6
+    AT_END = 1, WITHOUT_REQUEST = 2
+
+
+# ---------------------------------------------------------------- the lane
+
+cdef LogLane *lane_open() noexcept nogil:
+    cdef LogLane *lane = <LogLane *>calloc(1, sizeof(LogLane))
+    if lane == NULL:
+        return NULL
+    lane.d = <char *>malloc(LANE_SIZE)
+    lane.size = LANE_SIZE
+    lane.wake_fd = -1
+    if lane.d == NULL:
+        free(lane)
+        return NULL
+    return lane
+
+
+cdef void lane_close(LogLane *lane) noexcept nogil:
+    if lane != NULL:
+        free(lane.d)
+        free(lane)
+
+
+cdef Record *reserve(LogLane *lane, uint32_t size) noexcept nogil:
+    # A contiguous place for `size` bytes, or NULL. The head is moved by publish().
+    cdef int head = hk_load(&lane.head), tail = hk_acquire(&lane.tail)
+    if head >= tail:
+        if head + <int>size < <int>lane.size:
+            return <Record *>(lane.d + head)
+        if <int>size >= tail:
+            return NULL
+        (<uint32_t *>(lane.d + head))[0] = 0
+        hk_release(&lane.head, 0)
+        return <Record *>lane.d
+    return <Record *>(lane.d + head) if head + <int>size < tail else NULL
+
+
+cdef void publish(LogLane *lane, Record *x) noexcept nogil:
+    x.size = (<uint32_t>sizeof(Record) + x.structured + x.length + 8) & ~<uint32_t>7
+    hk_release(&lane.head, <int>(<char *>x - lane.d) + <int>x.size)
+    # the reader says that it sleeps and then looks once more: one of us sees the other
+    hk_fence()
+    if hk_load(&lane.asleep):
+        hk_store(&lane.asleep, 0)
+        eventfd_write(lane.wake_fd, 1)
+
+
+cdef Record *lane_next(LogLane *lane, int *at) noexcept nogil:
+    cdef int head = hk_acquire(&lane.head)
+    cdef Record *x
+    if at[0] == head:
+        return NULL
+    x = <Record *>(lane.d + at[0])
+    if x.size == 0:
+        at[0] = 0
+        if head == 0:
+            return NULL
+        x = <Record *>lane.d
+    at[0] += <int>x.size
+    return x
+
+
+# ---------------------------------------------------------------- what is kept of a request
 
 cdef void keep_item(Worker *w, Session *s, int slot, const char *p, uint32_t n) noexcept nogil:
     cdef uint16_t size
@@ -33,96 +101,142 @@ cdef void keep_item(Worker *w, Session *s, int slot, const char *p, uint32_t n) 
     s.line.n = at + 3 + n
 
 
-cdef char *reserve(Worker *w, uint32_t size) noexcept nogil:
-    # A contiguous place for `size` bytes, or NULL. w.log_head is moved by publish().
-    cdef int head = hk_load(&w.log_head), tail = hk_acquire(&w.log_tail)
-    if head >= tail:
-        if head + <int>size < RING_SIZE:
-            return w.log + head
-        if <int>size >= tail:
-            return NULL
-        (<uint32_t *>(w.log + head))[0] = 0
-        hk_release(&w.log_head, 0)
-        return w.log
-    return w.log + head if head + <int>size < tail else NULL
-
-
-cdef void counts(Session *s, Note *x) noexcept nogil:
-    cdef BackendC *be = s.backend
-    cdef int i
-    x.backend_active = x.server_active = 0
-    if be == NULL:
+cdef void note_request(Worker *w, Session *s, Head *h) noexcept nogil:
+    cdef uint32_t n
+    cdef LogPlanC *plan = s.frontend.log
+    if s.frontend.noting == 0:
         return
-    for i in range(be.count):
-        x.backend_active += hk_load(&be.servers[i].live.sessions)
-    if s.server != NULL:
-        x.server_active = hk_load(&s.server.live.sessions) - s.counted
-    x.backend_active -= s.counted       # HAProxy has left the server when it writes the line
+    s.logged = 0
+    s.behind_server = s.behind_backend = 0
+    if w.conf.numbers != NULL:
+        s.number = <uint32_t>(hk_add(w.conf.numbers, 1) - 1)
+    if h != NULL and buf_take(w, &s.line) == 0:
+        n = h.first_end - h.start
+        while n and (s.rx.d[h.start + n - 1] == 13 or s.rx.d[h.start + n - 1] == 10):
+            n -= 1
+        if n > URI_MAX:
+            n = URI_MAX
+        memcpy(s.line.d, s.rx.d + h.start, n)
+        s.line.n = s.line_len = n
+    if plan != NULL and (plan.plain or plan.moment == LOG_REQUEST):
+        write_early(w, s)
+
+
+cdef const char *make_id(Worker *w, Session *s, uint32_t *n) noexcept nogil:
+    cdef char made[128]
+    cdef Told x
+    tell(w, s, &x)
+    n[0] = log_text(&x, &s.frontend.unique, made, sizeof(made))
+    keep_item(w, s, ID_SLOT, made, n[0])
+    return captured_text(s, CAPTURED_REQUEST, ID_SLOT, n)
+
+
+# ---------------------------------------------------------------- lines
+
+cdef void tell(Worker *w, Session *s, Told *x) noexcept nogil:
+    memset(x, 0, sizeof(Told))
+    x.w, x.s = w, s
+    # HAProxy names the frontend until a backend is chosen, which for a `listen` is itself
+    x.backend = s.backend if s.in_backend else s.frontend.own
+    x.end_ms = w.now
+    x.down = s.bytes_down
+    if s.frontend.log != NULL:
+        x.early = s.frontend.log.early
+        x.lines = hk_load(s.frontend.log.lines)
+
+
+cdef bint failed(Session *s) noexcept nogil:
+    # What `option log-separate-errors` and `option dontlog-normal` tell from the rest.
+    return s.redispatched or (s.cause and s.cause != 45 and s.cause != 76) or (not s.frontend.tcp and s.status >= 500)
+
+
+cdef void send_line(Worker *w, Session *s, Told *x, const char *why) noexcept nogil:
+    cdef LogPlanC *plan = s.frontend.log
+    cdef Record *r = reserve(w.lane, <uint32_t>sizeof(Record) + 2 * plan.most + 8)
+    cdef char *out
+    if r == NULL:
+        w.counters.log_dropped += 1
+        return
+    if plan.wants_local:
+        note_local(s)
+    out = <char *>r + sizeof(Record)
+    r.plan = <uint16_t>plan.index
+    r.level = LEVEL_ERR if plan.separate_errors and (x.bare or failed(s)) else LEVEL_INFO
+    r.wall_us = log_wall_us(w.lane, w.now, w.now)
+    r.structured = 0
+    if plan.structured.count:
+        r.structured = log_text(x, &plan.structured, out, plan.most - 1)
+    if why != NULL and not plan.own_error:
+        r.length = log_refused(x, why, out + r.structured, plan.most - 1)
+    elif plan.plain:
+        r.length = log_plain(x, out + r.structured, plan.most - 1)
+    else:
+        r.length = log_text(x, &plan.error if x.bare else &plan.line, out + r.structured, plan.most - 1)
+    if r.length == 0:
+        return
+    out[r.structured + r.length] = 10       # for whoever sends the line as it is
+    hk_add(plan.lines, 1)
+    publish(w.lane, r)
+
+
+cdef void write_early(Worker *w, Session *s) noexcept nogil:
+    cdef Told x
+    tell(w, s, &x)
+    x.end_ms = s.response_ms or s.connect_ms or s.ready_ms
+    x.down = s.in_head.n - s.in_head.r if s.in_head.d != NULL and s.response_ms else 0
+    s.logged = 1
+    send_line(w, s, &x, NULL)
+
+
+cdef void note_response(Worker *w, Session *s) noexcept nogil:
+    if s.frontend.log == NULL or s.frontend.log.moment != LOG_RESPONSE or s.logged:
+        return
+    write_early(w, s)
 
 
 cdef void note_end(Worker *w, Session *s) noexcept nogil:
-    cdef uint32_t all_of_it = s.line.n if s.line.d != NULL else 0
-    cdef uint32_t size = (sizeof(Note) + all_of_it + 7) & ~<uint32_t>7
-    cdef Note *x
-    tally_end(w, s)
-    if s.frontend.log == 0 or s.unlogged:
+    cdef LogPlanC *plan = s.frontend.log
+    cdef Told x
+    if plan == NULL or s.logged or s.unlogged or plan.plain:
+        s.logged = 0
+        tally_end(w, s)
         return
-    x = <Note *>reserve(w, size)
-    if x == NULL:
-        w.counters.log_dropped += 1
+    tell(w, s, &x)
+    tally_end(w, s)         # and only then the counts: HAProxy has left the backend when it writes the line
+    x.ended = 1
+    if s.request_ms == 0 and not s.frontend.tcp:
+        x.bare = 1
+        x.down = 0
+        x.backend = NULL
+    elif plan.no_normal and not failed(s):
         return
-    x.size = size
-    x.frontend = s.frontend.index
-    # -2 and below: answered by a service, -1 - ServiceId
-    x.server = -1 - s.service if s.service else s.server.gid if s.server != NULL else -1
-    x.backend = s.backend.index if s.backend != NULL else -1
-    x.status = s.status
-    x.accepted_ms, x.started_ms, x.request_ms = s.accepted_ms, s.started_ms, s.request_ms
-    x.queue_ms, x.connect_ms, x.response_ms, x.end_ms = s.queue_ms, s.connect_ms, s.response_ms, w.now
-    x.bytes_down, x.bytes_up = s.bytes_down, s.up.seen
-    x.retries = s.backend.retries - s.retries_left if s.backend != NULL else 0
-    x.redispatched = s.redispatched
-    x.actives = w.session_count
-    counts(s, x)
-    x.peer_family, x.peer_port = <uint8_t>s.peer.family, s.peer.port
-    memcpy(x.peer, s.peer.text, 46)
-    x.flags[0], x.flags[1] = s.cause or 45, s.at or 45
-    # a cookie without a mode is only read, and HAProxy logs nothing about it
-    if s.backend != NULL and s.backend.cookie & (CK_INSERT | CK_PREFIX | CK_REWRITE) and s.request_ms:
-        x.flags[2], x.flags[3] = s.ck_request, s.ck_response
-    else:
-        x.flags[2] = x.flags[3] = 45
-    x.line_len = <uint16_t>s.line_len if all_of_it else 0
-    x.items_len = <uint16_t>(all_of_it - x.line_len)
-    if all_of_it:
-        memcpy(<char *>x + sizeof(Note), s.line.d, all_of_it)
-    hk_release(&w.log_head, <int>(<char *>x - w.log) + <int>size)
+    elif s.frontend.tcp and plan.dontlognull and s.up.seen == 0:
+        return
+    send_line(w, s, &x, NULL)
 
 
-cdef tuple as_tuple(Note *x):
-    return (
-        x.frontend, x.server, x.status, x.accepted_ms, x.started_ms, x.request_ms, x.queue_ms, x.connect_ms,
-        x.response_ms, x.end_ms, x.bytes_down, x.bytes_up, x.retries, x.actives, x.backend_active, x.server_active,
-        bool(x.redispatched), x.peer_family, x.peer_port, (<char *>x.flags)[:4].decode("ascii"),
-        (<bytes>x.peer).decode("ascii"), (<char *>x + sizeof(Note))[:x.line_len].decode("latin-1"), x.backend,
-        (<char *>x + sizeof(Note))[x.line_len:x.line_len + x.items_len],
-    )
+cdef const char *refusal(Session *s, bint late) noexcept nogil:
+    # HAProxy's sentence about what came instead of a PROXY header.
+    cdef uint32_t n = s.rx.n if s.rx.d != NULL else 0
+    if late:
+        return b"Timeout while waiting for PROXY protocol header"
+    if n == 0:
+        return b"Connection closed while waiting for PROXY protocol header"
+    if n >= 5 and memcmp(s.rx.d, b"PROXY", 5) == 0:
+        if s.eof and memchr(s.rx.d, 10, n) == NULL:
+            return b"Truncated PROXY protocol header received"
+        return b"Received an invalid PROXY protocol header"
+    if n >= 12 and memcmp(s.rx.d, b"\r\n\r\n\0\r\nQUIT\n", 12) == 0:
+        return b"Truncated PROXY protocol header received" if s.eof else b"Received an invalid PROXY protocol header"
+    return b"Received something which does not look like a PROXY protocol header"
 
 
-cdef list take_notes(Worker *w):
-    cdef list out = []
-    cdef int head, tail
-    cdef Note *x
-    if w.log == NULL:
-        return out
-    head = hk_acquire(&w.log_head)
-    tail = hk_load(&w.log_tail)
-    while tail != head:
-        x = <Note *>(w.log + tail)
-        if x.size == 0:
-            tail = 0
-            continue
-        out.append(as_tuple(x))
-        tail += <int>x.size
-    hk_release(&w.log_tail, tail)
-    return out
+cdef void note_refused(Worker *w, Session *s, bint late) noexcept nogil:
+    cdef Told x
+    cdef bint silent = s.rx.d == NULL or s.rx.n == 0
+    if s.frontend.log == NULL or (silent and s.frontend.log.dontlognull and not late):
+        return
+    tell(w, s, &x)
+    x.bare = 1
+    x.backend = NULL
+    send_line(w, s, &x, refusal(s, late))

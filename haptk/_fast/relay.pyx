@@ -6,6 +6,7 @@ from libc.string cimport memcmp, memcpy, memmove
 
 from haptk._fast.http1 cimport (BODY_BAD, BODY_CHUNKED, BODY_EOF, BODY_NONE, BODY_TUNNEL, Head, HEAD_MORE,
                                 M_CONNECT, M_HEAD, body_advance, parse_response)
+from haptk._fast.journal cimport note_response
 from haptk._fast.observe cimport SAW_CONNECT, observe, sight_of
 from haptk._fast.pool cimport buf_drop, buf_grow, buf_take
 from haptk._fast.render cimport render_response
@@ -126,6 +127,8 @@ cdef int push(Worker *w, Session *s) noexcept nogil:
             l.connected = 1
             s.connect_ms = w.now
             observe(s.server, SAW_CONNECT)
+            if s.backend.tcp and s.frontend.noting:
+                note_response(w, s)
             if s.stick.d != NULL and s.backend.tcp:
                 stick_response(w, s, NULL)
         sent(s, <uint32_t>put)
@@ -211,6 +214,8 @@ cdef int final_head(Worker *w, Session *s, Head *h) noexcept nogil:
         s.in_head.n = start
         return RELAY_BAD_RESPONSE if h.d == s.sx.d else RELAY_RULES_FAILED
     s.head_done = 1
+    if s.frontend.noting:
+        note_response(w, s)
     if s.tunnel and s.rx.p < s.rx.n:
         # what the client sent behind its request belongs to the tunnel
         body_advance(&s.up, &s.rx)
@@ -320,7 +325,12 @@ cdef int more_response(Worker *w, Session *s) noexcept nogil:
     if got < space and not l.hup:
         l.readable = 0
     s.bulk_down = s.head_done and got == s.sx.size
-    l.connected = 1
+    if not l.connected:
+        # the server spoke before anything was sent to it
+        l.connected = 1
+        s.connect_ms = w.now
+        if s.backend.tcp and s.frontend.noting:
+            note_response(w, s)
     if not s.response_any:
         s.response_any = 1
         if s.stick.d != NULL and s.backend.tcp:

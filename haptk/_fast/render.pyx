@@ -7,6 +7,7 @@ from haptk._fast.cookie cimport cookie_line, cookie_request, cookie_response, co
 from haptk._fast.http1 cimport (Buf, Header, H_CACHE_CONTROL, H_CODING, H_CONNECTION, H_COOKIE, H_ETAG, H_EXPIRES,
                                 H_KEEP_ALIVE, H_LAST_MODIFIED, H_PRAGMA, H_PROXY_CONNECTION, H_SET_COOKIE,
                                 H_SET_COOKIE2, M_GET, M_HEAD, M_OPTIONS, M_TRACE)
+from haptk._fast.journal cimport make_id
 from haptk._fast.match cimport in_network
 from haptk._fast.pool cimport buf_take
 from haptk._fast.scan cimport same_word
@@ -143,6 +144,17 @@ cdef void our_request_lines(Session *s, Buf *o, Head *h) noexcept nogil:
         address_line(o, s, h, &s.frontend.originalto, &s.local)
 
 
+cdef void unique_line(Worker *w, Session *s, Buf *o) noexcept nogil:
+    cdef uint32_t n = 0
+    cdef const char *p = make_id(w, s, &n)
+    if p == NULL:
+        return
+    put(o, s.frontend.unique_header.p, s.frontend.unique_header.n)
+    word(o, b": ")
+    put(o, p, n)
+    word(o, b"\r\n")
+
+
 cdef int render_request(Worker *w, Session *s, Head *h) noexcept nogil:
     cdef Buf *o = &s.out_head
     cdef char *d = h.d
@@ -169,6 +181,8 @@ cdef int render_request(Worker *w, Session *s, Head *h) noexcept nogil:
         else:
             plain_line(o, d, x)
     put(o, d + run, run_end - run)
+    if s.frontend.unique_header.p != NULL:
+        unique_line(w, s, o)
     our_request_lines(s, o, h)
     if s.upgrade_asked:
         word(o, b"connection: upgrade\r\n")

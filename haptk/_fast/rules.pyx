@@ -283,7 +283,7 @@ cdef int answered(Seen *x, RuleC *r) noexcept nogil:
     cdef int got
     if x.req != NULL:
         settle_body(s)
-        if r.action == A_DENY and s.frontend.log and s.backend != NULL and s.backend.cookie:
+        if r.action == A_DENY and s.frontend.log != NULL and s.backend != NULL and s.backend.cookie:
             read_cookies(x)
     if r.action == A_DENY:
         tally_denied(x.w, s, x.req == NULL)

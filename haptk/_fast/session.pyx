@@ -11,7 +11,7 @@ from haptk._fast.ending cimport (answer, bad_response, close_client, drop_buffer
                                  session_kill)
 from haptk._fast.hashkey cimport hash_request
 from haptk._fast.http1 cimport BODY_LENGTH, BODY_NONE, BODY_TUNNEL, Head, body_advance, parse_request
-from haptk._fast.journal cimport note_end, note_request
+from haptk._fast.journal cimport note_end, note_refused, note_request
 from haptk._fast.observe cimport SAW_BAD_ANSWER, observe
 from haptk._fast.pool cimport buf_drop, buf_take
 from haptk._fast.queue cimport dequeue, next_waiting
@@ -65,7 +65,8 @@ cdef int next_request(Worker *w, Session *s) noexcept nogil:
     s.parse_tries = 0
     s.tried_n = 0
     s.since_ms = w.now
-    s.started_ms = w.now
+    s.started_ms = s.ready_ms = w.now
+    s.handshake_ms = 0
     s.status = 0
     s.cause = s.at = c"-"
     s.request_ms = s.queue_ms = s.connect_ms = s.response_ms = 0
@@ -133,10 +134,12 @@ cdef int proxy_step(Worker *w, Session *s) noexcept nogil:
         s.phase = PH_HEAD
         s.got_byte = s.rx.p < s.rx.n
         s.started_ms = w.now
+        s.handshake_ms = <uint32_t>(w.now - s.accepted_ms)
         if s.frontend.tcp:
             begin_tcp(w, s)
         return 1
     if got < 0 or s.eof or s.rx.n == w.conf.bufsize:
+        note_refused(w, s, 0)
         close_fd(s.fd)
         leave(w, s)
         return 0
@@ -444,6 +447,8 @@ cdef void session_expire(Worker *w, Timer *t) noexcept nogil:
     elif s.phase == PH_SERVICE:
         more = serve_expired(w, s)
     else:
+        if s.phase == PH_PROXY:
+            note_refused(w, s, 1)
         close_fd(s.fd)
         leave(w, s)
     if more:
@@ -491,12 +496,14 @@ cdef void session_watch(Worker *w, Session *s) noexcept nogil:
 
 
 cdef void session_begin(Worker *w, Session *s) noexcept nogil:
-    s.accepted_ms = s.started_ms = s.since_ms = w.now
+    s.accepted_ms = s.ready_ms = s.started_ms = s.since_ms = w.now
     s.first = 1
     s.readable = s.writable = 1
     s.up.done = 1
     w.counters.connections += 1
     tally_accept(w, s, hk_add(s.frontend.sessions, 1))
+    if w.conf.actives != NULL:
+        hk_add(w.conf.actives, 1)
     if s.phase != PH_PROXY:
         s.phase = PH_HEAD
         if s.frontend.tcp:
@@ -522,6 +529,7 @@ cdef void begin_tcp(Worker *w, Session *s) noexcept nogil:
         return
     tally_request(w, s, 0)
     tally_backend(w, s)
+    note_request(w, s, NULL)
     if s.rx.p < s.rx.n:
         body_advance(&s.up, &s.rx)      # what came behind a PROXY header
     s.retries_left = s.backend.retries

@@ -9,6 +9,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from haptk._fast.http1 cimport Body, Buf, Head
 from haptk._fast.inet cimport sockaddr_storage
+from haptk._fast.logplan cimport LogFormat, LogPlanC
 from haptk._fast.program cimport ConditionC, ExprC, Net, Program, Text
 from haptk._fast.regex cimport RegexRoom
 from haptk._fast.table cimport Store
@@ -216,8 +217,13 @@ ctypedef struct FrontendC:
     int *sessions           # atomic, shared by all workers
     int connection
     int lax
-    int log                 # whether ended transactions are noted
+    LogPlanC *log           # what is written about transactions; NULL for nothing
+    int noting              # something of a request is kept: its line, a capture, a number
     int dontlognull
+    int request_slots       # captures that a log line shows
+    int response_slots
+    LogFormat unique        # unique-id-format
+    Text unique_header      # that carries it; p is NULL without one
     int ignore_probes       # connections that say nothing are no errors
     Limits limits
     AddHeaderC forwardfor
@@ -244,6 +250,9 @@ ctypedef struct Conf:
     int bufsize
     int maxrewrite
     int maxconn
+    int *actives            # atomic: connections of all frontends, for %ac; NULL when no log asks
+    int *numbers            # atomic: requests so far, for %rt; NULL when nobody asks
+    Text pid                # of this process
 
 # ------------------------------------------------------------------ running, one thread each
 
@@ -379,6 +388,7 @@ ctypedef struct Session:    # one client connection and its current transaction
     Body down               # response body
     Timer timer
     int64_t accepted_ms
+    int64_t ready_ms        # from when the transaction's time counts: accepted, or the end of the one before
     int64_t started_ms      # first byte of the request
     int64_t request_ms      # request head complete
     int64_t queue_ms
@@ -389,6 +399,11 @@ ctypedef struct Session:    # one client connection and its current transaction
     uint32_t first_date
     uint32_t hash           # of the balance argument
     uint8_t hashed          # and there is one
+    uint32_t handshake_ms   # that a PROXY header took
+    uint32_t number         # of this request, for %rt
+    int behind_server       # how many were before it in a queue, for %sq
+    int behind_backend      # for %bq
+    uint8_t logged          # this transaction's line is written
     Buf line                # copy of the request line and what was captured, only where the frontend logs or captures
     uint32_t line_len       # of the request line; captures follow as slot (8 bits), length (16), bytes
     Buf stick               # keys to store once the server has answered, only between the two
@@ -501,6 +516,30 @@ ctypedef struct Counters:
     uint64_t fd_exhausted
     uint64_t log_dropped
 
+ctypedef struct Second:     # a date as text, made once
+    int64_t at              # Unix time
+    char local[20]          # 26/Nov/2026:10:14:05
+    char universal[20]
+    char zone[5]            # +0100
+
+cdef enum:
+    SECONDS = 4             # remembered: transactions that end together began at different times
+
+# One writer (its worker), one reader (the log writer's thread); see journal.pxd. Both indices stay below the size; the
+# lane is empty when they are equal.
+ctypedef struct LogLane:
+    char *d
+    uint32_t size
+    int head                # atomic: where the next record is written
+    int pad1[13]
+    int tail                # atomic: where the next one is read
+    int asleep              # atomic: the reader waits for `wake_fd`
+    int pad2[14]
+    int wake_fd
+    int64_t looked_ms       # when the clocks were compared
+    int64_t offset_us       # wall clock minus monotonic clock
+    Second seconds[SECONDS]
+
 cdef enum:
     BUFS_KEPT = 4096        # 64 MB at most stay with an idle worker
     BULK_SIZE = 131072      # of a buffer for a transfer that fills its usual one
@@ -564,8 +603,4 @@ ctypedef struct Worker:
     uint64_t bits[16]
     int64_t wheel_at        # ms of the next slot to look at
     int timers
-    # log lines, drained by the control plane: one writer (this thread), one reader
-    char *log
-    uint32_t log_size
-    int log_head            # atomic: where the next record is written
-    int log_tail            # atomic: where the next one is read
+    LogLane *lane           # log lines on their way out; NULL when nothing is logged

@@ -11,3 +11,4 @@ cdef class DataWorker:
     cdef bint running
 
     cdef int rules_rooms(self) except -1
+    cdef int log_lane(self) except -1

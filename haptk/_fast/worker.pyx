@@ -11,7 +11,7 @@ from haptk._fast.edit cimport edits_size
 from haptk._fast.ending cimport session_kill
 from haptk._fast.facts cimport ROOM_SIZE
 from haptk._fast.inet cimport sockaddr_storage
-from haptk._fast.journal cimport RING_SIZE, take_notes
+from haptk._fast.journal cimport lane_close, lane_open
 from haptk._fast.pool cimport pool_close, pool_trim, reap, session_new
 from haptk._fast.regex cimport room_close, room_open
 from haptk._fast.scan cimport hk_load, hk_store
@@ -253,8 +253,9 @@ cdef void own_table(Worker *w) noexcept nogil:
     w.own_table = 1
     while True:
         lowest = -1
-        for i in range(w.listener_count + 3):
-            fd = w.epfd if i == 0 else w.wake_fd if i == 1 else w.service_fd if i == 2 else w.listeners[i - 3].fd
+        for i in range(w.listener_count + 4):
+            fd = w.epfd if i == 0 else w.wake_fd if i == 1 else w.service_fd if i == 2 else \
+                (w.lane.wake_fd if w.lane != NULL else -1) if i == 3 else w.listeners[i - 4].fd
             if fd >= low and (lowest < 0 or fd < lowest):
                 lowest = fd
         if lowest < 0:
@@ -404,15 +405,27 @@ cdef class DataWorker:
             self.w.listeners[i].owned = not shared
             self.w.listeners[i].announced = bind.accept_proxy
             self.w.listeners[i].frontend = &image.conf.frontends[<int>frontend]
-        for i in range(image.conf.frontend_count):
-            if image.conf.frontends[i].log and self.w.log == NULL:
-                self.w.log = <char *>malloc(RING_SIZE)
-                if self.w.log == NULL:
-                    raise MemoryError
+        self.log_lane()
         self.w.listening = 1
         self.w.now = clock_ms()
         wheel_init(&self.w)
         resume_accepting(&self.w)
+
+    cdef int log_lane(self) except -1:
+        # Where some frontend logs.
+        cdef int i
+        cdef bint needed = 0
+        for i in range(self.w.conf.frontend_count):
+            needed = needed or self.w.conf.frontends[i].log != NULL
+        if not needed:
+            return 0
+        self.w.lane = lane_open()
+        if self.w.lane == NULL:
+            raise MemoryError
+        self.w.lane.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
+        if self.w.lane.wake_fd < 0:
+            raise OSError("no descriptors left for log lines")
+        return 0
 
     cdef int rules_rooms(self) except -1:
         # Scratch for rules, where the file has some.
@@ -420,7 +433,8 @@ cdef class DataWorker:
         cdef bint needed = 0
         for i in range(self.w.conf.frontend_count):
             needed = needed or self.w.conf.frontends[i].ruled or self.w.conf.frontends[i].ruled_response or \
-                self.w.conf.frontends[i].capture_count
+                self.w.conf.frontends[i].capture_count or self.w.conf.frontends[i].unique.count or \
+                (self.w.conf.frontends[i].log != NULL and self.w.conf.frontends[i].log.wants_room)
         for i in range(self.w.conf.backend_count):
             needed = needed or self.w.conf.backends[i].ruled_response
         if not needed:
@@ -448,7 +462,9 @@ cdef class DataWorker:
         free(self.w.servers)
         free(self.w.backends)
         free(self.w.listeners)
-        free(self.w.log)
+        if self.w.lane != NULL and self.w.lane.wake_fd >= 0:
+            close_fd(self.w.lane.wake_fd)
+        lane_close(self.w.lane)
         free(self.w.fronts)
         free(self.w.backs)
         free(self.w.servs)
@@ -471,10 +487,6 @@ cdef class DataWorker:
     def wake(self):
         """Have the worker look at what the control plane changed."""
         eventfd_write(self.w.wake_fd, 1)
-
-    def notes(self):
-        """What has ended since the last call, as tuples (see journal.pxd); only one thread may call this."""
-        return take_notes(&self.w)
 
     def clear(self, bint everything=False):
         """Have the worker put the highest values (or all) of its tallies back to zero; `cleared` says when it did."""

@@ -29,10 +29,11 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Expr:
-    """A fetch followed by converters."""
+    """A fetch followed by converters; in a format string with the flags of `%{flags}[...]`."""
 
     fetch: Call
     converters: tuple[Call, ...] = ()
+    flags: str = ""
 
 
 @dataclass(frozen=True, slots=True)

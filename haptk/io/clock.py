@@ -27,6 +27,11 @@ def wall_text(unix_s: float | None = None) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def local_offset_s(unix_s: float) -> int:
+    """Seconds east of Greenwich that this host's time zone has at a Unix time."""
+    return time.localtime(unix_s).tm_gmtoff
+
+
 def sleep(seconds: float) -> None:
     """Block this thread; for shells and the lab only."""
     time.sleep(seconds)

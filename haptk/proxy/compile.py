@@ -17,7 +17,7 @@ from typing import Any
 from haptk.errors import ConfigError, MissingFile
 from haptk.formats.haproxy_cfg import Config, Problem, Section, Source, parse
 from haptk.formats.haproxy_cfg.model import names
-from haptk.proxy import compile_rules, compile_servers, pages
+from haptk.proxy import compile_logs, compile_rules, compile_servers, pages
 from haptk.proxy.tables import (
     AddHeader,
     AppSession,
@@ -28,8 +28,6 @@ from haptk.proxy.tables import (
     ErrorFile,
     Frontend,
     KeepAlive,
-    LogPlan,
-    LogTarget,
     Peers,
     Process,
     ProxyTables,
@@ -105,11 +103,9 @@ def _read_file(path: str) -> bytes:
 
 # Settings that are read and kept, but that nothing carries out yet: each use of one draws a warning.
 _NOT_YET = {
-    "unique_id_format": "unique-id-format", "unique_id_header": "unique-id-header",
-    "option_dontlog_normal": "option dontlog-normal",
     "option_independent_streams": "option independent-streams",
     "option_log_health_checks": "option log-health-checks", "http_connects": "http-check connect",
-    "ulimit_n": "ulimit-n", "maxhdr": "tune.http.maxhdr", "log_hostname": "log-send-hostname",
+    "ulimit_n": "ulimit-n", "maxhdr": "tune.http.maxhdr",
     "max_spread_checks_s": "max-spread-checks", "users": "user",
 }  # fmt: skip
 _NOT_YET_SERVER = {
@@ -139,7 +135,10 @@ class _Compiler:
         compile_servers.check_tracks(self, backends)
         backends = self._fullconns(frontends, backends)
         self._say_what_is_not_carried_out()
-        return ProxyTables(frontends, backends, self.process(), peers=self.peers(), stick_tables=tables)
+        return ProxyTables(
+            frontends, backends, self.process(), peers=self.peers(), rings=compile_logs.rings(self.config.sections),
+            stick_tables=tables,
+        )  # fmt: skip
 
     def _fullconns(self, frontends: tuple[Frontend, ...], backends: tuple[Backend, ...]) -> tuple[Backend, ...]:
         """Without `fullconn`: a tenth of the connections of all frontends that lead to a backend, as in HAProxy."""
@@ -197,7 +196,8 @@ class _Compiler:
             name=section.name, binds=binds, mode=mode, default_backend=target,
             maxconn=section.get("maxconn", 0), connection=section.get("connection", "http-keep-alive"),
             timeouts=self._timeouts(section, "client"), forwardfor=self._header(section, "option_forwardfor", mode),
-            originalto=self._header(section, "option_originalto", mode), log=self._log(section),
+            originalto=self._header(section, "option_originalto", mode), log=compile_logs.plan(self, section),
+            unique_id_format=section.get("unique_id_format"), unique_id_header=section.get("unique_id_header", ""),
             rules=rules, errorfiles=self._errorfiles(section), monitor_uri=section.get("monitor_uri", ""),
             stats=_stats(section), accept_invalid=bool(section.get("option_accept_invalid_http_request")),
             disabled=bool(section.get("disabled")),
@@ -226,7 +226,7 @@ class _Compiler:
             pretend_keepalive=bool(section.get("option_http_pretend_keepalive")),
             tcpka=_keepalive(section, "srvtcpka"),
             nolinger=bool(section.get("option_nolinger")),
-            rules=self._rules(section, front=False), errorfiles=self._errorfiles(section), log=self._log(section),
+            rules=self._rules(section, front=False), errorfiles=self._errorfiles(section), log=compile_logs.plan(self, section, front=False),
             stats=_stats(section), accept_invalid=bool(section.get("option_accept_invalid_http_response")),
             load_state=section.get("load_server_state") or "", state_file=self._state_file(section),
             disabled=bool(section.get("disabled")), strict_persist=bool(section.get("option_strict_persist")),
@@ -390,20 +390,6 @@ class _Compiler:
         }
         return str(base[how] / path)
 
-    def _log(self, section: Section) -> LogPlan:
-        targets: list[LogTarget] = []
-        for record in section.get("logs", ()):
-            records = self.top.get("logs", ()) if record == "global" else [record]
-            targets += [_log_target(found) for found in records if isinstance(found, dict)]
-        return LogPlan(
-            targets=tuple(targets), style=section.get("log_style", "tcp" if targets else ""),
-            log_format=section.get("log_format") if section.get("log_style") == "custom" else None,
-            dontlognull=bool(section.get("option_dontlognull")),
-            log_separate_errors=bool(section.get("option_log_separate_errors")),
-            logasap=bool(section.get("option_logasap")),
-            tag=section.get("log_tag") or self.top.get("log_tag") or "haproxy",
-        )  # fmt: skip
-
     def _state_file(self, section: Section) -> str:
         """Where `load-server-state-from-file local` looks: a file of its own, by default called like the section."""
         name = section.get("state_file_name") or section.name
@@ -426,7 +412,7 @@ class _Compiler:
             if values.get(key) and directory and not values[key].startswith("/"):
                 values[key] = f"{directory}/{values[key]}"
         sockets = tuple(_bind(record) for record in top.get("stats_sockets", ()))
-        targets = tuple(_log_target(record) for record in top.get("logs", ()) if isinstance(record, dict))
+        targets = tuple(compile_logs.target(record) for record in top.get("logs", ()) if isinstance(record, dict))
         return Process(**values, daemon=bool(top.get("daemon")), stats_sockets=sockets, log_targets=targets)
 
     def peers(self) -> tuple[Peers, ...]:
@@ -511,10 +497,6 @@ def _keepalive(section: Section, side: str) -> KeepAlive | None:
     if not (section.get("option_tcpka") or section.get(f"option_{side}")):
         return None
     return KeepAlive(*(section.get(f"{side}_{what}", 0) for what in ("probes", "idle_s", "interval_s")))
-
-
-def _log_target(record: dict[str, Any]) -> LogTarget:
-    return LogTarget(**{key: value for key, value in record.items() if key != "where"})
 
 
 def _stats(section: Section) -> Stats | None:

@@ -84,8 +84,8 @@ class Engine:
         )
         self.names = NameWatch(tables, self.health.move)
         self.adjust = Adjustments(tables, self.image, self.workers, listeners)
-        # the compiled workers note what ended, the reference writes its own lines
-        self.journal = Journal(tables, self.workers) if hasattr(worker_type, "notes") else None
+        # the compiled workers only compose their lines, the reference sends its own
+        self.journal = Journal(tables, self.image, self.workers) if hasattr(worker_type, "requests") else None
         self._threads: list[threading.Thread] = []
         self.began = Began.now()
         # a daemon puts its own in, which knows of its sockets and of stopping
@@ -139,7 +139,6 @@ class Engine:
         ended = not any(thread.is_alive() for thread in self._threads)
         if ended and self.journal is not None:
             self.journal.stop()
-            self.journal = None
         if ended and self.desk is not None:
             self.desk.stop()
             self.desk = None
@@ -164,5 +163,7 @@ class Engine:
                     total[name] = [a + b for a, b in zip(total.get(name, [0] * len(value)), value, strict=True)]
                 else:
                     total[name] = total.get(name, 0) + value
+        if self.journal is not None:
+            total["log_dropped"] += self.journal.dropped
         total["servers"] = [self.image.server(gid) for gid in range(len(self.image.server_names))]
         return total

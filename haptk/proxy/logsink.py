@@ -1,58 +1,86 @@
-"""Where log lines go: syslog over UDP or a unix socket, stdout, stderr, an inherited descriptor. Never blocks, never raises.
+"""Where the reference's log lines go: syslog over UDP or a unix socket, stdout, stderr, a descriptor. Never blocks, never raises.
 
-A line that cannot be sent is counted and dropped: traffic is worth more than its record.
+A line that cannot be sent is counted and dropped: traffic is worth more than its record. The compiled workers have
+haptk/_fast/logwriter.pyx instead.
 """
 
 from __future__ import annotations
 
 import os
 import socket
+import threading
 
-from haptk.core.logline import syslog_line
+from haptk.core.logline import syslog_header
 from haptk.formats.haproxy_cfg.logs import FACILITIES, LEVELS
 from haptk.io import clock
+from haptk.proxy.logformats import header_of
 from haptk.proxy.tables import LogPlan, LogTarget
 
 
 class LogSink:
-    """The targets of one frontend (or backend), opened once."""
+    """The targets of one frontend, opened once. Lines for a ring are kept by nobody here."""
 
     def __init__(self, plan: LogPlan) -> None:
         self.plan = plan
         self.lost = 0
-        self.host = socket.gethostname()
-        self._open = [(target, _connect(target)) for target in plan.targets]
+        self.lines = 0
+        self._lock = threading.Lock()
+        self._open = [(target, _connect(target), _Sample(target)) for target in plan.targets]
 
-    def write(self, message: str, level: str = "info") -> None:
+    def write(self, message: str, level: str = "info", structured: str = "") -> None:
         """Send one line to every target whose limits let the level through."""
+        with self._lock:
+            self.lines += 1
+            for target, place, sample in self._open:
+                number = LEVELS.index(level)
+                if number <= LEVELS.index(target.level) and sample.wants():
+                    self._send(target, place, max(number, LEVELS.index(target.min_level)), message, structured)
+
+    def _send(
+        self, target: LogTarget, place: socket.socket | int | None, level: int, message: str, structured: str
+    ) -> None:
         now = clock.wall()
-        for target, place in self._open:
-            number = LEVELS.index(level)
-            if number > LEVELS.index(target.level):
-                continue
-            number = max(number, LEVELS.index(target.min_level))
-            priority = FACILITIES.index(target.facility) * 8 + number
-            default = "raw" if isinstance(place, int) else "local"
-            name = target.format if target.format not in ("", "rfc3164") else default
-            data = syslog_line(name, priority, now, self.host, self.plan.tag, os.getpid(), message)[: target.length]
-            try:
-                if isinstance(place, int):
-                    os.write(place, data if data.endswith(b"\n") else data[:-1] + b"\n")
-                elif place is not None:
-                    place.send(data)
-                else:
-                    self.lost += 1
-            except OSError:
+        form = header_of(target.format, self.plan.hostname)
+        header = syslog_header(
+            form, FACILITIES.index(target.facility), level, now, clock.local_offset_s(now), self.plan.hostname,
+            self.plan.tag, os.getpid(), structured,
+        )  # fmt: skip
+        data = message.encode("latin-1", "replace")
+        try:
+            if isinstance(place, int):
+                os.write(place, header.encode() + data[: target.length] + b"\n")
+            elif place is not None:
+                place.send((header.encode() + data)[: target.length] + b"\n")
+            else:
                 self.lost += 1
+        except OSError:
+            self.lost += 1
 
     def close(self) -> None:
         """Close the sockets."""
-        for _, place in self._open:
+        for _, place, _ in self._open:
             if isinstance(place, socket.socket):
                 place.close()
 
 
+class _Sample:
+    """`sample RANGES:SIZE`: which lines of a period a target gets."""
+
+    def __init__(self, target: LogTarget) -> None:
+        self.numbers = {number for low, high in target.sample for number in range(low, high + 1)}
+        self.size = target.sample_size
+        self.seen = 0
+
+    def wants(self) -> bool:
+        if not self.numbers:
+            return True
+        self.seen = self.seen % self.size + 1
+        return self.seen in self.numbers
+
+
 def _connect(target: LogTarget) -> socket.socket | int | None:
+    if target.address.startswith("ring@"):
+        return None
     if target.address in ("stdout", "stderr"):
         return 1 if target.address == "stdout" else 2
     if target.address.startswith("fd@"):

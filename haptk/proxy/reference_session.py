@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from haptk.core.acl import Facts, holds
 from haptk.core.logline import Record, custom_line, expand, http_line, plain_line, tcp_line
 from haptk.io import clock
+from haptk.proxy.logformats import is_early, line_of, named
 from haptk.proxy.pages import as_sent
 from haptk.proxy.reference_http import Bad, Gone, Head, Wire, parse_request
 from haptk.proxy.reference_rules import Reply, page
@@ -253,16 +254,46 @@ class Session:
             return
         record.frontend_active = self.shared.fronts.get(self.front_index, 1)
         record.actives = len(self.shared.sessions)
+        record.bare = self.front.mode == "http" and not record.request_line
+        if self._quiet(record):
+            return
+        sink = self.image.sinks[self.front_index]
+        record.number, record.lines = self.shared.number, sink.lines
         self.shared.number += 1
-        record.number = self.shared.number
+        record.offset_of = clock.local_offset_s
+        record.host = socket.gethostname()
+        record.early = is_early(plan, self.front.unique_id_format)
+        if self.front.unique_id_format is not None and not record.bare:
+            record.unique_id = record.unique_id or custom_line(self.front.unique_id_format, record, frozenset("H"))
+        structured = custom_line(plan.sd_format, record) if plan.sd_format is not None else ""
+        level = "err" if plan.log_separate_errors and (record.bare or _failed(record)) else "info"
+        sink.write(self._line(record), level, structured)
+
+    def _line(self, record: Record) -> str:
+        plan = self.front.log
+        if record.bare and plan.error_format is not None:
+            return custom_line(plan.error_format, record)
         if plan.style == "custom" and plan.log_format is not None:
-            line = custom_line(plan.log_format, record)
-        elif plan.style == "http":
-            line = http_line(record)
-        else:
-            line = tcp_line(record) if plan.style == "tcp" else plain_line(record)
-        failed = record.status >= 500 or record.flags[:2] not in ("--", "LR")
-        self.image.sinks[self.front_index].write(line, "err" if failed and plan.log_separate_errors else "info")
+            return custom_line(plan.log_format, record)
+        if plan.style == "clf":
+            return custom_line(named("clf"), record)
+        if plan.style == "http":
+            return http_line(record)
+        return tcp_line(record) if plan.style == "tcp" else plain_line(record)
+
+    def _quiet(self, record: Record) -> bool:
+        """True when nothing is written about this exchange."""
+        plan = self.front.log
+        if record.bare:
+            return line_of(plan) is None
+        if plan.dontlog_normal and not _failed(record):
+            return True
+        return self.front.mode == "tcp" and plan.dontlognull and record.bytes_up == 0
+
+
+def _failed(record: Record) -> bool:
+    """What `option log-separate-errors` and `option dontlog-normal` tell from the rest."""
+    return record.redispatched or record.flags[0] not in "-L" or (record.mode == "http" and record.status >= 500)
 
 
 def _parts_of_page(page_bytes: bytes) -> tuple[int, str, list[tuple[str, str]], bytes]:

@@ -259,27 +259,51 @@ class ErrorFile:
 
 @dataclass(frozen=True, slots=True)
 class LogTarget:
-    """One `log TARGET facility [level [minlevel]]`: address is "stdout", "stderr", "fd@N", a path or "host:port"."""
+    """One `log TARGET facility [level [minlevel]]`: address is "stdout", "stderr", "fd@N", "ring@NAME", a path or "host:port".
+
+    `format` is "" for HAProxy's default. `sample` are ranges, from 1, of every `sample_size` lines; () for all.
+    """
 
     address: str
     facility: str = "local0"
     level: str = "debug"
     min_level: str = "emerg"
-    format: str = "rfc3164"
+    format: str = ""
     length: int = 1024
+    sample: tuple[tuple[int, int], ...] = ()
+    sample_size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class LogPlan:
-    """What a frontend logs and where: `style` is "", "tcp", "http" or "custom" with `log_format`."""
+    """What a frontend logs and where: `style` is "" (plain), "tcp", "http", "clf" or "custom" with `log_format`.
+
+    `error_format` is for what never became a request, `sd_format` for the structured data of rfc5424; `hostname` is that of
+    `log-send-hostname`, "" without.
+    """
 
     targets: tuple[LogTarget, ...] = ()
     style: str = ""
     log_format: Format | None = None
+    error_format: Format | None = None
+    sd_format: Format | None = None
     dontlognull: bool = False
+    dontlog_normal: bool = False
     log_separate_errors: bool = False
     logasap: bool = False
     tag: str = "haproxy"
+    hostname: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LogRing:
+    """A `ring` section: log lines in memory, `size` bytes of them, each up to `maxlen`."""
+
+    name: str
+    description: str = ""
+    format: str = "raw"
+    maxlen: int = 16384
+    size: int = 16384
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,6 +387,8 @@ class Frontend:
     forwardfor: AddHeader | None = None
     originalto: AddHeader | None = None
     log: LogPlan = LogPlan()
+    unique_id_format: Format | None = None
+    unique_id_header: str = ""
     rules: tuple[Rule, ...] = ()
     errorfiles: tuple[ErrorFile, ...] = ()
     monitor_uri: str = ""
@@ -468,4 +494,5 @@ class ProxyTables:
     process: Process = Process()
     warnings: tuple[str, ...] = ()
     peers: tuple[Peers, ...] = ()
+    rings: tuple[LogRing, ...] = ()
     stick_tables: tuple[StickTable, ...] = ()

@@ -12,7 +12,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 
 from haptk.formats.haproxy_cfg import globals as global_table
-from haptk.formats.haproxy_cfg import known, proxies, stats, words
+from haptk.formats.haproxy_cfg import known, logs, proxies, stats, words
 from haptk.formats.haproxy_cfg.conditions import Blocks
 from haptk.formats.haproxy_cfg.model import Args, Config, Directive, Line, Problem, Refused, Section, Source
 from haptk.formats.haproxy_cfg.servers import check_name
@@ -26,6 +26,7 @@ TABLES: dict[str, Mapping[str, Directive]] = {
     "listen": proxies.DIRECTIVES,
     "backend": proxies.DIRECTIVES,
     "peers": stats.PEERS,
+    "ring": logs.RING,
     "userlist": stats.USERLIST,
 }
 _ENVIRONMENT_WORDS = ("setenv", "presetenv", "resetenv", "unsetenv")
@@ -111,7 +112,7 @@ class _Reader:
             self.section = Section(kind, name, file, number)
             if kind in ("frontend", "backend", "listen"):
                 self._check_duplicate(self.section)
-            if kind != "peers" and kind != "userlist":
+            if kind not in ("peers", "userlist", "ring"):
                 self._inherit(self.section, base)
             self.config.sections.append(self.section)
         if kind == "defaults":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from dataclasses import replace
 
 from haptk.core.acl import (
     ALIASES,
@@ -278,7 +279,8 @@ def _directive(text: str, start: int, what: str, *, response: bool, log: bool) -
         flags, at = text[at + 1 : end], end + 1
     if text.startswith("[", at):
         end = _closing_bracket(text, at, what)
-        return expression(text[at + 1 : end].strip(), what, response=response, log=log), end + 1
+        found_expr = expression(text[at + 1 : end].strip(), what, response=response, log=log)
+        return replace(found_expr, flags=flags), end + 1
     found = re.match(r"[A-Za-z]+", text[at:])
     if not found:
         raise Refused(f"{what}: a lone % at position {start + 1}; write %% for a percent sign")

@@ -7,13 +7,14 @@ from haptk.formats.haproxy_cfg.model import names
 
 PROXY_WORDS = names(
     "bind-process capture compression declare dispatch email-alert "
-    "error-log-format errorfiles external-check filter hash-balance-factor "
-    "http-after-response http-error log-format-sd rate-limit "
+    "errorfiles external-check filter hash-balance-factor "
+    "http-after-response http-error rate-limit "
     "tcp-request tcp-response transparent use-fcgi-app use-server"
 )
 GLOBAL_WORDS = global_table.UNSUPPORTED | names("setenv presetenv resetenv unsetenv")
 PEERS_WORDS = names("default-bind default-server log shards")
-SECTIONS = names("cache fcgi-app http-errors mailers program resolvers ring crt-store")
+RING_WORDS = names("backing-file server timeout")
+SECTIONS = names("cache fcgi-app http-errors mailers program resolvers crt-store")
 
 
 def haproxy_knows(kind: str, word: str) -> bool:
@@ -22,4 +23,6 @@ def haproxy_knows(kind: str, word: str) -> bool:
         return word in GLOBAL_WORDS
     if kind == "peers":
         return word in PEERS_WORDS
+    if kind == "ring":
+        return word in RING_WORDS
     return word in PROXY_WORDS

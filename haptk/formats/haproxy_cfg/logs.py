@@ -1,11 +1,13 @@
-"""`log`, `log-format`, `unique-id-*` and the format strings that header values use too (configuration.txt 8.2.4)."""
+"""`log`, `log-format`, `unique-id-*`, `ring` sections and the format strings that header values use too (configuration.txt 8)."""
 
 from __future__ import annotations
 
+import itertools
+import re
 from typing import Any
 
 from haptk.formats.haproxy_cfg import units
-from haptk.formats.haproxy_cfg.model import Args, Refused, Section
+from haptk.formats.haproxy_cfg.model import Args, Directive, Parser, Refused, Section
 
 FACILITIES = (
     "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "auth2", "ftp", "ntp", "audit",
@@ -34,6 +36,8 @@ def log(section: Section, args: Args) -> None:
             record["length"] = units.integer(args.take("a length"), "log len", 80, 65535)
         elif word == "format":
             record["format"] = units.one_of(args.take("a format"), "log format", FORMATS)
+        elif word == "sample":
+            record["sample"], record["sample_size"] = _sample(args.take("ranges"))
         else:
             raise Refused(f"log: HAProxy knows {word!r}, haptk does not")
     record["facility"] = units.one_of(args.take("a facility"), "log facility", FACILITIES)
@@ -49,7 +53,9 @@ def _target(text: str) -> str:
     if text in ("stdout", "stderr") or text.startswith("/"):
         return text
     if text.startswith("ring@"):
-        raise Refused("log: HAProxy knows ring buffers, haptk does not")
+        if not text.removeprefix("ring@"):
+            raise Refused("log: ring@ needs the name of a 'ring' section")
+        return text
     parsed = units.address(text.removeprefix("udp@"), "log")
     if parsed.fd >= 0:
         return f"fd@{parsed.fd}"
@@ -59,26 +65,79 @@ def _target(text: str) -> str:
     return f"{host}:{parsed.port or 514}"
 
 
-def log_format(section: Section, args: Args) -> None:
-    """`log-format FORMAT`."""
+def _sample(text: str) -> tuple[tuple[tuple[int, int], ...], int]:
+    """`2,5-7:8`: ranges from 1, in order and apart, and the size of the period they are taken from."""
+    ranges, colon, size = text.partition(":")
+    if not colon:
+        raise Refused(f"log sample: {text!r} has no size; write RANGES:SIZE as in 1,3-4:10")
+    found: list[tuple[int, int]] = []
+    for word in ranges.split(","):
+        low, dash, high = word.partition("-")
+        first = units.integer(low, "log sample", 1, 2**31 - 1)
+        last = units.integer(high, "log sample", 1, 2**31 - 1) if dash else first
+        found.append((min(first, last), max(first, last)))
+    found.sort()
+    if any(after[0] <= before[1] for before, after in itertools.pairwise(found)):
+        raise Refused(f"log sample: the ranges of {ranges!r} overlap")
+    return tuple(found), units.integer(size, "log sample size", found[-1][1], 2**31 - 1)
+
+
+def _format(section: Section, args: Args, name: str, key: str) -> None:
     from haptk.formats.haproxy_cfg import expressions
 
     text = args.take("a format")
     args.done()
-    section.set("log_format", expressions.format_string(text, "log-format", log=True))
-    section.set("log_format_text", text)
+    section.set(key, expressions.format_string(text, name, log=True))
+
+
+def log_format(section: Section, args: Args) -> None:
+    """`log-format FORMAT`."""
+    _format(section, args, "log-format", "log_format")
     section.set("log_style", "custom")
+
+
+def log_format_sd(section: Section, args: Args) -> None:
+    """`log-format-sd FORMAT`: the structured data of rfc5424."""
+    _format(section, args, "log-format-sd", "log_format_sd")
+
+
+def error_log_format(section: Section, args: Args) -> None:
+    """`error-log-format FORMAT`: for connections that never became a request."""
+    _format(section, args, "error-log-format", "error_log_format")
 
 
 def unique_id_format(section: Section, args: Args) -> None:
     """`unique-id-format FORMAT`."""
-    from haptk.formats.haproxy_cfg import expressions
-
-    section.set("unique_id_format", expressions.format_string(args.take("a format"), "unique-id-format", log=True))
-    args.done()
+    _format(section, args, "unique-id-format", "unique_id_format")
 
 
 def unique_id_header(section: Section, args: Args) -> None:
     """`unique-id-header NAME`."""
-    section.set("unique_id_header", args.take("a header's name"))
+    name = args.take("a header's name")
+    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+        raise Refused(f"unique-id-header: {name!r} is no name of a header")
+    section.set("unique_id_header", name.lower())
     args.done()
+
+
+def _ring_format(section: Section, args: Args) -> None:
+    section.set("format", units.one_of(args.take("a format"), "ring format", FORMATS))
+
+
+def _ring_bytes(key: str) -> Parser:
+    def parse(section: Section, args: Args) -> None:
+        value = units.size(args.take("a size"), f"ring {key}")
+        if not (1 if key == "maxlen" else 1024) <= value <= 2**30:
+            raise Refused(f"ring {key}: {value} is not between {1 if key == 'maxlen' else 1024} and {2**30}")
+        section.set(key, value)
+
+    return parse
+
+
+# The words of a `ring` section.
+RING: dict[str, Directive] = {
+    "description": Directive(lambda s, a: s.set("description", " ".join(a.rest())), "r"),
+    "format": Directive(_ring_format, "r"),
+    "maxlen": Directive(_ring_bytes("maxlen"), "r"),
+    "size": Directive(_ring_bytes("size"), "r"),
+}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from haptk.core.acl import CONVERTERS, FETCHES, METHODS
-from haptk.formats.haproxy_cfg import binds, expressions, known, options, proxies, rules, servers, stats
+from haptk.formats.haproxy_cfg import binds, expressions, known, logs, options, proxies, rules, servers, stats
 from haptk.formats.haproxy_cfg import globals as global_table
 from haptk.formats.haproxy_cfg.model import Args, Directive, Line, Refused, Section, names
 
@@ -45,7 +45,8 @@ def markdown() -> str:
     parts += ["- variables of logs and formats: " + _list(f"%{name}" for name in expressions.VARIABLES)]
     parts += ["- of these in rules: " + _list(f"%{name}" for name in expressions.RULE_VARIABLES), ""]
     parts += ["## Other sections", ""]
-    parts += [f"- `peers`: {_list(stats.PEERS)}", f"- `userlist`: {_list(stats.USERLIST)}", ""]
+    parts += [f"- `peers`: {_list(stats.PEERS)}", f"- `userlist`: {_list(stats.USERLIST)}"]
+    parts += [f"- `ring`: {_list(logs.RING)}", ""]
     parts += ["## Refused, although HAProxy 2.6 knows it", "", *_refused(), ""]
     return "\n".join(parts)
 
@@ -110,5 +111,6 @@ def _refused() -> list[str]:
         ("server", servers.UNSUPPORTED, servers.OPTIONS),
         ("http-request, http-response", rules.UNSUPPORTED_REQUEST, rules.REQUEST_ACTIONS),
         ("peers", known.PEERS_WORDS, stats.PEERS),
+        ("ring", known.RING_WORDS, logs.RING),
     ]
     return [f"- {title}: {_list(word for word in words if word not in accepted)}" for title, words, accepted in tables]

@@ -49,9 +49,9 @@ def _redispatch(section: Section, args: Args) -> None:
 
 def _httplog(section: Section, args: Args) -> None:
     if args:
-        units.one_of(args.take(""), "option httplog", ("clf",))
+        section.set("log_style", units.one_of(args.take(""), "option httplog", ("clf",)))
         args.done()
-        raise Refused("option httplog: HAProxy knows 'clf', haptk does not")
+        return
     section.set("log_style", "http")
 
 
@@ -121,7 +121,7 @@ OPTIONS: dict[str, Option] = {
 UNSUPPORTED = names(
     "checkcache disable-h2-upgrade external-check h1-case-adjust-bogus-client h1-case-adjust-bogus-server "
     "http-buffer-request http-use-proxy-header http-use-htx idle-close-on-response ldap-check mysql-check pgsql-check "
-    "redis-check smtpchk spop-check ssl-hello-chk transparent dontlog-normal"
+    "redis-check smtpchk spop-check ssl-hello-chk transparent"
 )
 REMOVED = {"forceclose": "httpclose", "http-tunnel": "", "tcpsplice": ""}
 

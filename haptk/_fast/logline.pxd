@@ -1,0 +1,26 @@
+# logline: the text of one log line, from a session at the end of its transaction (or before, see LogMoment).
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from haptk._fast.logplan cimport LogFormat
+from haptk._fast.state cimport BackendC, LogLane, Session, Worker
+
+ctypedef struct Told:       # what a line says that the session alone does not
+    Worker *w
+    Session *s
+    BackendC *backend       # NULL while none was chosen
+    int bare                # there was no request that could be understood
+    int early               # growing values carry a +
+    int ended               # the transaction is over
+    int lines               # of the frontend so far
+    int64_t end_ms
+    uint64_t down           # bytes to the client
+
+# Compose into out[0..size); returns the length. Never more than fits: what does not is cut, a number is left out whole.
+cdef uint32_t log_text(Told *x, LogFormat *f, char *out, uint32_t size) noexcept nogil
+# HAProxy's line for a frontend without a format.
+cdef uint32_t log_plain(Told *x, char *out, uint32_t size) noexcept nogil
+# The line for a connection whose PROXY header failed; `why` is HAProxy's sentence.
+cdef uint32_t log_refused(Told *x, const char *why, char *out, uint32_t size) noexcept nogil
+# Unix time in us of a moment of the worker's clock.
+cdef int64_t log_wall_us(LogLane *lane, int64_t now_ms, int64_t at_ms) noexcept nogil

@@ -1,0 +1,667 @@
+# What each variable prints was found in HAProxy 2.6's manual and by sending the same traffic through it
+# (tests/diff/test_diff_logs.py); core/logline.py is the readable twin.
+
+from libc.stdint cimport uint8_t
+from libc.string cimport memchr, memcpy, memset, strlen
+
+from haptk._fast.address cimport note_address
+from haptk._fast.captures cimport (CAPTURED_CLIENT_COOKIE, CAPTURED_REQUEST, CAPTURED_RESPONSE, CAPTURED_SERVER_COOKIE,
+                                   ID_SLOT, captured_text)
+from haptk._fast.convert cimport fetch_one
+from haptk._fast.facts cimport Sample, Seen, as_text, path_in
+from haptk._fast.logplan cimport (L_ac, L_B, L_b, L_bc, L_bi, L_bp, L_bq, L_CC, L_ci, L_cp, L_CS, L_EXPR, L_f, L_fc, L_fi,
+                                  L_fp, L_ft, L_H, L_HM, L_HP, L_HPO, L_HQ, L_hr, L_hrl, L_hs, L_hsl, L_HU, L_HV, L_ID,
+                                  L_lc, L_ms, L_pid, L_r, L_rc, L_rt, L_s, L_sc, L_si, L_sp, L_SPACE, L_sq, L_ST, L_T,
+                                  L_t, L_Ta, L_Tc, L_Td, L_TEXT, L_Th, L_Ti, L_Tl, L_Tq, L_TR, L_Tr, L_tr, L_trg, L_trl,
+                                  L_Ts, L_ts, L_tsc, L_Tt, L_Tu, L_Tw, L_U, LOG_BYTES, LOG_CAPTURE, LOG_DASH, LOG_ENDS,
+                                  LOG_ESCAPE, LOG_FIELD, LOG_HEADER, LOG_HEX, LOG_QUOTE, LOG_STRUCTURED, LOG_URL, LogOp)
+from haptk._fast.scan cimport hk_load
+from haptk._fast.inet cimport AF_INET, AF_UNIX, getsockname, sockaddr, sockaddr_storage, socklen_t
+from haptk._fast.state cimport (CK_INSERT, CK_PREFIX, CK_REWRITE, FrontendC, Peer, SECONDS, Second)
+
+cdef extern from "<time.h>" nogil:
+    ctypedef long time_t
+    cdef struct tm:
+        int tm_sec, tm_min, tm_hour, tm_mday, tm_mon, tm_year
+        long tm_gmtoff
+    cdef struct timespec:
+        time_t tv_sec
+        long tv_nsec
+    int CLOCK_REALTIME, CLOCK_MONOTONIC
+    int clock_gettime(int which, timespec *t)
+    tm *localtime_r(const time_t *t, tm *out)
+    tm *gmtime_r(const time_t *t, tm *out)
+
+cdef enum:
+    LOOK_MS = 50            # between two comparisons of the clocks
+    ID_MAX = 128            # HAProxy's UNIQUEID_LEN
+
+cdef const char *HEXITS = b"0123456789ABCDEF"
+cdef const char *MONTHS = b"JanFebMarAprMayJunJulAugSepOctNovDec"
+
+ctypedef struct Out:        # where the next byte goes
+    char *p
+    char *end
+    int stop                # something did not fit
+    int spaced              # the last thing was a space that the format asked for
+
+
+# ---------------------------------------------------------------- bytes
+
+cdef inline void put(Out *o, const char *p, uint32_t n) noexcept nogil:
+    if <int64_t>n > o.end - o.p:
+        n = <uint32_t>(o.end - o.p)
+    memcpy(o.p, p, n)
+    o.p += n
+
+
+cdef inline void put_char(Out *o, char c) noexcept nogil:
+    if o.p == o.end:
+        o.stop = 1
+        return
+    o.p[0] = c
+    o.p += 1
+
+
+cdef void number(Out *o, int64_t v) noexcept nogil:
+    cdef char text[24]
+    cdef char *at = text + 24
+    cdef uint64_t rest = <uint64_t>(-v if v < 0 else v)
+    if 0 <= v <= 9:
+        put_char(o, <char>(48 + v))
+        return
+    while True:
+        at -= 1
+        at[0] = <char>(48 + rest % 10)
+        rest //= 10
+        if rest == 0:
+            break
+    if v < 0:
+        at -= 1
+        at[0] = 45
+    if text + 24 - at > o.end - o.p:
+        o.stop = 1
+        return
+    memcpy(o.p, at, text + 24 - at)
+    o.p += text + 24 - at
+
+
+cdef void hexadecimal(Out *o, uint64_t v, int width) noexcept nogil:
+    cdef char text[16]
+    cdef int n = 0, i
+    while v or n < width:
+        text[n] = HEXITS[v & 15]
+        v >>= 4
+        n += 1
+    for i in range(n):
+        put_char(o, text[n - 1 - i])
+
+
+cdef void encode(Out *o, const char *p, uint32_t n, int mask, char sign, int flags) noexcept nogil:
+    cdef uint32_t i = 0, start = 0
+    cdef uint8_t what, all_of_it = <uint8_t>(mask | (LOG_STRUCTURED if flags & LOG_ESCAPE else 0))
+    while i < n:
+        what = LOG_BYTES[<uint8_t>p[i]] & all_of_it
+        if what == 0:
+            i += 1
+            continue
+        put(o, p + start, i - start)
+        if what & mask:
+            if o.end - o.p < 3:
+                return
+            o.p[0] = sign
+            o.p[1] = HEXITS[<uint8_t>p[i] >> 4]
+            o.p[2] = HEXITS[<uint8_t>p[i] & 15]
+            o.p += 3
+        else:
+            if o.end - o.p < 2:
+                return
+            o.p[0] = 92
+            o.p[1] = p[i]
+            o.p += 2
+        i += 1
+        start = i
+    put(o, p + start, n - start)
+
+
+cdef void quoted(Out *o, const char *p, uint32_t n, int mask, int flags) noexcept nogil:
+    if flags & LOG_QUOTE:
+        put_char(o, 34)
+    encode(o, p, n, mask, 35, flags)
+    if flags & LOG_QUOTE:
+        put_char(o, 34)
+
+
+cdef void text(Out *o, const char *p, uint32_t n, int flags) noexcept nogil:
+    if flags & LOG_QUOTE:
+        put_char(o, 34)
+    if p != NULL and n:
+        if flags & LOG_ESCAPE:
+            encode(o, p, n, LOG_ENDS, 35, flags)
+        else:
+            put(o, p, n)
+    elif flags & (LOG_QUOTE | LOG_DASH) == LOG_DASH:
+        put_char(o, 45)
+    if flags & LOG_QUOTE:
+        put_char(o, 34)
+
+
+# ---------------------------------------------------------------- dates
+
+cdef int64_t log_wall_us(LogLane *lane, int64_t now_ms, int64_t at_ms) noexcept nogil:
+    cdef timespec wall, mono
+    if now_ms - lane.looked_ms >= LOOK_MS or lane.looked_ms == 0:
+        lane.looked_ms = now_ms
+        clock_gettime(CLOCK_MONOTONIC, &mono)
+        clock_gettime(CLOCK_REALTIME, &wall)
+        lane.offset_us = (<int64_t>wall.tv_sec - mono.tv_sec) * 1000000 + (wall.tv_nsec - mono.tv_nsec) // 1000
+    return at_ms * 1000 + lane.offset_us
+
+
+cdef inline void two(char *out, int v) noexcept nogil:
+    out[0] = <char>(48 + v // 10 % 10)
+    out[1] = <char>(48 + v % 10)
+
+
+cdef void spell(char *out, tm *t) noexcept nogil:
+    # 26/Nov/2026:10:14:05
+    two(out, t.tm_mday)
+    out[2] = out[6] = 47
+    memcpy(out + 3, MONTHS + 3 * (t.tm_mon % 12), 3)
+    two(out + 7, (t.tm_year + 1900) // 100)
+    two(out + 9, (t.tm_year + 1900) % 100)
+    out[11] = out[14] = out[17] = 58
+    two(out + 12, t.tm_hour)
+    two(out + 15, t.tm_min)
+    two(out + 18, t.tm_sec)
+
+
+cdef Second *second_of(LogLane *lane, int64_t at) noexcept nogil:
+    # The C library knows the zone, and whether it is summer there at that second.
+    cdef Second *found = &lane.seconds[at & (SECONDS - 1)]
+    cdef tm t
+    cdef time_t moment = <time_t>at
+    cdef long minutes
+    if found.at == at:
+        return found
+    found.at = at
+    memset(&t, 0, sizeof(t))
+    gmtime_r(&moment, &t)
+    spell(found.universal, &t)
+    localtime_r(&moment, &t)
+    spell(found.local, &t)
+    minutes = t.tm_gmtoff // 60 if t.tm_gmtoff >= 0 else -t.tm_gmtoff // 60
+    found.zone[0] = 43 if t.tm_gmtoff >= 0 else 45
+    two(found.zone + 1, <int>(minutes // 60))
+    two(found.zone + 3, <int>(minutes % 60))
+    return found
+
+
+cdef void put_date(Out *o, LogLane *lane, int64_t wall_us) noexcept nogil:
+    # In local time, with milliseconds.
+    cdef int64_t ms = wall_us // 1000 % 1000
+    cdef char tail[4]
+    put(o, second_of(lane, wall_us // 1000000).local, 20)
+    tail[0] = 46
+    tail[1], tail[2], tail[3] = <char>(48 + ms // 100), <char>(48 + ms // 10 % 10), <char>(48 + ms % 10)
+    put(o, tail, 4)
+
+
+cdef void put_dated(Out *o, Told *x, int64_t at_ms, bint universal) noexcept nogil:
+    # Apache's form, with the zone.
+    cdef Second *found = second_of(x.w.lane, log_wall_us(x.w.lane, x.w.now, at_ms) // 1000000)
+    if universal:
+        put(o, found.universal, 20)
+        put(o, b" +0000", 6)
+    else:
+        put(o, found.local, 20)
+        put_char(o, 32)
+        put(o, found.zone, 5)
+
+
+# ---------------------------------------------------------------- what a transaction is made of
+
+cdef inline int64_t began_ms(Told *x) noexcept nogil:
+    # The first byte of the request; while there is none, when waiting for it began.
+    return x.s.started_ms if x.s.started_ms > x.s.ready_ms else x.s.ready_ms
+
+
+cdef inline int64_t span(int64_t start, int64_t end) noexcept nogil:
+    return end - start if start and end else -1
+
+
+cdef int64_t active_ms(Told *x) noexcept nogil:
+    cdef int64_t v = x.end_ms - began_ms(x)
+    return v if v > 0 else 0
+
+
+cdef int64_t data_ms(Told *x) noexcept nogil:
+    cdef Session *s = x.s
+    if s.frontend.tcp:
+        return span(s.connect_ms, x.end_ms)
+    return span(s.response_ms, x.end_ms)
+
+
+cdef int64_t time_of(Told *x, int op) noexcept nogil:
+    # Milliseconds; -1 for a phase that was not reached.
+    cdef Session *s = x.s
+    cdef bint none = x.bare
+    if op == L_Tw:
+        return -1 if none else span(s.request_ms or s.ready_ms, s.queue_ms)
+    if op == L_Tc:
+        return -1 if none else span(s.queue_ms, s.connect_ms)
+    if op == L_Tr:
+        return -1 if none else span(s.connect_ms, s.response_ms)
+    if op == L_TR:
+        return -1 if none else span(began_ms(x), s.request_ms)
+    if op == L_Tq:
+        return -1 if none else span(s.ready_ms, s.request_ms)
+    if op == L_Td:
+        return -1 if none else data_ms(x)
+    if op == L_Th:
+        return s.handshake_ms
+    return began_ms(x) - s.ready_ms - s.handshake_ms       # Ti
+
+
+cdef void address(Out *o, Told *x, Peer *peer, int flags) noexcept nogil:
+    cdef int i
+    if peer.family == AF_UNIX:
+        text(o, b"unix", 4, flags)
+    elif flags & LOG_HEX and peer.text_len:
+        for i in range(4 if peer.family == AF_INET else 16):
+            hexadecimal(o, peer.address[i], 2)
+    else:
+        text(o, peer.text, peer.text_len, flags)
+
+
+cdef void port(Out *o, Told *x, Peer *peer, int flags) noexcept nogil:
+    if peer.family == AF_UNIX:
+        number(o, x.s.listener_index + 1)
+    elif peer.family == 0:
+        text(o, NULL, 0, flags)
+    elif flags & LOG_HEX:
+        hexadecimal(o, peer.port, 4)
+    else:
+        number(o, peer.port)
+
+
+cdef void link_end(Out *o, Told *x, bint ours, bint wants_port, int flags) noexcept nogil:
+    # Our or the server's end of the connection to the server.
+    cdef sockaddr_storage addr
+    cdef socklen_t n = sizeof(addr)
+    cdef Peer peer
+    memset(&peer, 0, sizeof(peer))
+    memset(&addr, 0, sizeof(addr))
+    if x.s.link != NULL and not x.bare:
+        if not ours:
+            note_address(&peer, &x.s.link.place.addr)
+        elif getsockname(x.s.link.fd, <sockaddr *>&addr, &n) == 0:
+            note_address(&peer, &addr)
+    if wants_port:
+        port(o, x, &peer, flags)
+    else:
+        address(o, x, &peer, flags)
+
+
+cdef void server_name(Out *o, Told *x, int flags) noexcept nogil:
+    cdef Session *s = x.s
+    if s.service == 1 and not x.bare:
+        text(o, b"<STATS>", 7, flags)
+    elif s.service == 2 and not x.bare:
+        text(o, b"<PROMEX>", 8, flags)
+    elif s.server == NULL or x.bare:
+        text(o, b"<NOSRV>", 7, flags)
+    else:
+        text(o, s.server.name.p, s.server.name.n, flags)
+
+
+cdef void termination(Out *o, Told *x, bint cookies) noexcept nogil:
+    cdef Session *s = x.s
+    put_char(o, s.cause or <char>45)
+    put_char(o, s.at or <char>45)
+    if not cookies:
+        return
+    # a cookie without a mode is only read, and HAProxy logs nothing about it
+    if x.bare or x.backend == NULL or s.frontend.tcp or not x.backend.cookie & (CK_INSERT | CK_PREFIX | CK_REWRITE):
+        put(o, b"--", 2)
+        return
+    put_char(o, s.ck_request)
+    put_char(o, s.ck_response)
+
+
+cdef void request_part(Out *o, Told *x, int op, int flags) noexcept nogil:
+    # Of "METHOD TARGET VERSION" as the client sent it.
+    cdef const char *p = x.s.line.d
+    cdef const char *end
+    cdef const char *target
+    cdef const char *version
+    cdef const char *query
+    cdef uint32_t start = 0, stop = 0
+    if p == NULL or x.s.line_len == 0 or x.bare:
+        quoted(o, b"<BADREQ>", 8, LOG_URL, flags)
+        return
+    end = p + x.s.line_len
+    if op == L_r:
+        quoted(o, p, x.s.line_len, LOG_URL, flags)
+        return
+    target = <const char *>memchr(p, 32, end - p)
+    if target == NULL:
+        quoted(o, b"<BADREQ>", 8, LOG_URL, flags)
+        return
+    if op == L_HM:
+        quoted(o, p, <uint32_t>(target - p), LOG_URL, flags)
+        return
+    target += 1
+    version = <const char *>memchr(target, 32, end - target)
+    if version == NULL:
+        version = end
+    if op == L_HV:
+        if version == end:
+            quoted(o, b"<BADREQ>", 8, LOG_URL, flags)
+        else:
+            quoted(o, version + 1, <uint32_t>(end - version - 1), LOG_URL, flags)
+    elif op == L_HU:
+        quoted(o, target, <uint32_t>(version - target), LOG_URL, flags)
+    elif op == L_HPO:
+        if not path_in(target, <uint32_t>(version - target), &start, &stop):
+            start = stop = 0
+        quoted(o, target + start, stop - start, LOG_URL, flags)
+    else:
+        query = <const char *>memchr(target, 63, version - target)
+        if query == NULL:
+            query = version
+        if op == L_HP:
+            quoted(o, target, <uint32_t>(query - target), LOG_URL, flags)
+        else:
+            quoted(o, query, <uint32_t>(version - query), LOG_URL, flags)
+
+
+cdef void captures(Out *o, Told *x, int which, bint listed, int flags) noexcept nogil:
+    cdef int i, slots = x.s.frontend.request_slots if which == CAPTURED_REQUEST else x.s.frontend.response_slots
+    cdef uint32_t n
+    cdef const char *p
+    if slots == 0 or x.bare:
+        return
+    o.spaced = 0
+    if not listed:
+        if flags & LOG_QUOTE:
+            put_char(o, 34)
+        put_char(o, 123)
+    for i in range(slots):
+        if i:
+            put_char(o, 32 if listed else 124)
+        p = captured_text(x.s, which, i, &n)
+        if not listed:
+            if p != NULL:
+                encode(o, p, n, LOG_CAPTURE, 35, flags)
+        elif p != NULL:
+            quoted(o, p, n, LOG_CAPTURE, flags)
+        elif flags & LOG_QUOTE:
+            put(o, b'""', 2)
+        else:
+            put_char(o, 45)
+    if not listed:
+        put_char(o, 125)
+        if flags & LOG_QUOTE:
+            put_char(o, 34)
+
+
+cdef void expression(Out *o, Told *x, LogOp *op) noexcept nogil:
+    cdef Sample v
+    cdef Seen seen
+    memset(&seen, 0, sizeof(seen))
+    seen.w, seen.s = x.w, x.s
+    if not fetch_one(&seen, op.expr, &v) or not as_text(&seen, &v):
+        v.p, v.n = NULL, 0
+    if op.flags & LOG_HEADER:
+        encode(o, v.p, v.n, LOG_FIELD, 37, op.flags)
+    elif v.n and not op.flags & (LOG_QUOTE | LOG_ESCAPE):
+        encode(o, v.p, v.n, LOG_ENDS, 35, 0)
+    elif v.n:
+        quoted(o, v.p, v.n, LOG_ENDS, op.flags)
+    else:
+        text(o, NULL, 0, op.flags)
+
+
+cdef void unique_id(Out *o, Told *x, int flags) noexcept nogil:
+    # The one that the server got, else one that is made now.
+    cdef char made[ID_MAX]
+    cdef uint32_t n = 0
+    cdef const char *p = NULL
+    if not x.bare:
+        p = captured_text(x.s, CAPTURED_REQUEST, ID_SLOT, &n)
+        if p == NULL and x.s.frontend.unique.count:
+            n = log_text(x, &x.s.frontend.unique, made, ID_MAX)
+            p = made
+    text(o, p, n, flags)
+
+
+cdef void counted(Out *o, Told *x, int op) noexcept nogil:
+    cdef Session *s = x.s
+    cdef BackendC *be = x.backend
+    if op == L_ac:
+        number(o, hk_load(x.w.conf.actives) if x.w.conf.actives != NULL else 0)
+    elif op == L_fc:
+        number(o, hk_load(s.frontend.sessions))
+    elif op == L_bc:
+        number(o, hk_load(be.sessions) if be != NULL else 0)
+    elif op == L_sc:
+        # HAProxy has left the server when it writes the line of an end
+        number(o, hk_load(&s.server.live.sessions) - (s.counted and x.ended)
+               if s.server != NULL and not x.bare else 0)
+    elif op == L_rc:
+        if s.redispatched and not x.bare:
+            put_char(o, 43)
+        number(o, s.backend.retries - s.retries_left if be != NULL and not x.bare and s.server != NULL else 0)
+    elif op == L_sq:
+        number(o, s.behind_server if not x.bare else 0)
+    else:
+        number(o, s.behind_backend if not x.bare else 0)
+
+
+# ---------------------------------------------------------------- the line
+
+cdef void dated(Out *o, Told *x, LogOp *op) noexcept nogil:
+    cdef int64_t us
+    if op.op == L_tr:
+        put_date(o, x.w.lane, log_wall_us(x.w.lane, x.w.now, began_ms(x)))
+        return
+    if op.op == L_trg or op.op == L_trl:
+        put_dated(o, x, began_ms(x), op.op == L_trg)
+        return
+    if op.op == L_T or op.op == L_Tl:
+        put_dated(o, x, x.s.ready_ms, op.op == L_T)
+        return
+    us = log_wall_us(x.w.lane, x.w.now, x.s.ready_ms)
+    if op.op == L_t:
+        put_date(o, x.w.lane, us)
+    elif op.op == L_Ts:
+        if op.flags & LOG_HEX:
+            hexadecimal(o, <uint64_t>(us // 1000000), 4)
+        else:
+            number(o, us // 1000000)
+    elif op.flags & LOG_HEX:
+        hexadecimal(o, <uint64_t>(us // 1000 % 1000), 2)
+    else:
+        us = us // 1000 % 1000
+        put_char(o, <char>(48 + us // 100))
+        put_char(o, <char>(48 + us // 10 % 10))
+        put_char(o, <char>(48 + us % 10))
+
+
+cdef void growing(Out *o, Told *x, int op) noexcept nogil:
+    # What only the end knows: a + says that it was written before.
+    if x.early:
+        put_char(o, 43)
+    if op == L_B:
+        number(o, <int64_t>x.down)
+    elif op == L_Ta:
+        number(o, active_ms(x))
+    elif op == L_Tt:
+        number(o, x.end_ms - x.s.ready_ms)
+    else:
+        number(o, x.end_ms - x.s.ready_ms - time_of(x, L_Ti))
+
+
+cdef void whole(Out *o, int64_t v, int flags) noexcept nogil:
+    if flags & LOG_HEX:
+        hexadecimal(o, <uint64_t>v, 4)
+    else:
+        number(o, v)
+
+
+cdef void named(Out *o, Told *x, LogOp *op) noexcept nogil:
+    cdef Session *s = x.s
+    cdef FrontendC *fe = s.frontend
+    cdef uint32_t n = 0
+    cdef const char *p
+    if op.op == L_b:
+        if x.backend != NULL:
+            text(o, x.backend.name.p, x.backend.name.n, op.flags)
+        else:
+            text(o, fe.name.p, fe.name.n, op.flags)
+    elif op.op == L_s:
+        server_name(o, x, op.flags)
+    elif op.op == L_H:
+        text(o, op.text.p, op.text.n, op.flags)
+    elif op.op == L_ID:
+        unique_id(o, x, op.flags)
+    elif op.op == L_CC or op.op == L_CS:
+        p = NULL
+        if not x.bare:
+            p = captured_text(s, CAPTURED_CLIENT_COOKIE if op.op == L_CC else CAPTURED_SERVER_COOKIE, 0, &n)
+        text(o, p, n, op.flags)
+    else:
+        text(o, fe.name.p, fe.name.n, op.flags)
+
+
+cdef void places(Out *o, Told *x, LogOp *op) noexcept nogil:
+    if op.op == L_ci:
+        address(o, x, &x.s.peer, op.flags)
+    elif op.op == L_cp:
+        port(o, x, &x.s.peer, op.flags)
+    elif op.op == L_fi:
+        address(o, x, &x.s.local, op.flags)
+    elif op.op == L_fp:
+        port(o, x, &x.s.local, op.flags)
+    else:
+        link_end(o, x, op.op == L_bi or op.op == L_bp, op.op == L_bp or op.op == L_sp, op.flags)
+
+
+cdef void step(Out *o, Told *x, LogOp *op) noexcept nogil:
+    cdef int which = op.op
+    if which == L_ci or which == L_cp or which == L_fi or which == L_fp or which == L_bi or which == L_bp or \
+            which == L_si or which == L_sp:
+        places(o, x, op)
+    elif which == L_TR or which == L_Tw or which == L_Tc or which == L_Tr or which == L_Td or which == L_Th or \
+            which == L_Ti or which == L_Tq:
+        number(o, time_of(x, which))
+    elif which == L_Ta or which == L_B or which == L_Tt or which == L_Tu:
+        growing(o, x, which)
+    elif which == L_ac or which == L_fc or which == L_bc or which == L_sc or which == L_rc or which == L_sq or \
+            which == L_bq:
+        counted(o, x, which)
+    elif which == L_f or which == L_ft or which == L_b or which == L_s or which == L_H or which == L_ID or \
+            which == L_CC or which == L_CS:
+        named(o, x, op)
+    elif which == L_t or which == L_tr or which == L_T or which == L_Tl or which == L_trg or which == L_trl or \
+            which == L_Ts or which == L_ms:
+        dated(o, x, op)
+    elif which == L_ST:
+        number(o, x.s.status)
+    elif which == L_tsc or which == L_ts:
+        termination(o, x, which == L_tsc)
+    elif which == L_r or which == L_HM or which == L_HP or which == L_HPO or which == L_HQ or which == L_HU or \
+            which == L_HV:
+        request_part(o, x, which, op.flags)
+    elif which == L_EXPR:
+        expression(o, x, op)
+    elif which == L_U:
+        number(o, <int64_t>(x.s.up.seen + x.s.head_in) if not x.bare else 0)
+    elif which == L_rt:
+        whole(o, x.s.number, op.flags)
+    elif which == L_lc:
+        whole(o, x.lines, op.flags)
+    elif which == L_pid:
+        if op.flags & LOG_HEX:
+            whole(o, pid_of(x.w.conf.pid.p, x.w.conf.pid.n), op.flags)
+        else:
+            put(o, x.w.conf.pid.p, x.w.conf.pid.n)
+
+
+cdef int64_t pid_of(const char *p, uint32_t n) noexcept nogil:
+    cdef int64_t v = 0
+    cdef uint32_t i
+    for i in range(n):
+        v = v * 10 + p[i] - 48
+    return v
+
+
+cdef uint32_t log_text(Told *x, LogFormat *f, char *out, uint32_t size) noexcept nogil:
+    cdef Out o
+    cdef int i, which
+    cdef LogOp *op
+    o.p, o.end, o.stop, o.spaced = out, out + size, 0, 1
+    for i in range(f.count):
+        op = &f.ops[i]
+        which = op.op
+        if which == L_TEXT:
+            put(&o, op.text.p, op.text.n)
+            o.spaced = 0
+        elif which == L_SPACE:
+            if not o.spaced:
+                put_char(&o, 32)
+                o.spaced = 1
+        elif which == L_hr or which == L_hrl:
+            captures(&o, x, CAPTURED_REQUEST, which == L_hrl, op.flags)
+        elif which == L_hs or which == L_hsl:
+            captures(&o, x, CAPTURED_RESPONSE, which == L_hsl, op.flags)
+        else:
+            step(&o, x, op)
+            o.spaced = 0
+        if o.stop:
+            break
+    return <uint32_t>(o.p - out)
+
+
+cdef uint32_t log_plain(Told *x, char *out, uint32_t size) noexcept nogil:
+    cdef Out o
+    cdef Session *s = x.s
+    o.p, o.end, o.stop, o.spaced = out, out + size, 0, 0
+    if s.peer.family == AF_UNIX:
+        put(&o, b"Connect to unix:", 16)
+        number(&o, s.listener_index + 1)
+    else:
+        put(&o, b"Connect from ", 13)
+        put(&o, s.peer.text, s.peer.text_len)
+        put_char(&o, 58)
+        number(&o, s.peer.port)
+        put(&o, b" to ", 4)
+        put(&o, s.local.text, s.local.text_len)
+        put_char(&o, 58)
+        number(&o, s.local.port)
+    put(&o, b" (", 2)
+    put(&o, s.frontend.name.p, s.frontend.name.n)
+    put(&o, b"/TCP)" if s.frontend.tcp else b"/HTTP)", 5 if s.frontend.tcp else 6)
+    return <uint32_t>(o.p - out)
+
+
+cdef uint32_t log_refused(Told *x, const char *why, char *out, uint32_t size) noexcept nogil:
+    cdef Out o
+    cdef Session *s = x.s
+    o.p, o.end, o.stop, o.spaced = out, out + size, 0, 0
+    address(&o, x, &s.peer, 0)
+    put_char(&o, 58)
+    port(&o, x, &s.peer, 0)
+    put(&o, b" [", 2)
+    put_date(&o, x.w.lane, log_wall_us(x.w.lane, x.w.now, s.accepted_ms))
+    put(&o, b"] ", 2)
+    put(&o, s.frontend.name.p, s.frontend.name.n)
+    put_char(&o, 47)
+    if s.frontend.bind_names[s.listener_index].n:
+        put(&o, s.frontend.bind_names[s.listener_index].p, s.frontend.bind_names[s.listener_index].n)
+    else:
+        number(&o, s.listener_index + 1)
+    put(&o, b": ", 2)
+    put(&o, why, <uint32_t>strlen(why))
+    return <uint32_t>(o.p - out)
