@@ -66,7 +66,9 @@ class ProxyCommand(Command):
 @click.option("-V", "chatty", is_flag=True, help="More messages at start.")
 @click.option("--sf", "finish", multiple=True, type=int, help="Tell these processes to finish (also -sf PID...).")
 @click.option("--st", "terminate", multiple=True, type=int, help="Tell these processes to stop (also -st PID...).")
-@click.option("-x", "old_socket", help="Accepted: listening sockets are bound anew beside the old ones.")
+@click.option(
+    "-x", "old_socket", metavar="SOCKET", help="Take the listening sockets over from the proxy of this stats socket."
+)
 @click.option("-S", "master_socket", help="Accepted for compatibility; not used.")
 @click.option("-v", "version", is_flag=True, help="Version (-vv: with how it was built).")
 @click.option("--vv", "long_version", is_flag=True, hidden=True)
@@ -209,6 +211,7 @@ def _run(files: tuple[Path, ...] | None, text: str, chosen: dict[str, Any]) -> i
         and not (chosen["foreground"] or chosen["debug_mode"]),
         finish_pids=finish if isinstance(finish, tuple) else (),
         terminate_pids=terminate if isinstance(terminate, tuple) else (),
+        old_socket=chosen["old_socket"] or "",
     )
     return Daemon(tables, options, lambda: shaped(_load(files, text, chosen["node"]))).run()
 

@@ -471,7 +471,7 @@ def _is_literal(host: str) -> bool:
 
 def _bind(record: dict[str, Any]) -> Bind:
     keys = names(
-        "host port unix_path fd name accept_proxy maxconn backlog v6only transparent mode uid gid level text line"
+        "host port unix_path fd name accept_proxy maxconn backlog v6only transparent mode uid gid level expose_fd text line"
     )
     values = {key: record[key] for key in keys if key in record}
     if "host" in values and not values["host"]:

@@ -26,7 +26,7 @@ from pathlib import Path
 
 from haptk.errors import CannotWrite, HaptkError, NotPermitted
 from haptk.io import clock, sdnotify
-from haptk.proxy import statefile
+from haptk.proxy import inherit, statefile
 from haptk.proxy.engine import Engine
 from haptk.proxy.listeners import Listeners
 from haptk.proxy.peering import Peering, shared_tables
@@ -54,6 +54,7 @@ class Options:
     background: bool = False
     finish_pids: tuple[int, ...] = ()
     terminate_pids: tuple[int, ...] = ()
+    old_socket: str = ""  # stats socket of the process that gives its listening sockets
 
 
 class Daemon:
@@ -62,8 +63,9 @@ class Daemon:
     def __init__(self, tables: ProxyTables, options: Options, reload: Callable[[], ProxyTables]) -> None:
         self.options = options
         self.reload = reload
-        self.listeners = Listeners()
+        self.listeners = Listeners(inherit.ask(options.old_socket) if options.old_socket else None)
         self.engine = Engine(tables, self.listeners)
+        self.listeners.settle()
         if found := statefile.load(tables, self.engine.health):
             log.info("%d servers begin as their server-state file says", found)
         self.engine.look = self.world
@@ -72,7 +74,7 @@ class Daemon:
         self.leaving: list[tuple[Engine, float | None]] = []  # with the moment at which its connections are cut
         self.stops = 0
         self.began = Began.now()
-        self.runtime = Runtime(self.world)
+        self.runtime = Runtime(self.world, self.listeners.give_away)
         self.runtime.open(tables.process)
         self._hard_stop_at: float | None = None
         self._reloaded = threading.Condition()

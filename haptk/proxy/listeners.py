@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from haptk.errors import CannotBind
+from haptk.proxy import inherit
 from haptk.proxy.tables import Bind, Frontend, KeepAlive
 
 DEFAULT_BACKLOG = 4096  # the kernel cuts it to net.core.somaxconn
@@ -48,8 +49,10 @@ def describe(bind: Bind) -> str:
 class Listeners:
     """The sockets of one process. `for_worker` opens what is missing; `retain` closes what no frontend wants now."""
 
-    def __init__(self) -> None:
+    def __init__(self, inherited: list[socket.socket] | None = None) -> None:
         self._open: dict[Key, socket.socket] = {}
+        self._inherited = inherited or []  # of the process before this one, until `settle`
+        self._marks: dict[Key, tuple[int, int]] = {}  # device and inode of the unix paths that are ours
         self._paused: dict[Key, Bind] = {}
 
     def for_worker(self, frontends: tuple[Frontend, ...], worker: int) -> list[Opened]:
@@ -61,12 +64,21 @@ class Listeners:
             for bind in frontend.binds:
                 key = _key(bind, worker)
                 if key not in self._open:
-                    self._open[key] = self._listen(bind, frontend)
+                    self._open[key] = self._listen(bind, frontend, key)
                 elif key in self._paused:
                     self._resume(key, frontend)
                 _tune(self._open[key], frontend)
                 found.append(Opened(self._open[key], index, bool(bind.unix_path) or bind.fd >= 0, bind))
         return found
+
+    def settle(self) -> None:
+        """Close what was inherited and no bind line wanted."""
+        inherit.close(self._inherited)
+
+    def give_away(self) -> list[socket.socket]:
+        """What the next process may go on accepting on; unix paths are its own from now on."""
+        self._marks.clear()
+        return [sock for key, sock in self._open.items() if key[3] < 0]
 
     def retain(self, frontends: tuple[Frontend, ...], workers: int) -> None:
         """Close the sockets that no bind line of `frontends` names."""
@@ -111,21 +123,40 @@ class Listeners:
     def _close(self, key: Key) -> None:
         sock = self._open.pop(key)
         self._paused.pop(key, None)
-        if key[2]:
-            with contextlib.suppress(OSError):
-                Path(key[2]).unlink()
+        if key in self._marks:
+            unlink(key[2], self._marks.pop(key))
         sock.close()
 
-    def _listen(self, bind: Bind, frontend: Frontend) -> socket.socket:
+    def _listen(self, bind: Bind, frontend: Frontend, key: Key) -> socket.socket:
         try:
             if bind.fd >= 0:
                 return socket.socket(fileno=os.dup(bind.fd))
+            if (found := self._from_before(bind)) is not None:
+                if bind.unix_path:
+                    self._marks[key] = mark(Path(bind.unix_path))
+                found.listen(_backlog(bind, frontend))
+                return found
             if bind.unix_path:
-                return _listen_unix(bind)
+                sock, self._marks[key] = listen_unix(bind, bind.backlog or DEFAULT_BACKLOG)
+                return sock
             return _listen_tcp(bind, frontend)
         except OSError as error:
             where = f"{bind.line}: " if bind.line else ""
             raise CannotBind(address=describe(bind), why=f"{where}{error.strerror or error}") from error
+
+    def _from_before(self, bind: Bind) -> socket.socket | None:
+        family = socket.AF_UNIX if bind.unix_path else socket.AF_INET6 if ":" in bind.host else socket.AF_INET
+        for sock in self._inherited:
+            if inherit.matches(sock, family, bind.host or "0.0.0.0", bind.port, bind.unix_path, v6only=bind.v6only):
+                if bind.unix_path:
+                    _set_rights(Path(bind.unix_path), bind)
+                self._inherited.remove(sock)
+                return sock
+        return None
+
+
+def _backlog(bind: Bind, frontend: Frontend) -> int:
+    return bind.backlog or frontend.backlog or max(DEFAULT_BACKLOG, frontend.maxconn)
 
 
 def _tune(sock: socket.socket, frontend: Frontend) -> None:
@@ -159,26 +190,54 @@ def _listen_tcp(bind: Bind, frontend: Frontend) -> socket.socket:
         # accepted sockets inherit both on Linux: no system call per connection
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.bind((bind.host or "0.0.0.0", bind.port))
-        sock.listen(bind.backlog or frontend.backlog or max(DEFAULT_BACKLOG, frontend.maxconn))
+        sock.listen(_backlog(bind, frontend))
     except OSError:
         sock.close()
         raise
     return sock
 
 
-def _listen_unix(bind: Bind) -> socket.socket:
+def mark(path: Path) -> tuple[int, int]:
+    """What tells a file at `path` from another one that takes its place."""
+    found = path.stat()
+    return (found.st_dev, found.st_ino)
+
+
+def unlink(path: str, ours: tuple[int, int]) -> None:
+    """Remove a unix path unless another process has taken it over."""
+    with contextlib.suppress(OSError):
+        if mark(Path(path)) == ours:
+            Path(path).unlink()
+
+
+def _set_rights(path: Path, bind: Bind) -> None:
+    if bind.uid is not None or bind.gid is not None:
+        os.chown(path, -1 if bind.uid is None else bind.uid, -1 if bind.gid is None else bind.gid)
+    if bind.mode is not None:
+        path.chmod(bind.mode)
+
+
+def listen_unix(bind: Bind, backlog: int) -> tuple[socket.socket, tuple[int, int]]:
+    """A listening unix socket and the mark of its path; raises OSError.
+
+    It is made beside its path with its final rights and then renamed over it: a file that a killed process left is
+    replaced, no moment exists in which others may connect or nobody can, and a file that is no socket is not touched.
+    """
     path = Path(bind.unix_path)
-    if path.exists() and stat.S_ISSOCK(path.stat().st_mode):
-        path.unlink()
+    if path.exists() and not stat.S_ISSOCK(path.stat().st_mode):
+        raise FileExistsError(17, "there is a file that is no socket")
+    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
-        sock.bind(bind.unix_path)
-        if bind.mode is not None:
-            path.chmod(bind.mode)
-        if bind.uid is not None or bind.gid is not None:
-            os.chown(path, -1 if bind.uid is None else bind.uid, -1 if bind.gid is None else bind.gid)
-        sock.listen(bind.backlog or DEFAULT_BACKLOG)
+        beside.unlink(missing_ok=True)
+        sock.bind(str(beside))
+        _set_rights(beside, bind)
+        sock.listen(backlog)
+        found = mark(beside)
+        beside.rename(path)
     except OSError:
         sock.close()
+        with contextlib.suppress(OSError):
+            beside.unlink()
         raise
-    return sock
+    return sock, found

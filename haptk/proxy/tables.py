@@ -326,6 +326,7 @@ class Bind:
     mode: int | None = None
     uid: int | None = None
     gid: int | None = None
+    expose_fd: str = ""  # of a `stats socket`: "listeners" when it gives the listening sockets away
     level: str = "operator"  # of a `stats socket`: user, operator or admin
     text: str = ""  # as written in the file, for messages and %b/%bi in logs
     line: str = ""  # FILE:LINE for messages

@@ -31,6 +31,10 @@ def _level(args: Args, word: str) -> str:
     return units.one_of(args.take("the level"), word, _LEVELS)
 
 
+def _exposed(args: Args, word: str) -> str:
+    return units.one_of(args.take("what to expose"), word, ("listeners",))
+
+
 def _flag(_args: Args, _word: str) -> bool:
     return True
 
@@ -51,7 +55,7 @@ OPTIONS: dict[str, tuple[str, Callable[[Args, str], Any]]] = {
     "v6only": ("v6only", _flag),
     "transparent": ("transparent", _flag),
     "level": ("level", _level),
-    "expose-fd": ("expose_fd", _text),
+    "expose-fd": ("expose_fd", _exposed),
     "severity-output": ("severity_output", _text),
 }
 

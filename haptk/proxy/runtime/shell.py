@@ -13,15 +13,14 @@ import logging
 import os
 import selectors
 import socket
-import stat
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from haptk.errors import CannotBind
 from haptk.io import clock
-from haptk.proxy.listeners import describe
+from haptk.proxy import inherit
+from haptk.proxy.listeners import describe, listen_unix, unlink
 from haptk.proxy.runtime.dialog import Dialog
 from haptk.proxy.runtime.world import World
 from haptk.proxy.tables import Bind, Process
@@ -53,13 +52,15 @@ class Client:
     active_at: float
     out: bytearray = field(default_factory=bytearray)
     deaf: bool = False  # its end of stream was read
+    exposed: bool = False  # it may have the listening sockets
 
 
 class Runtime:
     """`open` the sockets while rights are there, `start` once, `open` and `retain` at a reload, `stop_listening`, `stop`."""
 
-    def __init__(self, look: Look) -> None:
+    def __init__(self, look: Look, give_away: Callable[[], list[socket.socket]]) -> None:
         self.look = look
+        self.give_away = give_away
         self.timeout_s = 10.0
         self.maxconn = 10
         self._doors: list[Door] = []
@@ -199,6 +200,7 @@ class Runtime:
             return
         sock.setblocking(False)
         client = Client(sock, Dialog(self.look, door.bind.level, self.timeout_s), clock.monotonic())
+        client.exposed = door.bind.expose_fd == "listeners"
         self._clients.add(client)
         selector.register(sock, selectors.EVENT_READ, client)
 
@@ -212,7 +214,20 @@ class Runtime:
             return
         client.active_at = clock.monotonic()
         client.deaf = not data
+        if data.strip() == inherit.COMMAND:
+            if client.exposed:
+                self._give(client)
+            self._drop(selector, client)  # without a word where the line does not allow it, as HAProxy does
+            return
         client.dialog.receive(data)
+
+    def _give(self, client: Client) -> None:
+        """The one command that waits for its client, as in HAProxy: it was asked for by whoever replaces us."""
+        try:
+            inherit.give(client.sock, self.give_away())
+            log.info("gave the listening sockets to another process")
+        except OSError as error:
+            log.warning("the listening sockets were asked for and not taken: %s", error.strerror or error)
 
     def _write(self, selector: selectors.BaseSelector, client: Client) -> None:
         try:
@@ -292,7 +307,7 @@ def _listen(bind: Bind) -> Door:
     if bind.fd >= 0:
         door = Door(bind, socket.socket(fileno=os.dup(bind.fd)))
     elif bind.unix_path:
-        door = _listen_unix(bind)
+        door = Door(bind, *listen_unix(bind, bind.backlog or BACKLOG))
     else:
         family = socket.AF_INET6 if ":" in bind.host else socket.AF_INET
         door = Door(bind, socket.create_server((bind.host, bind.port), family=family, backlog=BACKLOG))
@@ -300,34 +315,7 @@ def _listen(bind: Bind) -> Door:
     return door
 
 
-def _listen_unix(bind: Bind) -> Door:
-    path = Path(bind.unix_path)
-    if path.exists() and not stat.S_ISSOCK(path.stat().st_mode):
-        raise FileExistsError(17, "there is a file that is no socket")
-    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    try:
-        beside.unlink(missing_ok=True)
-        sock.bind(str(beside))
-        if bind.uid is not None or bind.gid is not None:
-            os.chown(beside, -1 if bind.uid is None else bind.uid, -1 if bind.gid is None else bind.gid)
-        if bind.mode is not None:
-            beside.chmod(bind.mode)
-        sock.listen(bind.backlog or BACKLOG)
-        found = beside.stat()
-        beside.rename(path)
-    except OSError:
-        sock.close()
-        with contextlib.suppress(OSError):
-            beside.unlink()
-        raise
-    return Door(bind, sock, (found.st_dev, found.st_ino))
-
-
 def _unlink(door: Door) -> None:
     """Remove the path unless another process has taken it over."""
-    path = Path(door.bind.unix_path)
-    with contextlib.suppress(OSError):
-        found = path.stat() if door.mark else None
-        if found is not None and (found.st_dev, found.st_ino) == door.mark:
-            path.unlink()
+    if door.mark is not None:
+        unlink(door.bind.unix_path, door.mark)
