@@ -2,7 +2,7 @@
 # of its memory and lives as long as any worker that runs on it.
 
 from haptk._fast.program cimport Arena
-from haptk._fast.state cimport (AddHeaderC, BackendC, Conf, FrontendC, Limits, Live, Place, ServerC, StickC, StickRuleC,
+from haptk._fast.state cimport (AddHeaderC, BackendC, CaptureC, Conf, FrontendC, Limits, Live, Place, ServerC, StickC, StickRuleC,
                                 StickTableC, Text)
 
 cdef class Image:
@@ -34,6 +34,9 @@ cdef class Image:
     cdef int fill_backend(self, BackendC *out, int index, be, int gid) except -1
     # own error files
     cdef int fill_pages(self, Text *out, errorfiles) except -1
+    cdef int fill_captures(self, FrontendC *out, fe) except -1
+    cdef CaptureC *captures(self, slots) except NULL
+    cdef list reached(self, fe)
     cdef int fill_rules(self, FrontendC *out, fe) except -1
     cdef int fill_log(self, FrontendC *out, int index, fe) except -1
     cdef int fill_process(self) except -1

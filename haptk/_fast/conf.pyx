@@ -29,7 +29,7 @@ from haptk._fast.state cimport (AddHeaderC, AppSessionC, BackendC, CK_INDIRECT, 
 from haptk._fast.table cimport Table
 from haptk.proxy.sticktables import appsession_name, stores_for
 
-from haptk.proxy.compile_rules import needs_destination
+from haptk.proxy.compile_rules import keeps_line, needs_destination
 from haptk.proxy.pages import STATUSES, as_sent, builtin
 
 _BALANCE = {
@@ -372,19 +372,17 @@ cdef class Image:
         return 0
 
     cdef int fill_rules(self, FrontendC *out, fe) except -1:
-        # All backends that it can choose count: what they need is looked at before one is chosen.
         cdef int i
-        targets = {rule.target for rule in fe.rules if rule.kind == "use_backend"} | {fe.default_backend} - {-1}
-        reached = [self.tables.backends[target] for target in sorted(targets)]
+        reached = self.reached(fe)
         requests = ("http-request", "redirect", "use_backend", "force-persist", "ignore-persist")
         out.program = self.arena.program(fe.rules)
-        out.ruled = any(rule.kind in requests for one in (fe, *reached) for rule in one.rules) or \
-            any(one.stats is not None for one in (fe, *reached))
+        out.ruled = any(rule.kind in requests for one in reached for rule in one.rules) or \
+            any(one.stats is not None for one in reached)
         out.ruled_response = out.program.response_count > 0
         if fe.is_listen and fe.default_backend >= 0 and self.tables.backends[fe.default_backend].name == fe.name:
             out.own = out.backend
-        out.wants_local = any(one.originalto is not None for one in (fe, *reached)) or \
-            any(needs_destination(one) for one in (fe, *reached))
+        out.wants_local = any(one.originalto is not None for one in reached) or \
+            any(needs_destination(one) for one in reached)
         out.bind_names = <Text *>self.block(len(fe.binds) + 1, sizeof(Text))
         for i, bind in enumerate(fe.binds):
             self.text(&out.bind_names[i], bind.name)
@@ -413,6 +411,31 @@ cdef class Image:
             self.conf.actives = <int *>self.block(1, 64)
         return 0
 
+    cdef int fill_captures(self, FrontendC *out, fe) except -1:
+        out.request_slots, out.response_slots = len(fe.request_captures), len(fe.response_captures)
+        out.request_captures = self.captures(fe.request_captures)
+        out.response_captures = self.captures(fe.response_captures)
+        if fe.capture_cookie is not None:
+            self.text(&out.cookie_capture, fe.capture_cookie[0])
+            out.cookie_length = fe.capture_cookie[1]
+        out.capturing = out.request_slots > 0 or out.response_slots > 0 or fe.capture_cookie is not None
+        if out.capturing or any(keeps_line(one) for one in self.reached(fe)):
+            out.noting = 1
+        return 0
+
+    cdef CaptureC *captures(self, slots) except NULL:
+        cdef CaptureC *out = <CaptureC *>self.block(len(slots), sizeof(CaptureC))
+        cdef int i
+        for i, (name, length) in enumerate(slots):
+            self.text(&out[i].name, name)
+            out[i].length = length
+        return out
+
+    cdef list reached(self, fe):
+        # A frontend and all backends that it can choose: what they need is looked at before one is chosen.
+        targets = {rule.target for rule in fe.rules if rule.kind == "use_backend"} | {fe.default_backend} - {-1}
+        return [fe] + [self.tables.backends[target] for target in sorted(targets)]
+
     cdef int fill_frontend(self, FrontendC *out, int index, fe) except -1:
         cdef int i
         out.index = index
@@ -425,6 +448,7 @@ cdef class Image:
         out.connection = _CONNECTION[fe.connection]
         out.lax = fe.accept_invalid
         self.fill_log(out, index, fe)
+        self.fill_captures(out, fe)
         out.dontlognull = fe.log.dontlognull
         out.ignore_probes = fe.ignore_probes
         self.fill_limits(&out.limits, fe.timeouts)

@@ -203,7 +203,7 @@ cdef uint32_t cookie_request(Worker *w, Session *s, BackendC *be, const char *v,
 
 
 cdef inline bint is_ours(BackendC *be, const char *v, uint32_t start, uint32_t end) noexcept nogil:
-    return end - start == be.cookie_name.n and memcmp(v + start, be.cookie_name.p, be.cookie_name.n) == 0
+    return be.cookie_name.n and end - start == be.cookie_name.n and memcmp(v + start, be.cookie_name.p, be.cookie_name.n) == 0
 
 
 cdef inline uint32_t value_tail(const char *v, uint32_t start, uint32_t end) noexcept nogil:

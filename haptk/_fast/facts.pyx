@@ -1,14 +1,16 @@
 # The rules of HAProxy for occurrences, commas, quotes and cookies, as tests/diff pins them down.
 
-from libc.stdint cimport INT64_MAX, INT64_MIN, uint16_t, uint64_t
+from libc.stdint cimport INT64_MAX, INT64_MIN, uint64_t
 from libc.string cimport memchr, memcmp, memcpy, memset
 
 from haptk._fast.balance cimport eligible
+from haptk._fast.captures cimport CAPTURED_REQUEST, CAPTURED_RESPONSE, captured_text
 from haptk._fast.http1 cimport Header
 from haptk._fast.inet cimport AF_INET, AF_INET6, inet_ntop, inet_pton
-from haptk._fast.program cimport (F_BASE, F_BE_CONN, F_BE_NAME, F_BOOL, F_CAPTURE, F_COOK, F_COOK_CNT, F_COOK_VAL,
+from haptk._fast.program cimport (F_BASE, F_BE_CONN, F_BE_NAME, F_BOOL, F_COOK, F_COOK_CNT, F_COOK_VAL,
                                   F_DST, F_DST_PORT, F_FE_NAME, F_FHDR, F_FHDR_CNT, F_FIRST, F_HDR, F_HDR_CNT,
-                                  F_HDR_IP, F_HDR_VAL, F_INT, F_METHOD, F_NBSRV, F_PATH, F_PATHQ, F_QUERY, F_SO_ID,
+                                  F_HDR_IP, F_HDR_VAL, F_INT, F_KEPT_METHOD, F_KEPT_REQUEST, F_KEPT_RES_VERSION,
+                                  F_KEPT_URI, F_KEPT_VERSION, F_METHOD, F_NBSRV, F_PATH, F_PATHQ, F_QUERY, F_SO_ID,
                                   F_SO_NAME, F_SRC, F_SRC_PORT, F_SRV_NAME, F_STATUS, F_TEXT, F_URL, F_URL_PARAM,
                                   F_VERSION)
 from haptk._fast.scan cimport hk_load, put_decimal
@@ -404,18 +406,43 @@ cdef bint of_method(Seen *x, Sample *out) noexcept nogil:
     return is_text(out, name, out.n)
 
 
-cdef bint captured(Seen *x, ExprC *e, Sample *out) noexcept nogil:
-    # What journal.keep_item has stored behind the request line: slot, length, bytes.
-    cdef uint32_t i = x.s.line_len, n = x.s.line.n
-    cdef uint16_t size = 0
-    if x.s.line.d == NULL:
+cdef bint of_kept_line(Session *s, bint method, Sample *out) noexcept nogil:
+    # Method, or path and query, of the request line as it was kept.
+    cdef const char *p = s.line.d
+    cdef const char *target
+    cdef const char *end
+    cdef uint32_t n = s.line_len, start = 0, stop = 0
+    if p == NULL or n == 0:
         return 0
-    while i + 3 <= n:
-        memcpy(&size, x.s.line.d + i + 1, 2)
-        if <uint8_t>x.s.line.d[i] == e.number:
-            return is_text(out, x.s.line.d + i + 3, size)
-        i += 3 + size
-    return 0
+    target = <const char *>memchr(p, SP, n)
+    if target == NULL:
+        return 0
+    if method:
+        return is_text(out, p, <uint32_t>(target - p))
+    target += 1
+    n -= <uint32_t>(target - p)
+    end = <const char *>memchr(target, SP, n)
+    if end != NULL:
+        n = <uint32_t>(end - target)
+    return path_in(target, n, &start, &stop) and is_text(out, target + start, n - start)
+
+
+cdef bint of_kept(Seen *x, ExprC *e, Sample *out) noexcept nogil:
+    cdef Session *s = x.s
+    cdef int which = CAPTURED_REQUEST if e.fetch == F_KEPT_REQUEST else CAPTURED_RESPONSE
+    cdef int slots = s.frontend.request_slots if e.fetch == F_KEPT_REQUEST else s.frontend.response_slots
+    cdef const char *p
+    cdef uint32_t n
+    if e.fetch == F_KEPT_METHOD or e.fetch == F_KEPT_URI:
+        return of_kept_line(s, e.fetch == F_KEPT_METHOD, out)
+    if e.fetch == F_KEPT_VERSION:
+        return s.request_ms and is_text(out, b"HTTP/1.1" if s.minor else b"HTTP/1.0", 8)
+    if e.fetch == F_KEPT_RES_VERSION:
+        return s.response_minor and is_text(out, b"HTTP/1.1" if s.response_minor == 2 else b"HTTP/1.0", 8)
+    if e.number < 0 or e.number >= slots:
+        return 0
+    p = captured_text(s, which, <int>e.number, &n)
+    return p != NULL and is_text(out, p, n)
 
 
 cdef bint of_session(Seen *x, ExprC *e, Sample *out) noexcept nogil:
@@ -443,9 +470,7 @@ cdef bint of_session(Seen *x, ExprC *e, Sample *out) noexcept nogil:
         out.kind = S_BOOL
         out.v = s.first
         return 1
-    if e.fetch == F_CAPTURE:
-        return captured(x, e, out)
-    return 0
+    return of_kept(x, e, out)
 
 
 cdef bint single(Seen *x, ExprC *e, Sample *out) noexcept nogil:

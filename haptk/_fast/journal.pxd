@@ -22,8 +22,6 @@ ctypedef struct Record:     # `structured` bytes for rfc5424 and `length` bytes 
 cdef void note_request(Worker *w, Session *s, Head *h) noexcept nogil
 # The response's head goes out (HTTP) or the server is connected (TCP): the moment of lines that need not wait.
 cdef void note_response(Worker *w, Session *s) noexcept nogil
-# Store what was captured for a slot behind the request line; dropped where there is no room for it.
-cdef void keep_item(Worker *w, Session *s, int slot, const char *p, uint32_t n) noexcept nogil
 # Make the unique id of this request and keep it; n[0] is its length. NULL where there is no room.
 cdef const char *make_id(Worker *w, Session *s, uint32_t *n) noexcept nogil
 # s.status, s.cause, s.at and the cookie letters are final. Counts in any case, writes where the frontend logs.

@@ -6,7 +6,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memchr, memcmp, memcpy, memset
 
 from haptk._fast.address cimport note_local
-from haptk._fast.captures cimport CAPTURED_REQUEST, ID_SLOT, captured_text
+from haptk._fast.captures cimport CAPTURED_REQUEST, ID_SLOT, captured_text, keep_item
 from haptk._fast.logline cimport Told, log_plain, log_refused, log_text, log_wall_us
 from haptk._fast.logplan cimport LOG_REQUEST, LOG_RESPONSE, LogPlanC
 from haptk._fast.pool cimport buf_take
@@ -89,18 +89,6 @@ cdef Record *lane_next(LogLane *lane, int *at) noexcept nogil:
 
 # ---------------------------------------------------------------- what is kept of a request
 
-cdef void keep_item(Worker *w, Session *s, int slot, const char *p, uint32_t n) noexcept nogil:
-    cdef uint16_t size
-    cdef uint32_t at = s.line.n
-    if s.line.d == NULL or s.line.size - at < 3 or s.line.size - at - 3 < n or n > 0xffff:
-        return
-    size = <uint16_t>n
-    s.line.d[at] = <char>slot
-    memcpy(s.line.d + at + 1, &size, 2)
-    memcpy(s.line.d + at + 3, p, n)
-    s.line.n = at + 3 + n
-
-
 cdef void note_request(Worker *w, Session *s, Head *h) noexcept nogil:
     cdef uint32_t n
     cdef LogPlanC *plan = s.frontend.log
@@ -127,7 +115,7 @@ cdef const char *make_id(Worker *w, Session *s, uint32_t *n) noexcept nogil:
     cdef Told x
     tell(w, s, &x)
     n[0] = log_text(&x, &s.frontend.unique, made, sizeof(made))
-    keep_item(w, s, ID_SLOT, made, n[0])
+    keep_item(s, ID_SLOT, made, n[0])
     return captured_text(s, CAPTURED_REQUEST, ID_SLOT, n)
 
 

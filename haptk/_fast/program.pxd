@@ -20,7 +20,8 @@ cdef enum FetchId:
     F_BASE, F_PATH, F_PATHQ, F_QUERY, F_URL, F_URL_PARAM, F_METHOD, F_VERSION
     F_HDR, F_FHDR, F_HDR_CNT, F_FHDR_CNT, F_HDR_VAL, F_HDR_IP, F_COOK, F_COOK_CNT, F_COOK_VAL
     F_STATUS, F_SRC, F_SRC_PORT, F_DST, F_DST_PORT, F_FE_NAME, F_BE_NAME, F_SRV_NAME, F_SO_ID, F_SO_NAME
-    F_FIRST, F_NBSRV, F_BE_CONN, F_CAPTURE
+    F_FIRST, F_NBSRV, F_BE_CONN
+    F_KEPT_REQUEST, F_KEPT_RESPONSE, F_KEPT_METHOD, F_KEPT_URI, F_KEPT_VERSION, F_KEPT_RES_VERSION
 
 cdef enum ConverterId:
     C_LOWER = 0, C_UPPER, C_LENGTH, C_ADD, C_SUB, C_NOT, C_CONCAT, C_BYTES, C_FIELD, C_WORD, C_URL_DEC, C_REGSUB
@@ -127,8 +128,8 @@ ctypedef struct RuleC:
     RedirectC *redirect
     int status
     Text reason
+    ExprC *expr             # of a capture
     int target              # index of a backend; slot of a capture
-    int length              # of a capture
 
 ctypedef struct Program:    # the rules of one frontend or backend; counts of 0 where there are none
     RuleC *request          # http-request

@@ -14,7 +14,7 @@ from libc.string cimport memcpy
 
 from haptk._fast.regex cimport regex_compile, regex_free, regex_native
 
-from haptk.core.acl import Expr, Format, Variable
+from haptk.core.acl import Expr, Variable
 from haptk.proxy.pages import REDIRECT_REASONS, reason
 from haptk.proxy.service import SERVICES
 
@@ -27,7 +27,8 @@ _FETCHES = {
     "req.cook_val": F_COOK_VAL, "status": F_STATUS, "src": F_SRC, "src_port": F_SRC_PORT, "dst": F_DST,
     "dst_port": F_DST_PORT, "fe_name": F_FE_NAME, "be_name": F_BE_NAME, "srv_name": F_SRV_NAME, "so_id": F_SO_ID,
     "so_name": F_SO_NAME, "http_first_req": F_FIRST, "nbsrv": F_NBSRV, "be_conn": F_BE_CONN,
-    "capture.req.hdr": F_CAPTURE, "capture.res.hdr": F_CAPTURE,
+    "capture.req.hdr": F_KEPT_REQUEST, "capture.res.hdr": F_KEPT_RESPONSE, "capture.req.method": F_KEPT_METHOD,
+    "capture.req.uri": F_KEPT_URI, "capture.req.ver": F_KEPT_VERSION, "capture.res.ver": F_KEPT_RES_VERSION,
 }
 _TRUE = {"always_true": 1, "always_false": 0, "wait_end": 1, "ssl_fc": 0, "req.proto_http": 1}
 _CONVERTERS = {
@@ -168,7 +169,7 @@ cdef class Arena:
         if name in ("nbsrv", "be_conn"):
             out.backend = self.names.get(args[0], -1) if args else -1
             return 0
-        if name.startswith("capture."):
+        if name in ("capture.req.hdr", "capture.res.hdr"):
             out.number = int(args[0])
             return 0
         if args:
@@ -307,8 +308,9 @@ cdef class Arena:
             out.status = values["status"]
             self.text(&out.reason, values["reason"] or reason(values["status"]))
         elif action == "capture":
-            out.target, out.length = values["slot"], values["length"]
-            self.format(&out.format, Format((values["expr"],)))
+            out.target = values["slot"]
+            out.expr = <ExprC *>self.block(1, sizeof(ExprC))
+            self.expr(out.expr, values["expr"])
         elif action == "use-service":
             out.target = SERVICES[values["service"]]
         return 0

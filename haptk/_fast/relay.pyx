@@ -4,6 +4,7 @@
 from libc.stdint cimport uint32_t
 from libc.string cimport memcmp, memcpy, memmove
 
+from haptk._fast.captures cimport capture_cookie, capture_head
 from haptk._fast.http1 cimport (BODY_BAD, BODY_CHUNKED, BODY_EOF, BODY_NONE, BODY_TUNNEL, Head, HEAD_MORE,
                                 M_CONNECT, M_HEAD, body_advance, parse_response)
 from haptk._fast.journal cimport note_response
@@ -199,6 +200,9 @@ cdef int final_head(Worker *w, Session *s, Head *h) noexcept nogil:
     s.server_keep = s.backend.connection == MODE_KEEP and s.frontend.connection == MODE_KEEP and not h.conn_close \
         and (h.minor == 1 or h.conn_keep)
     response_body(s, h)
+    s.response_minor = 1 + h.minor
+    if s.frontend.capturing:
+        capture_head(s, h, 1)
     if s.backend.stick != NULL:
         stick_response(w, s, h)
     if w.stopping:
@@ -209,6 +213,8 @@ cdef int final_head(Worker *w, Session *s, Head *h) noexcept nogil:
             return RELAY_RULED if got == RULES_ANSWER else RELAY_RULES_FAILED
         if h.d != s.sx.d:
             edited(s, h)
+    if s.frontend.capturing:
+        capture_cookie(s, h, 1)
     start = s.in_head.n if s.in_head.d != NULL else 0
     if render_response(w, s, h, 0) < 0:
         s.in_head.n = start

@@ -106,7 +106,8 @@ cdef int edit_cookie(Worker *w, Session *s, Buf *o, const char *d, Header *x) no
     cdef BackendC *be = s.backend
     cdef const char *v = d + x.value
     cdef uint32_t n = x.value_len, kept
-    if n == 0 or (memmem(v, n, be.cookie_name.p, be.cookie_name.n) == NULL and not loose(v, n)):
+    if n == 0 or ((be.cookie_name.n == 0 or memmem(v, n, be.cookie_name.p, be.cookie_name.n) == NULL) and
+                  not loose(v, n)):
         return plain_line(o, d, x)
     if o.n + n + 10 > o.size:
         o.n = o.size + 1
@@ -129,7 +130,7 @@ cdef int special_request(Worker *w, Session *s, Buf *o, Head *h, Header *x) noex
 
 cdef inline bint request_special(Session *s, uint8_t id) noexcept nogil:
     return id == H_CONNECTION or id == H_KEEP_ALIVE or id == H_PROXY_CONNECTION or \
-        (id == H_COOKIE and s.backend.cookie != 0)
+        (id == H_COOKIE and (s.backend.cookie != 0 or s.frontend.cookie_capture.p != NULL))
 
 
 cdef void our_request_lines(Session *s, Buf *o, Head *h) noexcept nogil:
@@ -286,7 +287,8 @@ cdef int special_response(Session *s, Buf *o, Head *h, Header *x, bint interim) 
 cdef inline bint response_special(Session *s, uint8_t id, bint interim) noexcept nogil:
     if id == H_CONNECTION or id == H_KEEP_ALIVE or id == H_PROXY_CONNECTION or id == H_CODING:
         return 1
-    return (id == H_SET_COOKIE or id == H_SET_COOKIE2) and s.backend.cookie != 0 and not interim
+    return (id == H_SET_COOKIE or id == H_SET_COOKIE2) and not interim and \
+        (s.backend.cookie != 0 or s.frontend.cookie_capture.p != NULL)
 
 
 cdef void our_lines(Worker *w, Session *s, Buf *o, Head *h) noexcept nogil:

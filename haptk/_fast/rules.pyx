@@ -3,14 +3,14 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.string cimport memcmp, memcpy, memset
 
-from haptk._fast.convert cimport expand_groups
+from haptk._fast.captures cimport CAPTURED_REQUEST, CAPTURED_RESPONSE, capture, capture_cookie
+from haptk._fast.convert cimport expand_groups, fetch_one
 from haptk._fast.edit cimport (edits_begin, edits_end, edits_room, header_add, header_change, header_drop,
                                header_drop_named, set_request_line, set_status)
-from haptk._fast.facts cimport Seen, path_in, query_in
+from haptk._fast.facts cimport Sample, Seen, as_text, path_in, query_in
 from haptk._fast.format cimport format_put
 from haptk._fast.cookie cimport cookie_request
 from haptk._fast.http1 cimport (H_CODING, H_COOKIE, H_HOST, H_LENGTH, Header, M_CONNECT, M_HEAD)
-from haptk._fast.journal cimport keep_item
 from haptk._fast.match cimport holds
 from haptk._fast.program cimport (A_ADD_HEADER, A_ALLOW, A_CAPTURE, A_DEL_HEADER, A_DENY, A_FORCE_PERSIST, A_REDIRECT,
                                   A_REPLACE_HEADER, A_REPLACE_VALUE, A_RETURN, A_SET_HEADER, A_SET_METHOD, A_SET_PATH,
@@ -256,12 +256,11 @@ cdef int edit(Seen *x, RuleC *r, Head *h) noexcept nogil:
     return change_line(x, r, h)
 
 
-cdef void capture(Seen *x, RuleC *r) noexcept nogil:
-    cdef uint32_t room
-    cdef char *text = edits_room(x.w, &room)
-    cdef int64_t n = format_put(x, &r.format, text, room)
-    if n > 0:
-        keep_item(x.w, x.s, r.target, text, <uint32_t>n if n < r.length else <uint32_t>r.length)
+cdef void capture_sample(Seen *x, RuleC *r) noexcept nogil:
+    cdef Sample v
+    x.used = 0
+    if fetch_one(x, r.expr, &v) and as_text(x, &v):
+        capture(x.s, CAPTURED_REQUEST if x.req != NULL else CAPTURED_RESPONSE, r.target, v.p, v.n)
 
 
 cdef void read_cookies(Seen *x) noexcept nogil:
@@ -283,6 +282,8 @@ cdef int answered(Seen *x, RuleC *r) noexcept nogil:
     cdef int got
     if x.req != NULL:
         settle_body(s)
+        if r.action == A_DENY and s.frontend.capturing:
+            capture_cookie(s, x.req, 0)
         if r.action == A_DENY and s.frontend.log != NULL and s.backend != NULL and s.backend.cookie:
             read_cookies(x)
     if r.action == A_DENY:
@@ -314,7 +315,7 @@ cdef int carry_out(Seen *x, RuleC *rules, int count, Head *h) noexcept nogil:
             if got != RULES_GO:
                 return got
         elif r.action == A_CAPTURE:
-            capture(x, r)
+            capture_sample(x, r)
         elif r.action == A_USE_SERVICE:
             hand_over(x, r.target)
             return RULES_SERVICE

@@ -5,6 +5,7 @@ from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcmp
 
 from haptk._fast.address cimport note_local
+from haptk._fast.captures cimport capture_cookie, capture_head
 from haptk._fast.deadlines cimport LINGER_MS, arm
 from haptk._fast.dispatch cimport again, connect_failed, dispatch, link_failed
 from haptk._fast.ending cimport (answer, bad_response, close_client, drop_buffers, leave, linger_step, refuse, ruled,
@@ -197,7 +198,7 @@ cdef void reset_transaction(Session *s, Head *h) noexcept nogil:
     s.bytes_down = 0
     s.down.done = 0
     s.connect_ms = s.response_ms = s.queue_ms = 0
-    s.service = 0
+    s.service = s.response_minor = 0
 
 
 cdef void request_body(Session *s, Head *h) noexcept nogil:
@@ -218,6 +219,8 @@ cdef int begin(Worker *w, Session *s, uint32_t length) noexcept nogil:
     s.request_ms = w.now
     s.backend = s.frontend.backend
     note_request(w, s, h)
+    if s.frontend.capturing:
+        capture_head(s, h, 0)
     consume_head(s, length)
     w.counters.requests += 1
     tally_request(w, s, length)
@@ -241,6 +244,8 @@ cdef int begin(Worker *w, Session *s, uint32_t length) noexcept nogil:
     tally_backend(w, s)
     if s.backend.connection == MODE_CLOSE:
         s.keep = 0
+    if s.frontend.capturing:
+        capture_cookie(s, h, 0)
     s.upgrade_asked = h.upgrade and h.conn_upgrade and h.minor
     if render_request(w, s, h) < 0:
         # too long as it came, or as rules made it

@@ -10,7 +10,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from haptk._fast.http1 cimport Body, Buf, Head
 from haptk._fast.inet cimport sockaddr_storage
 from haptk._fast.logplan cimport LogFormat, LogPlanC
-from haptk._fast.program cimport ConditionC, ExprC, Net, Program, Text
+from haptk._fast.program cimport ConditionC, Net, Program, Text
 from haptk._fast.regex cimport RegexRoom
 from haptk._fast.table cimport Store
 
@@ -202,10 +202,9 @@ ctypedef struct BackendC:
     int ruled_response      # it has http-response rules
     Text pages[PAGES_MAX]   # own error files by ErrorPage; p is NULL where the frontend's page serves
 
-ctypedef struct CaptureC:   # one thing that is kept for the log or for later rules, by its slot
-    ExprC expr
+ctypedef struct CaptureC:   # a slot for what is kept of a message
+    Text name               # of the header that fills it, lower case; n is 0 when only rules do
     uint32_t length         # bytes kept
-    int cookie              # the first cookie of that name, as NAME=VALUE
 
 ctypedef struct FrontendC:
     int index
@@ -220,8 +219,6 @@ ctypedef struct FrontendC:
     LogPlanC *log           # what is written about transactions; NULL for nothing
     int noting              # something of a request is kept: its line, a capture, a number
     int dontlognull
-    int request_slots       # captures that a log line shows
-    int response_slots
     LogFormat unique        # unique-id-format
     Text unique_header      # that carries it; p is NULL without one
     int ignore_probes       # connections that say nothing are no errors
@@ -236,8 +233,13 @@ ctypedef struct FrontendC:
     int ruled               # it or a backend that it may choose has rules for requests, or statistics
     int ruled_response      # it has http-response rules
     int paused              # atomic: accepts nothing for now; written by the control plane
-    CaptureC *captures
-    int capture_count
+    int capturing           # headers or a cookie are
+    CaptureC *request_captures
+    int request_slots
+    CaptureC *response_captures
+    int response_slots
+    Text cookie_capture     # what the cookie that is kept begins with; p is NULL without one
+    uint32_t cookie_length
     Text *bind_names
 
 ctypedef struct Conf:
@@ -364,6 +366,7 @@ ctypedef struct Session:    # one client connection and its current transaction
     uint8_t open            # a transaction is open and will be counted when it ends
     uint8_t in_backend      # stands in backend.sessions
     uint8_t denied          # a rule refused this transaction
+    uint8_t response_minor  # of HTTP/1 of the server's answer, plus 1; 0 before it is there
     uint8_t service         # ServiceId that answers this transaction
     uint32_t head_in        # bytes of the request head
     uint64_t told_in        # of the bytes of this transaction, what the tallies know already

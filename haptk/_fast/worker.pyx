@@ -433,7 +433,7 @@ cdef class DataWorker:
         cdef bint needed = 0
         for i in range(self.w.conf.frontend_count):
             needed = needed or self.w.conf.frontends[i].ruled or self.w.conf.frontends[i].ruled_response or \
-                self.w.conf.frontends[i].capture_count or self.w.conf.frontends[i].unique.count or \
+                self.w.conf.frontends[i].capturing or self.w.conf.frontends[i].unique.count or \
                 (self.w.conf.frontends[i].log != NULL and self.w.conf.frontends[i].log.wants_room)
         for i in range(self.w.conf.backend_count):
             needed = needed or self.w.conf.backends[i].ruled_response

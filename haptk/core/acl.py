@@ -16,6 +16,8 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from haptk.core.captures import Captures
+
 Sample = str | int | bool | None
 
 
@@ -106,6 +108,7 @@ class Facts:
     hostname: str = ""
     environ: Mapping[str, str] = field(default_factory=dict)
     line: str = ""  # the request line as the client sent it, where rules may have changed method and target
+    captures: Captures = field(default_factory=Captures)
     answering: bool = False  # the response is looked at: of the request only the method is still there
 
 
@@ -273,6 +276,26 @@ def _method(facts: Facts, _args: tuple[str, ...]) -> list[Sample]:
     return [] if facts.answering else [facts.method]
 
 
+def _captured(*, response: bool) -> Callable[[Facts, tuple[str, ...]], list[Sample]]:
+    def fetch(facts: Facts, args: tuple[str, ...]) -> list[Sample]:
+        found = facts.captures.get(int(args[0]), response=response)
+        return [] if found is None else [found]
+
+    return fetch
+
+
+def _kept_line(facts: Facts, at: int) -> str:
+    words = facts.line.split(" ")
+    return words[at] if at < len(words) else ""
+
+
+def _captured_uri(facts: Facts, _args: tuple[str, ...]) -> list[Sample]:
+    """Path and query of the request line as it was kept for the log."""
+    target = _kept_line(facts, 1)
+    path, query = path_of(target), target.partition("?")[1:]
+    return [path + "".join(query)] if path else []
+
+
 def _address_text(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
     """As the C library writes it: an IPv6 address that holds an IPv4 one shows that in its own form."""
     number = int(address)
@@ -330,6 +353,12 @@ FETCHES: dict[str, Fetch] = {
     "be_conn": Fetch(lambda f, a: [f.connections.get(a[0], 0)], "int", 1, 1),
     "be_name": Fetch(lambda f, a: [f.backend or f.frontend]),
     "bool": Fetch(lambda f, a: [a[0].lower() in ("1", "true", "yes", "on")], "bool", 1, 1),
+    "capture.req.hdr": Fetch(_captured(response=False), "str", 1, 1),
+    "capture.req.method": Fetch(lambda f, a: [_kept_line(f, 0)] if f.line else []),
+    "capture.req.uri": Fetch(_captured_uri),
+    "capture.req.ver": Fetch(lambda f, a: [f"HTTP/{f.version}"] if f.line else []),
+    "capture.res.hdr": Fetch(_captured(response=True), "str", 1, 1, True),
+    "capture.res.ver": Fetch(lambda f, a: [f"HTTP/{f.res_version}"] if f.res_version else []),
     "dst": Fetch(lambda f, a: [Address(f.dst)] if f.dst else [], "ip"),
     "dst_port": Fetch(lambda f, a: [f.dst_port], "int"),
     "env": Fetch(lambda f, a: [f.environ[a[0]]] if a[0] in f.environ else [], "str", 1, 1),
@@ -508,7 +537,8 @@ REQUEST_ONLY = frozenset(
 
 # What is still known when the log line is written.
 LOG_FETCHES = frozenset(
-    {"always_true", "always_false", "be_name", "bool", "env", "fe_name", "hostname", "int", "method", "src", "src_port",
+    {"always_true", "always_false", "be_name", "bool", "capture.req.hdr", "capture.req.method", "capture.req.uri",
+     "capture.req.ver", "capture.res.hdr", "capture.res.ver", "env", "fe_name", "hostname", "int", "method", "src", "src_port",
      "srv_name", "status", "str"}
 )  # fmt: skip
 

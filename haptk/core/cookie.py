@@ -85,7 +85,7 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
-class _Piece:
+class Piece:
     """One piece of a Cookie header: the delimiter before it ("" for the first), its text, and its parts when it has a `=`."""
 
     delimiter: str
@@ -118,9 +118,9 @@ def _value_end(text: str, at: int) -> int:
     return min(at, len(text))
 
 
-def _pieces(header: str) -> list[_Piece]:
+def pieces(header: str) -> list[Piece]:
     """The pieces of one Cookie header, pairs without the blanks around their `=`."""
-    pieces: list[_Piece] = []
+    found_pieces: list[Piece] = []
     at = 0
     delimiter = ""
     while at < len(header) or delimiter:
@@ -133,19 +133,19 @@ def _pieces(header: str) -> list[_Piece]:
         if header[equal : equal + 1] == "=":
             end = _value_end(header, _skip_blanks(header, equal + 1))
             if name.startswith("$"):
-                pieces.append(_Piece(delimiter, header[begin:end]))
+                found_pieces.append(Piece(delimiter, header[begin:end]))
             else:
                 raw = header[_skip_blanks(header, equal + 1) : end]
                 value = raw.rstrip(BLANKS)
-                pieces.append(_Piece(delimiter, f"{lead}{name}={raw}", name, value, True))
+                found_pieces.append(Piece(delimiter, f"{lead}{name}={raw}", name, value, True))
         else:
             end = equal
-            pieces.append(_Piece(delimiter, header[begin:end]))
+            found_pieces.append(Piece(delimiter, header[begin:end]))
         delimiter = header[end : end + 1]
         at = end + 1
         if not delimiter:
             break
-    return pieces
+    return found_pieces
 
 
 def _skip_blanks(text: str, at: int) -> int:
@@ -154,7 +154,7 @@ def _skip_blanks(text: str, at: int) -> int:
     return at
 
 
-def _without(pieces: Sequence[_Piece], ours: Sequence[bool]) -> str:
+def _without(pieces: Sequence[Piece], ours: Sequence[bool]) -> str:
     """The header after our cookies (and the attributes behind them) were removed; "" when nothing of value is left."""
     out = ""
     removing = False
@@ -278,10 +278,10 @@ def read_request(
     removes = rule.mode == "insert" and rule.indirect
     out: list[str | None] = []
     for header in headers:
-        pieces = _pieces(header)
-        ours = [piece.pair and piece.name == rule.name for piece in pieces]
-        seen: list[_Piece] = []
-        for piece, mine in zip(pieces, ours, strict=True):
+        parts = pieces(header)
+        ours = [piece.pair and piece.name == rule.name for piece in parts]
+        seen: list[Piece] = []
+        for piece, mine in zip(parts, ours, strict=True):
             if mine:
                 lead, _, raw = piece.text.partition("=")
                 shown = search.look(piece.value)

@@ -192,6 +192,7 @@ class _Compiler:
         self._same_address_twice(section, binds)
         target = self._default_backend(section, mode)
         rules = self._rules(section, front=True)
+        compile_rules.check_captures(section, rules, self.top.get("bufsize", 16384), self.error)
         return Frontend(
             name=section.name, binds=binds, mode=mode, default_backend=target,
             maxconn=section.get("maxconn", 0), connection=section.get("connection", "http-keep-alive"),
@@ -204,7 +205,9 @@ class _Compiler:
             tcpka=_keepalive(section, "clitcpka"),
             nolinger=bool(section.get("option_nolinger")), backlog=section.get("backlog", 0),
             ignore_probes=bool(section.get("option_http_ignore_probes")),
-            is_listen=section.kind == "listen", where=section.where,
+            is_listen=section.kind == "listen", request_captures=section.get("request_captures", ()),
+            response_captures=section.get("response_captures", ()), capture_cookie=section.get("capture_cookie"),
+            where=section.where,
         )  # fmt: skip
 
     def backend(self, section: Section) -> Backend:

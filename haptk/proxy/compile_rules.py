@@ -11,11 +11,14 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from haptk.core.acl import Call, Expr, Format, Test, Variable
+from haptk.formats.haproxy_cfg import Section
 from haptk.proxy.tables import Backend, Frontend, Rule
 
 Complain = Callable[[str, str], None]
 # These say where a message ends: a rule that could change them could make two messages of one.
 FRAMING = ("content-length", "transfer-encoding")
+# In a buffer with what is captured: the request line, two cookies and a unique id.
+KEPT_BESIDE = 2048
 _EDITS = ("set-header", "add-header", "del-header", "replace-header", "replace-value")
 
 
@@ -51,6 +54,14 @@ def needs_destination(one: Frontend | Backend) -> bool:
     )
 
 
+def keeps_line(one: Frontend | Backend) -> bool:
+    """Whether rules look at the request line as it was kept."""
+    return any(
+        isinstance(part, Call) and part.name in ("capture.req.method", "capture.req.uri")
+        for part in parts_of(one.rules)
+    )
+
+
 def check(rules: Iterable[Rule], backends: Iterable[str], complain: Complain) -> None:
     """Report by `complain(where, why)` what a rule asks for and cannot have."""
     known = tuple(backends)
@@ -64,6 +75,21 @@ def check(rules: Iterable[Rule], backends: Iterable[str], complain: Complain) ->
             why = _pcre_problem(pattern, ignore_case=ignore_case)
             if why:
                 complain(rule.where, f"{pattern!r} is no regular expression of libpcre2: {why}")
+
+
+def check_captures(section: Section, rules: Iterable[Rule], bufsize: int, complain: Complain) -> None:
+    """Whether a frontend has the slots that its rules name, and room for what they hold beside a request line."""
+    slots = {side: section.get(f"{side}_captures", ()) for side in ("request", "response")}
+    room = min(bufsize, 65536) - KEPT_BESIDE
+    total = sum(length + 3 for found in slots.values() for _, length in found)
+    if total > room:
+        complain(section.where, f"{section.title}: its captures take {total} bytes together; {room} is the most")
+    for rule in rules:
+        if rule.action == "capture":
+            side, slot = rule.kind.removeprefix("http-"), dict(rule.values)["slot"]
+            if slot >= len(slots[side]):  # type: ignore[operator]
+                declared = f"it has {len(slots[side])} of {side}s, counted from 0"
+                complain(rule.where, f"{rule.kind} capture: {section.title} has no slot {slot}; {declared}")
 
 
 def _check_framing(rule: Rule, complain: Complain) -> None:

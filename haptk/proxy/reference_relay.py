@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from haptk.core.acl import holds
 from haptk.core.appsession import request_id, response_id
-from haptk.core.cookie import Asked, Candidate, read_request, write_response
+from haptk.core.cookie import Asked, Candidate, CookieRule, pieces, read_request, write_response
 from haptk.core.logline import Record
 from haptk.core.sticktable import Exchange as Seen
 from haptk.core.sticktable import fetch_key
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 # What `retry-on all-retryable-errors` stands for.
 RETRYABLE = ("conn-failure", "empty-response", "junk-response", "response-timeout", "500", "502", "503", "504")
 RETRY_S = 1.0  # HAProxy's turn-around before the same server is tried again
+PASSIVE = CookieRule("")  # names no cookie, and tidies as every rule does
 _HOP = ("connection", "keep-alive", "proxy-connection")
 
 
@@ -119,6 +120,7 @@ class Exchange:
             self.record.unlogged = True
             failing = [rule for rule in front.rules if rule.kind == "monitor-fail"]
             return page(503 if any(holds(rule.condition, self.facts) for rule in failing) else 200)
+        self.facts.captures.headers(head.headers, response=False)
         message = Message(head.headers, head.method, head.target)
         own = front.is_listen and front.default_backend >= 0
         if own:
@@ -151,6 +153,7 @@ class Exchange:
         self._take(message, None)
         if reply is not None:
             return self._denied(reply)
+        self._capture_cookies()
         self._read_cookies()
         if message.changed and len(self._request_head()) > self.session.image.tables.process.bufsize:
             raise Unfit("a head that does not fit into a buffer")
@@ -158,6 +161,8 @@ class Exchange:
 
     def _denied(self, reply: Reply | None) -> Reply | None:
         """The log of a denied request tells what its cookies meant, and which server they asked for."""
+        if reply is not None and reply.cause == "P":
+            self.facts.captures.cookies(self.head.values("cookie"), response=False)
         if reply is not None and self.farm is not None:
             self.back = self.farm.backend
             self.record.flags = "--NN" if self.back.cookie is not None else "----"
@@ -206,6 +211,17 @@ class Exchange:
             answer.body,
             reason=REASONS.get(answer.status, "Other"),
         )
+
+    def _capture_cookies(self) -> None:
+        """Keep a cookie for the log, where one is wanted; then all lose the blanks around their `=`, as in HAProxy."""
+        if self.front.capture_cookie is None:
+            return
+        self.facts.captures.cookies(self.head.values("cookie"), response=False)
+        tidy = [
+            "".join(piece.delimiter + piece.text for piece in pieces(value)) if name == "cookie" else value
+            for name, value in self.head.headers
+        ]
+        self.head.headers = [(name, value) for (name, _), value in zip(self.head.headers, tidy, strict=True)]
 
     def _read_cookies(self) -> None:
         """Which server the cookies (then the stick tables) ask for."""
@@ -604,6 +620,7 @@ class Exchange:
         headers = _without_hops(response.headers)
         if response.status == 204 or (self.head.minor == 0 and response.body == "chunked"):
             headers = [pair for pair in headers if pair[0] != "transfer-encoding"]
+        self.facts.captures.headers(response.headers, response=True)
         message = Message(headers, status=response.status, reason=response.reason)
         self.facts.status, self.facts.res_headers = response.status, message.headers
         self.facts.res_version = f"1.{response.minor}"
@@ -637,13 +654,18 @@ class Exchange:
     def _cookies(self, headers: list[tuple[str, str]], response: Head) -> list[tuple[str, str]]:
         assert self.back is not None and self.seat is not None  # noqa: S101
         rule = self.back.cookie
+        if self.front.capture_cookie is not None:
+            values = [value for wanted in ("set-cookie", "set-cookie2") for name, value in headers if name == wanted]
+            self.facts.captures.cookies(values, response=True)
+            rule = rule or PASSIVE
         if rule is None:
             return headers
         answered = write_response(
             rule, self.asked, Candidate(self.seat.server.cookie), headers, method=self.head.method,
             status=response.status, now_s=int(clock.wall()), direct=self.direct, ignore=self.ignore,
         )  # fmt: skip
-        self.record.flags = self.record.flags[:3] + answered.flag
+        if rule is not PASSIVE:
+            self.record.flags = self.record.flags[:3] + answered.flag
         return list(answered.headers)
 
     def _send_head(self, message: Message, tunnel: bool) -> None:

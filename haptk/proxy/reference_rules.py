@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from haptk.core.acl import Facts, Format, comma_pieces, compiled, fill_groups, holds, path_of, query_of
+from haptk.core.acl import text as expression_text
 from haptk.core.logline import expand
 from haptk.proxy.pages import REDIRECT_REASONS, reason, title
 from haptk.proxy.pages import body as page_body
@@ -77,6 +78,11 @@ def apply(rules: Iterable[Rule], kind: str, message: Message, facts: Facts) -> R
             if values.get("ignore_empty") and not expand(values["format"], facts):
                 continue
             return _redirect(values, facts)
+        if rule.action == "capture":
+            found = expression_text(values["expr"], facts)
+            if found is not None:
+                facts.captures.put(values["slot"], found, response=kind == "http-response")
+            continue
         _edit(rule.action, values, message, facts)
         message.changed = True
         if kind == "http-request":

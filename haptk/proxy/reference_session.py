@@ -14,6 +14,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from haptk.core.acl import Facts, holds
+from haptk.core.captures import Captures
 from haptk.core.logline import Record, custom_line, expand, http_line, plain_line, tcp_line
 from haptk.io import clock
 from haptk.proxy.logformats import is_early, line_of, named
@@ -157,6 +158,7 @@ class Session:
         facts = Facts(
             src=self.src, src_port=self.src_port, dst=self.dst, dst_port=self.dst_port, frontend=self.front.name,
             first_request=self.first, hostname=socket.gethostname(), environ=os.environ,
+            captures=Captures(self.front.request_captures, self.front.response_captures, self.front.capture_cookie),
         )  # fmt: skip
         if head is not None:
             facts.method, facts.target, facts.headers = head.method, head.target, head.headers
@@ -262,6 +264,10 @@ class Session:
         self.shared.number += 1
         record.offset_of = clock.local_offset_s
         record.host = socket.gethostname()
+        kept = record.facts.captures
+        if not record.bare:
+            record.request_captures, record.response_captures = tuple(kept.request), tuple(kept.response)
+            record.client_cookie, record.server_cookie = kept.client_cookie or "", kept.server_cookie or ""
         record.early = is_early(plan, self.front.unique_id_format)
         if self.front.unique_id_format is not None and not record.bare:
             record.unique_id = record.unique_id or custom_line(self.front.unique_id_format, record, frozenset("H"))

@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from haptk.core.acl import Condition, Format
+from haptk.core.captures import Slot as Slot
 from haptk.core.cookie import CookieRule as CookieRule
 
 CONNECTION_MODES = ("http-keep-alive", "http-server-close", "httpclose")
@@ -401,6 +402,9 @@ class Frontend:
     ignore_probes: bool = False
     backlog: int = 0
     is_listen: bool = False
+    request_captures: tuple[Slot, ...] = ()
+    response_captures: tuple[Slot, ...] = ()
+    capture_cookie: Slot | None = None
     where: str = ""
 
 

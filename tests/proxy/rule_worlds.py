@@ -95,7 +95,11 @@ def _converter(rng: random.Random) -> Call:
 
 
 def expression(rng: random.Random, *, answering: bool) -> Expr:
-    names = [name for name in sorted(FETCHES) if name not in SKIPPED and (answering or not FETCHES[name].response)]
+    names = [
+        name
+        for name in sorted(FETCHES)
+        if name not in SKIPPED and not name.startswith("capture.") and (answering or not FETCHES[name].response)
+    ]
     name = rng.choice(names)
     return Expr(
         Call(name, _arguments(rng, name)), tuple(_converter(rng) for _ in range(rng.choice([0, 0, 1, 1, 2, 3])))

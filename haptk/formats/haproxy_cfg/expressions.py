@@ -126,7 +126,18 @@ def expression(
         raise Refused(f"{what}: what {name!r} looks at is gone when the line is written; accepted are {known}")
     if not fetch.low <= len(arguments) <= fetch.high:
         raise Refused(f"{what}: {name!r} takes {fetch.low} to {fetch.high} arguments, found {len(arguments)}")
+    _check_arguments(resolved, arguments, what)
     return Expr(Call(resolved, arguments), tuple(_converter(call, what) for call in converters))
+
+
+def _check_arguments(name: str, arguments: tuple[str, ...], what: str) -> None:
+    """Arguments that are numbers: an occurrence, a slot, a constant."""
+    numbers = arguments[1:] if "hdr" in name else ()
+    if name in ("int", "capture.req.hdr", "capture.res.hdr"):
+        numbers = arguments
+    for number in numbers:
+        if not re.fullmatch(r"[+-]?\d{1,18}", number):
+            raise Refused(f"{what}: {name!r} takes a number here, found {number!r}")
 
 
 def _converter(call: tuple[str, tuple[str, ...]], what: str) -> Call:

@@ -6,7 +6,7 @@ from haptk.formats.haproxy_cfg import globals as global_table
 from haptk.formats.haproxy_cfg.model import names
 
 PROXY_WORDS = names(
-    "bind-process capture compression declare dispatch email-alert "
+    "bind-process compression dispatch email-alert "
     "errorfiles external-check filter hash-balance-factor "
     "http-after-response http-error rate-limit "
     "tcp-request tcp-response transparent use-fcgi-app use-server"

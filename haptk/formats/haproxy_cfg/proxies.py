@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from haptk.formats.haproxy_cfg import binds, checks, cookies, logs, options, rules, servers, stats, units
+from haptk.formats.haproxy_cfg import binds, captures, checks, cookies, logs, options, rules, servers, stats, units
 from haptk.formats.haproxy_cfg.model import Args, Directive, Parser, Refused, Section
 
 _TIMEOUTS = {
@@ -284,12 +284,14 @@ DIRECTIVES: dict[str, Directive] = {
     "backlog": Directive(_number("backlog", 1), "dfl", side="f"),
     "balance": Directive(_balance, "dlb", side="b"),
     "bind": Directive(binds.bind, "fl"),
+    "capture": Directive(captures.capture, "flb", side="f"),
     "clitimeout": Directive(_old_timeout("clitimeout", "timeout client"), "dflb", removed=True),
     "contimeout": Directive(_old_timeout("contimeout", "timeout connect"), "dflb", removed=True),
     "cookie": Directive(cookies.cookie, "dlb", side="b"),
     "clitcpka-cnt": Directive(_keepalive("clitcpka_probes", _probes), "dfl", side="f"),
     "clitcpka-idle": Directive(_keepalive("clitcpka_idle_s", _whole_seconds), "dfl", side="f"),
     "clitcpka-intvl": Directive(_keepalive("clitcpka_interval_s", _whole_seconds), "dfl", side="f"),
+    "declare": Directive(captures.declare, "fl"),
     "default-server": Directive(servers.default_server, "dlb"),
     "default_backend": Directive(_default_backend, "dfl", side="f"),
     "description": Directive(lambda s, a: s.set("description", " ".join(a.rest())), "flb"),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from haptk.core.acl import ALIASES, FETCHES, REQUEST_ONLY, Condition, Term, Test
-from haptk.formats.haproxy_cfg import expressions, units
+from haptk.formats.haproxy_cfg import captures, expressions, units
 from haptk.formats.haproxy_cfg.model import Args, Refused, Section, names
 
 _PREDEFINED = {
@@ -288,6 +288,7 @@ _EDITS: dict[str, _Reader] = {
     "replace-value": _replace,
     "set-header": _name_and_format,
     "allow": _nothing,
+    "capture": captures.action,
     "deny": _deny,
     "redirect": _redirect,
     "return": _return,
@@ -303,7 +304,7 @@ REQUEST_ACTIONS: dict[str, _Reader] = {
 }
 RESPONSE_ACTIONS: dict[str, _Reader] = {**_EDITS, "set-status": _status}
 UNSUPPORTED_REQUEST = names(
-    "add-acl auth cache-use capture del-acl del-map disable-l7-retry do-resolve early-hint normalize-uri reject "
+    "add-acl auth cache-use del-acl del-map disable-l7-retry do-resolve early-hint normalize-uri reject "
     "replace-path replace-pathq replace-uri sc-inc-gpc sc-inc-gpc0 sc-inc-gpc1 sc-set-gpt sc-set-gpt0 send-spoe-group "
     "set-dst set-dst-port set-log-level set-map set-mark set-nice set-priority-class set-priority-offset set-src "
     "set-src-port set-timeout set-tos set-var set-var-fmt silent-drop strict-mode tarpit track-sc0 track-sc1 track-sc2 "
@@ -322,6 +323,8 @@ def _rule(section: Section, args: Args, kind: str, table: dict[str, _Reader]) ->
         raise Refused(f"{kind}: unknown action {action!r} ({known}); accepted are {', '.join(sorted(table))}")
     values = reader(key, response, _cut(args))
     found = condition(section, args, response=response)
+    if action == "capture":
+        captures.allot(section, values)
     section.append(
         kind.replace("-", "_"), {"action": action, "values": values, "condition": found, "where": args.line.where}
     )
