@@ -267,7 +267,7 @@ class Session:
         kept = record.facts.captures
         if not record.bare:
             record.request_captures, record.response_captures = tuple(kept.request), tuple(kept.response)
-            record.client_cookie, record.server_cookie = kept.client_cookie or "", kept.server_cookie or ""
+            record.client_cookie, record.server_cookie = kept.client_cookie, kept.server_cookie
         record.early = is_early(plan, self.front.unique_id_format)
         if self.front.unique_id_format is not None and not record.bare:
             record.unique_id = record.unique_id or custom_line(self.front.unique_id_format, record, frozenset("H"))

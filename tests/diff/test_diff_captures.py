@@ -46,7 +46,7 @@ RULES = """ capture request header Host len 20
 FRONTENDS = {
     "own": (
         RULES
-        + '\n log-format "%ST %CC %CS %tsc %hr %hs %hrl [%hsl] %{+Q}hr %{+Q}hrl %[capture.req.method] %[capture.req.uri] %[capture.req.ver] %[capture.req.hdr(0)] %{+Q}r"',
+        + '\n log-format "%ST %CC %CS %tsc %hr %hs %hrl [%hsl] %{+Q}hr %{+Q}hrl %[capture.req.method] %[capture.req.uri] %[capture.req.ver] %[capture.res.ver] %[capture.res.hdr(0)] %{+Q}[capture.res.hdr(1)] %[capture.req.hdr(0)] %{+Q}r"',
         "b",
     ),
     "http": (RULES + "\n option httplog", "b"),
@@ -126,6 +126,7 @@ EXCHANGES: list[tuple[bytes, bytes]] = [
     (req("?q=1", "X-A: 123456789", "X-B: bbbbbb, cc", "Cookie: a=1; AB=12345678901234; AB=2"), res("Server: s,t", 'server: uu{|}#"\x01', "X-C: 1,2", "Set-Cookie: z=1", "set-cookie: AB=srv; path=/")),
     (req("", "X-A: a", "X-a: b, c", "Cookie: ABC = 1 ; AB=2; d = 3"), res("set-cookie:   ABC = srv,x ; path=/", version="1.0")),
     (req("", "X-A:", "Cookie: AB", "Cookie: $AB=1; AB; x=y"), res("set-cookie: AB", "set-cookie: $AB=1", "set-cookie: a=1, AB=2")),
+    (req("", 'Cookie: x="AB=3"; AB="q;r"'), res('Set-Cookie: AB="s\\"r"; x', "x-c: ")),
     (req("", "Cookie: ab=1, AB=2;AB=3"), res("Set-Cookie2: AB=two", "set-cookie: AB=one")),
     (req("", 'Cookie: x="AB=3"; AB=4; c="', "X-A: \xe9\xff\x01|{}#"), res("x-c: \x7f\x80\t.")),
     (req("", "Cookie: AB=s1; ABD=9"), res("set-cookie: AB=orig; path=/")),
