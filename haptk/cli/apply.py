@@ -13,6 +13,8 @@ from haptk.cli.tier import NODE
 from haptk.errors import OperatorError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from haptk.apply.plan import Plan
     from haptk.apply.remote import RemotePlan
     from haptk.aws.client import Clients
@@ -152,6 +154,33 @@ def agree(shown: str, count: int, what: str, yes: bool) -> None:
         raise OperatorError(what=f"{count} {what} would change: --yes agrees, --dry-run shows them")
     told(shown)
     click.confirm(f"change these {count} {what}?", abort=True, err=True)
+
+
+def carry_out(
+    lines: list[str],
+    surprises: tuple[str, ...],
+    commit: Callable[[], None],
+    *,
+    what: str,
+    done: str,
+    dry_run: bool,
+    yes: bool,
+    force: bool,
+) -> int:
+    """Show a plan's lines, ask, and commit it; `done` is what is said then. Returns 0, or 2 for a dry run with changes."""
+    body: dict[str, Any] = {"changes": lines, "surprises": list(surprises)}
+    if not lines:
+        emit(body | {"summary": "nothing to do"}, "nothing to do")
+        return 0
+    if dry_run:
+        summary = f"{len(lines)} changes"
+        emit(body | {"summary": summary}, "\n".join([*lines, summary]))
+        return 2
+    refuse_surprises(surprises, force)
+    agree("\n".join(lines), len(lines), what, yes)
+    commit()
+    emit(body | {"summary": done}, "\n".join([*lines, done]))
+    return 0
 
 
 def planned_remote() -> tuple[RemotePlan, Clients]:

@@ -203,22 +203,10 @@ def _look_at_aws(cluster: Cluster, wanted: Declared) -> list[Problem]:
 
 
 def _change(plan: Plan, *, dry_run: bool, yes: bool, force: bool) -> int:
-    from haptk.cli.apply import agree, refuse_surprises
+    from haptk.cli.apply import carry_out
 
-    lines = list(plan.lines)
-    body: dict[str, Any] = {"changes": lines, "surprises": list(plan.surprises)}
-    if not lines:
-        emit(body | {"summary": "nothing to do"}, "nothing to do")
-        return 0
-    if dry_run:
-        summary = f"{len(lines)} changes"
-        emit(body | {"summary": summary}, "\n".join([*lines, summary]))
-        return 2
-    refuse_surprises(plan.surprises, force)
-    agree("\n".join(lines), len(lines), "things in DNS", yes)
-    plan.commit()
-    emit(body | {"summary": "changed"}, "\n".join([*lines, "changed"]))
-    return 0
+    words = {"what": "things in DNS", "done": "changed"}
+    return carry_out(list(plan.lines), plan.surprises, plan.commit, **words, dry_run=dry_run, yes=yes, force=force)
 
 
 @dns.command()

@@ -46,24 +46,20 @@ def _look() -> tuple[Cluster, Observed, Clients]:
 
 
 def _change(plan: BalancerPlan, clients: Clients, *, dry_run: bool, yes: bool, force: bool) -> int:
-    from haptk.apply.balancing import carry_out
-    from haptk.cli.apply import agree, refuse_surprises
+    from haptk.apply import balancing
+    from haptk.cli.apply import carry_out
 
     lines = plan.lines()
-    body: dict[str, Any] = {"changes": lines, "surprises": list(plan.surprises)}
-    if not lines:
-        emit(body | {"summary": "nothing to do"}, "nothing to do")
-        return 0
-    if dry_run:
-        summary = f"{len(lines)} changes"
-        emit(body | {"summary": summary}, "\n".join([*lines, summary]))
-        return 2
-    refuse_surprises(plan.surprises, force)
-    agree("\n".join(lines), len(lines), "things at ELB", yes)
-    carry_out(plan, clients)
-    summary = f"{len(lines)} changes made"
-    emit(body | {"summary": summary}, "\n".join([*lines, summary]))
-    return 0
+    return carry_out(
+        lines,
+        plan.surprises,
+        lambda: balancing.carry_out(plan, clients),
+        what="things at ELB",
+        done=f"{len(lines)} changes made",
+        dry_run=dry_run,
+        yes=yes,
+        force=force,
+    )
 
 
 @elb.command()

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import selectors
 import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
-import time
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from tests.bench.child import cost_ms
 
 HAPTK = str(Path(sys.executable).with_name("haptk"))
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -56,16 +56,6 @@ class Site(threading.Thread):
                     pass
                 selector.unregister(channel)
                 channel.close()
-
-
-def cost_ms(argv: list[str], env: dict[str, str]) -> tuple[float, float]:
-    """CPU of one finished child, and its wall time, in milliseconds."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    started = time.perf_counter()
-    subprocess.run(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env)
-    wall = time.perf_counter() - started
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return (after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime) * 1000, wall * 1000
 
 
 def measure(rounds: int) -> dict[str, dict[str, float]]:

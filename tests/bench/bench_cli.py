@@ -7,23 +7,16 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import statistics
-import subprocess
 import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from tests.bench.child import cost_ms
 
 HAPTK = str(Path(sys.executable).with_name("haptk"))
 BASE = [sys.executable, "-c", "import click"]
 COMMANDS = {"--help": [HAPTK, "--help"], "--version": [HAPTK, "--version"]}
-
-
-def cpu_ms(argv: list[str], env: dict[str, str]) -> float:
-    """User and system time of one finished child, in milliseconds."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(argv, stdout=subprocess.DEVNULL, env=env, check=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return (after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime) * 1000
 
 
 def completion_env() -> dict[str, str]:
@@ -35,9 +28,9 @@ def measure(rounds: int) -> dict[str, dict[str, float]]:
     cases = [(name, argv, dict(os.environ)) for name, argv in COMMANDS.items()] + [("TAB", [HAPTK], completion_env())]
     seen: dict[str, list[tuple[float, float]]] = {name: [] for name, _, _ in cases}
     for number in range(rounds + 1):
-        base = cpu_ms(BASE, dict(os.environ))
+        base = cost_ms(BASE, os.environ, check=True)[0]
         for name, argv, env in cases:
-            own = cpu_ms(argv, env)
+            own = cost_ms(argv, env, check=True)[0]
             if number:
                 seen[name].append((own, own / base))
     return {

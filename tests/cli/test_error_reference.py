@@ -13,7 +13,8 @@ HEAD = """# Exit codes and errors
 
 Generated from `haptk/errors.py`. 0 is success, 1 a judgement that failed (a drill), 2 a usage error or, in `diff`, a
 difference. 130 is an interruption from the keyboard, 141 a reader that went away (`haptk ... | head`). Checks and the
-contracts of cluster managers have codes of their own, which a log on a full disk does not change. An error is one line on stderr; with `--json` it is one object. `--debug` adds the trace.
+contracts of cluster managers have codes of their own, which a log on a full disk does not change. An error is one line on
+stderr; with `--json` it is one object. `--debug` adds the trace.
 
 | exit code | error | who must act | message |
 |---|---|---|---|

@@ -275,6 +275,21 @@ class Pair:
             sh("ip", "netns", "del", self.prefix + name, check=False)
 
 
+def dump(pair: Pair) -> str:
+    """The ends of what both nodes logged, for a wait that fails."""
+    found = []
+    for machine in (pair.a, pair.b):
+        found.append(f"--- {machine.name}: {machine.log[-3000:]}")
+        err = machine.dir / "haptk.err"
+        found.append(err.read_text()[-2000:] if err.exists() else "")
+    return "\n".join(found)
+
+
+def settled(pair: Pair) -> None:
+    """Each node holds its own group."""
+    wait_for(lambda: (pair.holder("rscA"), pair.holder("rscB")) == ("a", "b"), 40, dump(pair))
+
+
 def _count() -> Iterator[int]:
     number = 0
     while True:

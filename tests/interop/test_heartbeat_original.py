@@ -11,12 +11,12 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.interop.heartbeat_nodes import Machine, Pair, sh, wait_for
+from tests.interop.heartbeat_nodes import Machine, Pair, dump, settled, sh, wait_for
 
 pytestmark = [pytest.mark.real("heartbeat"), pytest.mark.root, pytest.mark.timeout(240)]
 
@@ -48,29 +48,8 @@ print(len(packets))
 """
 
 
-@pytest.fixture
-def pair(tmp_path: Path) -> Iterator[Callable[..., Pair]]:
-    made: list[Pair] = []
-
-    def make(**options: str) -> Pair:
-        made.append(Pair(tmp_path / f"pair{len(made)}", **options))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
-
-
-def logs(two: Pair) -> str:
-    return two.a.log[-3000:] + two.b.log[-3000:]
-
-
 def status(machine: Machine, peer: str) -> str:
     return machine.run("cl_status", "nodestatus", peer).strip()
-
-
-def settled(two: Pair) -> None:
-    wait_for(lambda: (two.holder("rscA"), two.holder("rscB")) == ("a", "b"), 40, logs(two))
 
 
 def kill_daemons(machine: Machine) -> None:
@@ -118,15 +97,15 @@ def test_a_recording_and_a_killed_daemon(pair: Callable[..., Pair]) -> None:
     recorder.stop()
     # kill -9 of the daemon: its resource stays up, and the other node starts it too.
     kill_daemons(two.b)
-    wait_for(lambda: two.holder("rscB") == "ab", 20, logs(two))
+    wait_for(lambda: two.holder("rscB") == "ab", 20, dump(two))
     # Both are gone; a returns, and a recording of b is played to it. It forgot b's generation at its restart.
     two.b.crash()
     two.a.crash()
     two.a.start_real()
-    wait_for(lambda: "Local status now set to: 'up'" in two.a.log.rpartition("Starting")[2], 20, logs(two))
+    wait_for(lambda: "Local status now set to: 'up'" in two.a.log.rpartition("Starting")[2], 20, dump(two))
     played = recorder.play(two, "10.77.0.1")
     assert played >= 5
-    wait_for(lambda: status(two.a, "b") == "active", 20, logs(two))
+    wait_for(lambda: status(two.a, "b") == "active", 20, dump(two))
     two.a.crash()
     # The same recording and the same story for a haptk node: it knows from its disk that b was newer.
     two.a.start_haptk()
@@ -135,9 +114,9 @@ def test_a_recording_and_a_killed_daemon(pair: Callable[..., Pair]) -> None:
     two.b.crash()
     two.a.crash()
     two.a.start_haptk()
-    wait_for(lambda: '"state": "up"' in two.a.ctl("status", "--json"), 20, logs(two))
+    wait_for(lambda: '"state": "up"' in two.a.ctl("status", "--json"), 20, dump(two))
     recorder.play(two, "10.77.0.1")
-    wait_for(lambda: "attempted replay attack [b]?" in two.a.log, 20, logs(two))
+    wait_for(lambda: "attempted replay attack [b]?" in two.a.log, 20, dump(two))
     assert json.loads(two.a.ctl("status", "--json"))["peer"]["heard_s_ago"] is None
 
 
@@ -148,9 +127,9 @@ def test_a_healed_partition_of_two_real_nodes_leaves_nobody(pair: Callable[..., 
     two.b.start_real()
     settled(two)
     two.b.link("down")
-    wait_for(lambda: two.holder("rscA") == "ab" and two.holder("rscB") == "ab", 20, logs(two))
+    wait_for(lambda: two.holder("rscA") == "ab" and two.holder("rscB") == "ab", 20, dump(two))
     two.b.link("up")
-    wait_for(lambda: two.holder("rscA") == "" and two.holder("rscB") == "", 40, logs(two))
+    wait_for(lambda: two.holder("rscA") == "" and two.holder("rscB") == "", 40, dump(two))
 
 
 def test_two_keys_during_a_rotation_split_two_real_nodes(pair: Callable[..., Pair]) -> None:
@@ -162,7 +141,7 @@ def test_two_keys_during_a_rotation_split_two_real_nodes(pair: Callable[..., Pai
         keys.write_text(f"auth {active}\n1 sha1 secretkey\n2 sha1 another\n")
     two.a.start_real()
     two.b.start_real()
-    wait_for(lambda: two.holder("rscA") == "ab" and two.holder("rscB") == "ab", 40, logs(two))
+    wait_for(lambda: two.holder("rscA") == "ab" and two.holder("rscB") == "ab", 40, dump(two))
     assert "authtoken does not match" in two.a.log
     assert "authstr" in two.a.log  # and it tells the digest that would have been right
 
@@ -174,13 +153,13 @@ def test_a_failed_start_is_reported_as_held_by_two_real_nodes(pair: Callable[...
     (two.b.dir / "broken.rscB").touch()
     two.a.start_real()
     two.b.start_real()
-    wait_for(lambda: two.holder("rscA") == "a", 40, logs(two))
-    wait_for(lambda: two.b.run("cl_status", "rscstatus").strip() == "local", 40, logs(two))
+    wait_for(lambda: two.holder("rscA") == "a", 40, dump(two))
+    wait_for(lambda: two.b.run("cl_status", "rscstatus").strip() == "local", 40, dump(two))
     assert two.holder("rscB") == ""
     two.b.crash()
     two.b.start_haptk()  # and the same node with haptk: what does not start is handed to the real peer
     (two.b.dir / "broken.rscB").touch()
-    wait_for(lambda: two.holder("rscB") == "a", 40, logs(two))
+    wait_for(lambda: two.holder("rscB") == "a", 40, dump(two))
 
 
 def test_anybody_commands_a_real_node_with_crc(pair: Callable[..., Pair]) -> None:
@@ -197,7 +176,7 @@ def test_anybody_commands_a_real_node_with_crc(pair: Callable[..., Pair]) -> Non
     settled(two)
     generation = int((two.b.dir / "state" / "hb_generation").read_text())
     forge(two, generation)
-    wait_for(lambda: two.holder("rscB") == "ab", 20, logs(two))
+    wait_for(lambda: two.holder("rscB") == "ab", 20, dump(two))
     assert "Received shutdown notice from 'b'" in two.a.log
 
 

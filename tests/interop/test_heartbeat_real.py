@@ -7,12 +7,11 @@ packet up to half a second late, and this machine may be busy.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
-from tests.interop.heartbeat_nodes import Pair, wait_for
+from tests.interop.heartbeat_nodes import Pair, dump, settled, wait_for
 
 pytestmark = [pytest.mark.real("heartbeat"), pytest.mark.root, pytest.mark.timeout(180)]
 
@@ -20,33 +19,6 @@ NOISE = re.compile(
     r"Core dumps could be lost|core_pattern|core_uses_pid|Logging daemon|No Previous generation|Cannot lock ourselves"
     r"|Initial dead time|Deprecated 'legacy'|directives are almost never|auto_failback|STONITH|Shared disks"
 )
-
-
-@pytest.fixture
-def pair(tmp_path: Path) -> Iterator[Callable[..., Pair]]:
-    made: list[Pair] = []
-
-    def make(**options: str) -> Pair:
-        made.append(Pair(tmp_path / f"pair{len(made)}", **options))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
-
-
-def settled(pair: Pair) -> None:
-    """Each node holds its own group."""
-    wait_for(lambda: (pair.holder("rscA"), pair.holder("rscB")) == ("a", "b"), 30, dump(pair))
-
-
-def dump(pair: Pair) -> str:
-    found = []
-    for machine in (pair.a, pair.b):
-        found.append(f"--- {machine.name}: {machine.log[-3000:]}")
-        err = machine.dir / "haptk.err"
-        found.append(err.read_text()[-2000:] if err.exists() else "")
-    return "\n".join(found)
 
 
 def all_on(pair: Pair, name: str, timeout_s: float = 20) -> None:

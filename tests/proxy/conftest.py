@@ -82,6 +82,29 @@ def keep_answering(answer: bytes = OK) -> Callable[[ScriptedServer, socket.socke
     return script
 
 
+class Gate:
+    """A script that holds every request until `open` is set; `inside` is how many it holds, `most` the most at once."""
+
+    def __init__(self) -> None:
+        self.open = threading.Event()
+        self.inside = self.most = 0
+        self.lock = threading.Lock()
+
+    def __call__(self, server: ScriptedServer, sock: socket.socket, _number: int) -> None:
+        rest = b""
+        while True:
+            head, rest = server.read_head(sock, rest)
+            if not head:
+                return
+            with self.lock:
+                self.inside += 1
+                self.most = max(self.most, self.inside)
+            self.open.wait(2 * DEADLINE_S)
+            with self.lock:
+                self.inside -= 1
+            sock.sendall(OK)
+
+
 class RunningProxy:
     """An engine with its listeners; `port` is where it listens."""
 

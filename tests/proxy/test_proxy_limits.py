@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import threading
 import time
 from collections import Counter
 from dataclasses import replace
@@ -12,32 +11,9 @@ from dataclasses import replace
 import pytest
 
 from haptk.proxy.tables import Balance, Process, Timeouts
+from tests.proxy.conftest import Gate
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-
-
-class Gate:
-    """A script that holds every request until it is opened, and knows how many are inside."""
-
-    def __init__(self) -> None:
-        self.open = threading.Event()
-        self.inside = 0
-        self.most = 0
-        self.lock = threading.Lock()
-
-    def __call__(self, server, sock, _number):
-        rest = b""
-        while True:
-            head, rest = server.read_head(sock, rest)
-            if not head:
-                return
-            with self.lock:
-                self.inside += 1
-                self.most = max(self.most, self.inside)
-            self.open.wait(10)
-            with self.lock:
-                self.inside -= 1
-            sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 
 
 def _limited(tables_servers, **words):

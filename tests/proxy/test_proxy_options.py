@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import struct
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 from haptk.proxy import engine as engine_module
 from haptk.proxy import reference
 from haptk.proxy.compile import load_text
-from tests.proxy.conftest import OK, RunningProxy, free_port, read_all, read_answer
+from tests.proxy.conftest import OK, Gate, RunningProxy, free_port, read_all, read_answer
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 CLOSING = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
@@ -235,29 +234,6 @@ def test_max_reuse(scripted, proxied) -> None:
     finally:
         proxy.close()
     assert server.connections == 3
-
-
-class Gate:
-    """Answers when it is opened; knows the most requests that were inside at once."""
-
-    def __init__(self) -> None:
-        self.open = threading.Event()
-        self.inside = self.most = 0
-        self.lock = threading.Lock()
-
-    def __call__(self, server, sock, _number) -> None:
-        rest = b""
-        while True:
-            head, rest = server.read_head(sock, rest)
-            if not head:
-                return
-            with self.lock:
-                self.inside += 1
-                self.most = max(self.most, self.inside)
-            self.open.wait(20)
-            with self.lock:
-                self.inside -= 1
-            sock.sendall(OK)
 
 
 @pytest.mark.parametrize(("clients", "most"), [(2, 2), (10, 5), (20, 10), (30, 10)])
