@@ -93,6 +93,8 @@ def configuration(agents: list[Agent], folder: Path) -> str:
         "defaults",
         "  mode http",
         "  timeout connect 5s",
+        # Else an agent whose turn comes late here (a busy machine) is given up after agent-inter, its answer unread.
+        "  timeout check 20s",
     ]
     lines += [
         "  timeout client 5s",
