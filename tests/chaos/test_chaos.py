@@ -21,7 +21,7 @@ import pytest
 
 from tests.chaos import checker
 from tests.chaos.faults import Client, Nemesis, Server, Story
-from tests.diff.rig import free_ports
+from tests.ports import free_ports
 from tests.proxy.test_runtime_real import ask, wait_for
 
 SECONDS = float(os.environ.get("HAPTK_CHAOS_S", "14"))

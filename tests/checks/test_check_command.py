@@ -21,6 +21,7 @@ from haptk.cli.base import run
 from haptk.cli.check import KINDS
 from haptk.io import clock
 from haptk.report.nagios import State
+from tests.ports import free_port
 
 HAPTK = str(Path(sys.executable).with_name("haptk"))
 
@@ -357,12 +358,6 @@ def wait_until_open(port: int) -> None:
                 return
         clock.sleep(0.02)
     raise AssertionError(f"nothing listens on {port}")
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 @pytest.mark.real("memcached")

@@ -14,6 +14,7 @@ import pytest
 from haptk.cli.app import haptk
 from haptk.cli.base import run
 from haptk.io import clock
+from tests.ports import free_port
 
 CONFIG = """global
     stats socket {folder}/proxy.sock mode 600 level admin
@@ -34,12 +35,6 @@ backend web
 SERVER = """import http.server, sys
 http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), http.server.SimpleHTTPRequestHandler).serve_forever()
 """
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def wait_for(what: Callable[[], object], wish: str) -> None:

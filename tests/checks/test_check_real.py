@@ -18,6 +18,7 @@ import pytest
 from haptk.cli.app import haptk
 from haptk.cli.base import run
 from haptk.io import clock
+from tests.ports import free_port
 
 HAPTK = str(Path(sys.executable).with_name("haptk"))
 
@@ -163,12 +164,6 @@ EXTERNAL = """#!/bin/sh
 # HAProxy calls this with: proxy address, proxy port, server address, server port.
 exec {haptk} check http -H "$3" -p "$4" --uri /health --timeout 5s --contract script
 """
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 @pytest.mark.real("haproxy")

@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.ports import free_ports
+
 PROGRAMS = ("haproxy", "fast", "reference")
 PLAIN = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 HAPTK = Path(sys.executable).parent / "haptk"
@@ -289,7 +291,7 @@ def start(kind: str, text: str, directory: Path, wait_for: list[tuple[str, int]]
     with output.open("wb") as stream:
         process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=environment)
     program = Program(kind, process, log, output)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     for address in wait_for:
         while True:
             try:
@@ -301,15 +303,6 @@ def start(kind: str, text: str, directory: Path, wait_for: list[tuple[str, int]]
                     raise AssertionError(f"{kind} did not start:\n{output.read_text()}\n{file.read_text()}") from None
                 time.sleep(0.02)
     return program
-
-
-def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
-    """Ports that are free now; bound together so that they differ."""
-    listeners = [socket.create_server((host, 0)) for _ in range(count)]
-    ports = [listener.getsockname()[1] for listener in listeners]
-    for listener in listeners:
-        listener.close()
-    return ports
 
 
 class Pair:

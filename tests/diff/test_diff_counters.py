@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.diff.rig import free_ports, start
+from tests.diff.rig import start
+from tests.ports import free_ports
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 # what a server does with a request, by the word in its path
@@ -208,7 +209,7 @@ def table(folder: Path) -> dict[tuple[str, str], dict[str, str]]:
 
 def settled(folder: Path) -> dict[tuple[str, str], dict[str, str]]:
     """The table once no session is left."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while True:
         found = table(folder)
         if all(row["scur"] in ("", "0") for row in found.values()) or time.monotonic() > deadline:
@@ -243,7 +244,7 @@ def counted(
     text = configuration(folder, host, ports, server.port, found[-1])
     program = start(kind, text, folder, [])
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not (folder / "admin").exists():
             assert time.monotonic() < deadline, program.output.read_text()
             time.sleep(0.02)

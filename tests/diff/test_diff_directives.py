@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.diff.rig import PROGRAMS, Program, Upstreams, exchange, free_ports, start, upstreams
+from tests.diff.rig import PROGRAMS, Program, Upstreams, exchange, start, upstreams
+from tests.ports import free_ports
 
 pytestmark = [pytest.mark.real("haproxy"), pytest.mark.timeout(120)]
 NAMES = ("located", "overridden", "monitored", "alive", "count")

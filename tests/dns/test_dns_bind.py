@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import random
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -23,6 +20,7 @@ from haptk.cluster.load import load
 from haptk.dns.rfc2136 import Rfc2136, read_key
 from haptk.errors import ConfigError, NotPermitted, OperatorError, PeerError
 from tests.fixtures_cloud import NET
+from tests.ports import free_port
 
 pytestmark = pytest.mark.real("named")
 # BIND listens on addresses that an interface has, so two servers share one address and differ in the port.
@@ -32,21 +30,6 @@ MEMBERS = [f"{NET}.80.{at}" for at in (1, 2, 3)]
 STALE = f"{NET}.80.9"
 KEY = 'key "haptk" {\n  algorithm hmac-sha256;\n  secret "c2VjcmV0IG9mIGEgdGVzdCwgMzIgYnl0ZXMhISE=";\n};\n'
 WRONG = KEY.replace("c2VjcmV0", "d3JvbmdX")
-
-
-def free_port(*hosts: str) -> int:
-    """A port that is free for UDP and TCP on all the hosts, below those that the kernel gives to outgoing connections."""
-    while True:
-        port = random.randrange(12000, 32000)
-        try:
-            with contextlib.ExitStack() as stack:
-                for host in hosts:
-                    for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
-                        one = stack.enter_context(socket.socket(socket.AF_INET, kind))
-                        one.bind((host, port))
-        except OSError:
-            continue
-        return port
 
 
 class Quiet(BaseHTTPRequestHandler):

@@ -25,8 +25,9 @@ from haptk.dns.route53 import Route53
 from haptk.dns.watch import Watch, rules_of
 from haptk.errors import OperatorError
 from tests.apply.operator_guard import guard_of_file
-from tests.dns.test_dns_bind import Member, free_port
+from tests.dns.test_dns_bind import Member
 from tests.fixtures_cloud import NET
+from tests.ports import free_port
 
 GOOD = Path(__file__).parents[1] / "cluster" / "good" / "round-robin.toml"
 MULTIVALUE = [("weighted", "multivalue"), (r"weight = \d+\n", "")]

@@ -19,8 +19,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from haptk.core.cookie import Candidate, read_request, write_response
 from haptk.proxy.compile import load_text
-from tests.diff.rig import Result, Upstreams, exchange, free_ports, start, upstreams
+from tests.diff.rig import Result, Upstreams, exchange, start, upstreams
 from tests.diff.test_diff_cookies import COMPILED, case, config
+from tests.ports import free_ports
 
 DATE = re.compile(r"\|[A-Za-z0-9+/]{5}")
 PIECES = [

@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from tests.ports import free_port
+
 SCRIPT = """#!/bin/sh
 case $2 in
 start) touch {dir}/up.$HA_CURHOST;;
@@ -26,13 +28,7 @@ esac
 """
 
 
-def free_port(address: str) -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind((address, 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_for(what: Callable[[], object], why: str, timeout_s: float = 20.0) -> None:
+def wait_for(what: Callable[[], object], why: str, timeout_s: float = 40.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not what():
         assert time.monotonic() < deadline, f"not within {timeout_s} s: {why}"

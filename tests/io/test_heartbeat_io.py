@@ -15,12 +15,7 @@ from haptk.heartbeat.ping import Pinger, echo
 from haptk.io.loop import Loop
 from haptk.io.signals import SignalQueue
 from haptk.io.udp import LinkSpec, UdpLink
-
-
-def free_port(address: str) -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind((address, 0))
-        return int(probe.getsockname()[1])
+from tests.ports import free_port
 
 
 def test_two_links_talk_on_one_port() -> None:

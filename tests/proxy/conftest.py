@@ -14,8 +14,9 @@ import pytest
 from haptk.proxy.engine import Engine
 from haptk.proxy.listeners import Listeners
 from haptk.proxy.tables import AddHeader, Backend, Bind, CookieRule, Frontend, Process, ProxyTables, Server, Timeouts
+from tests.ports import free_port
 
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
@@ -233,15 +234,7 @@ def proxied() -> Iterator[Callable[..., RunningProxy]]:
         proxy.close()
 
 
-def free_port() -> int:
-    """A port on which nothing listens at the moment."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
 @pytest.fixture
 def closed_port() -> int:
     """A port on which nothing listens."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    return free_port()

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.diff.rig import Upstreams, free_ports, upstreams
+from tests.diff.rig import Upstreams, upstreams
+from tests.ports import free_ports
 
 pytestmark = [pytest.mark.real("haproxy", "socat", "ip"), pytest.mark.timeout(180)]
 HOWTO = Path(__file__).parents[2] / "docs/howto/replace-haproxy.md"

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.diff.rig import Program, free_ports, start
+from tests.diff.rig import Program, start
+from tests.ports import free_ports
 
 CONFIG = """global
     stats socket {folder}/admin level admin
@@ -73,7 +74,7 @@ def series(text: str) -> tuple[set[str], set[str]]:
 
 def checked(address: str) -> str:
     """The text once both checks have been made."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while True:
         text = get(address)[1]
         if re.search(r'server_status\{proxy="web",server="s2",state="DOWN"\} 1', text):

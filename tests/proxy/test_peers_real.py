@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.diff.rig import free_ports
+from tests.ports import free_ports
 from tests.proxy.conftest import read_answer
 
 HAPTK = [sys.executable, "-m", "haptk", "proxy", "-d", "-f"]

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from haptk.proxy.compile import load_text
-from tests.proxy.conftest import RunningProxy, free_port
+from tests.ports import free_port
+from tests.proxy.conftest import RunningProxy
 
 BODY = "0123456789" * 20
 TIMES = " timeout connect 5s\n timeout client 20s\n timeout server 20s\n"
@@ -38,7 +39,7 @@ def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[int]]:
         f"events {{ worker_connections 2048; }}\nhttp {{ access_log off; keepalive_requests 100000; {temps}\n{servers} }}\n"
     )
     process = subprocess.Popen(["nginx", "-c", str(place / "nginx.conf")], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     for port in ports:
         while True:
             try:
@@ -325,7 +326,7 @@ def test_drain_waits_for_who_is_there(lines, serve) -> None:
     assert int(proxy.engine.image.server(0)["sessions"]) == 3  # type: ignore[arg-type]
     for sock in (*socks, *late):
         sock.close()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while proxy.engine.image.server(0)["sessions"] and time.monotonic() < deadline:
         time.sleep(0.02)
     assert proxy.engine.image.server(0)["sessions"] == 0

@@ -197,7 +197,7 @@ def served(child: subprocess.Popen[str], port: int) -> str:
 
 def test_the_words_of_haproxys_service_file(tmp_path: Path) -> None:
     """Everything that unit files and wrappers pass, at once."""
-    from tests.proxy.conftest import free_port
+    from tests.ports import free_port
 
     port = free_port()
     (tmp_path / "haproxy.cfg").write_text(SIMPLE.format(host="127.0.0.1", port=port))
@@ -240,7 +240,7 @@ def test_versions(words: list[str]) -> None:
 @pytest.mark.root
 def test_after_start_it_is_nobody_in_an_empty_room(tmp_path: Path) -> None:
     """chroot, user and group: no rights, no groups, no file open for writing, nothing that it could write to."""
-    from tests.proxy.conftest import free_port
+    from tests.ports import free_port
 
     room = tempfile_root(tmp_path) / "room"
     room.mkdir(mode=0o755)

@@ -64,7 +64,7 @@ def _state(proxy, index=0):
 
 
 def _until(condition):
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < end, "it never came true"
         time.sleep(0.01)

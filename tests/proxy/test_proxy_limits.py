@@ -59,11 +59,11 @@ def test_maxconn_queues_and_serves_everybody(scripted, limited):
     assert gate.inside == 3
     gate.open.set()
     for sock in socks:
-        sock.settimeout(5)
+        sock.settimeout(30)
         assert sock.recv(1000).endswith(b"ok")
         sock.close()
     assert gate.most == 3
-    end = time.monotonic() + 5
+    end = time.monotonic() + 30
     while proxy.counters()["servers"][0]["sessions"]:
         assert time.monotonic() < end
         time.sleep(0.01)
@@ -76,23 +76,33 @@ def test_queue_timeout_is_503(scripted, limited):
     second.settimeout(5)
     assert second.recv(1000).startswith(b"HTTP/1.1 503 ")
     gate.open.set()
-    first.settimeout(5)
+    first.settimeout(30)
     assert first.recv(1000).endswith(b"ok")
     first.close()
     second.close()
 
 
+def _until(what, why):
+    end = time.monotonic() + 30
+    while not what():
+        assert time.monotonic() < end, why
+        time.sleep(0.02)
+
+
 def test_client_that_leaves_the_queue_frees_its_place(scripted, limited):
     gate = Gate()
     proxy = limited(scripted(gate), words={"maxconn": 1}, abortonclose=True)
-    socks = _clients(proxy, 4)
-    time.sleep(0.3)
+    socks = _clients(proxy, 1)
+    _until(lambda: gate.inside == 1, "the first one is inside")
+    socks += _clients(proxy, 3)
+    waiting = lambda: sum(one.queued for group in proxy.engine.tallies()[1:] for one in group)  # noqa: E731
+    _until(lambda: waiting() == 3, "the others wait")
     socks[1].close()
     socks[2].close()
-    time.sleep(1.5)  # a client that waits is looked after about once a second
+    _until(lambda: waiting() == 1, "two have left")  # a client that waits is looked after about once a second
     gate.open.set()
     for sock in (socks[0], socks[3]):
-        sock.settimeout(5)
+        sock.settimeout(30)
         assert sock.recv(1000).endswith(b"ok")
         sock.close()
     assert proxy.engine.tallies().servers[0].sessions == 2
@@ -132,7 +142,7 @@ def _spread(proxy, servers, requests, request=GET):
     with proxy.connect() as sock:
         for _ in range(requests):
             sock.sendall(request)
-            sock.settimeout(5)
+            sock.settimeout(30)
             assert sock.recv(1000).endswith(b"ok")
     return [len(server.seen) for server in servers]
 

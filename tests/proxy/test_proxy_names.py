@@ -12,7 +12,8 @@ from haptk.proxy import reference
 from haptk.proxy.compile import compile_config
 from haptk.proxy.names import NameWatch, look_up
 from haptk.proxy.tables import ProxyTables
-from tests.proxy.conftest import RunningProxy, free_port
+from tests.ports import free_port
+from tests.proxy.conftest import RunningProxy
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 FILE = """defaults
@@ -182,7 +183,7 @@ def _body(proxy: RunningProxy) -> bytes:
 
 
 def _until(proxy: RunningProxy, wanted: bytes) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while (got := _body(proxy)) != wanted:
         assert time.monotonic() < deadline, got
         time.sleep(0.02)

@@ -13,7 +13,8 @@ import pytest
 from haptk.proxy import engine as engine_module
 from haptk.proxy import reference
 from haptk.proxy.compile import load_text
-from tests.proxy.conftest import OK, Gate, RunningProxy, free_port, read_all, read_answer
+from tests.ports import free_port
+from tests.proxy.conftest import OK, Gate, RunningProxy, read_all, read_answer
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 CLOSING = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
@@ -41,7 +42,7 @@ def serve(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 def until(what: Callable[[], bool], text: str) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not what():
         assert time.monotonic() < deadline, text
         time.sleep(0.02)

@@ -12,17 +12,13 @@ import time
 
 import pytest
 
+from tests.ports import free_port
+
 HAPTK = [sys.executable, "-m", "haptk", "proxy"]
 
 
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
 def _wait(port: int) -> None:
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
@@ -35,7 +31,7 @@ def _wait(port: int) -> None:
 @pytest.fixture
 def farm(tmp_path):
     """nginx with two ports behind `haptk proxy --listen`; yields the proxy's port."""
-    ports = _free_port(), _free_port()
+    ports = free_port(), free_port()
     (tmp_path / "big").write_bytes(bytes(range(256)) * 20000)
     servers = "".join(
         f'server {{ listen 127.0.0.1:{port}; client_max_body_size 0; location / {{ add_header Set-Cookie "SID=abc";'
@@ -50,7 +46,7 @@ def farm(tmp_path):
         f"events {{ worker_connections 1000; }} http {{ access_log off; {servers} }}"
     )
     nginx = shutil.which("nginx", path="/usr/sbin:/usr/bin") or "nginx"
-    port = _free_port()
+    port = free_port()
     running = [
         subprocess.Popen([nginx, "-c", str(config)], stderr=subprocess.DEVNULL),
         subprocess.Popen(

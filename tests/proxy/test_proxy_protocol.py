@@ -15,7 +15,8 @@ from haptk.proxy import engine as engine_module
 from haptk.proxy import reference, reference_proxyproto
 from haptk.proxy.compile import load_text
 from haptk.proxy.reference_http import Bad
-from tests.proxy.conftest import RunningProxy, free_port, read_all
+from tests.ports import free_port
+from tests.proxy.conftest import RunningProxy, read_all
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 V2 = b"\r\n\r\n\0\r\nQUIT\n"
@@ -282,7 +283,7 @@ def test_server_without_a_port_is_where_the_client_went(scripted, serve) -> None
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
@@ -306,7 +307,7 @@ def program(tmp_path: Path) -> Iterator[Callable[..., None]]:
     yield start
     for process in running:
         process.terminate()
-        process.wait(10)
+        process.wait(30)
 
 
 @pytest.mark.real("haproxy")
@@ -321,7 +322,7 @@ def test_between_two_haproxies(scripted, serve, program, tmp_path: Path, version
     )
     file = tmp_path / "haproxy.cfg"
     file.write_text(
-        "defaults\n mode http\n timeout connect 2s\n timeout client 5s\n timeout server 5s\n"
+        "defaults\n mode http\n timeout connect 20s\n timeout client 20s\n timeout server 20s\n"
         f"listen in\n mode {mode}\n bind 127.0.0.1:{ports[0]}\n server s 127.0.0.1:{proxy.port} {version}\n"
         f"listen out\n bind 127.0.0.1:{ports[1]} accept-proxy\n option forwardfor\n http-request set-header X-Port %[src_port]\n"
         f" server s 127.0.0.1:{server.port}\n"
@@ -330,7 +331,7 @@ def test_between_two_haproxies(scripted, serve, program, tmp_path: Path, version
     with socket.create_connection(("127.0.0.1", ports[0]), 5) as sock:
         place = sock.getsockname()[1]
         sock.sendall(GET)
-        assert b"\r\n\r\nok" in read_all(sock, 5)[0]
+        assert b"\r\n\r\nok" in read_all(sock, 20)[0]
     lines = server.seen[-1].split(b"\r\n")
     assert b"x-port: %d" % place in lines
     assert b"x-forwarded-for: 127.0.0.1" in lines
@@ -370,7 +371,7 @@ def test_checks_begin_with_a_header(scripted, serve, words: str, start: bytes) -
 
     server = scripted(script)
     serve(listen(f"option httpchk GET /h\n server s 127.0.0.1:{server.port} check inter 50ms {words}"))
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not seen and time.monotonic() < deadline:
         time.sleep(0.02)
     assert seen[0].startswith(start)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.diff.rig import free_ports
+from tests.ports import free_ports
 from tests.proxy.conftest import read_answer
 from tests.proxy.test_runtime_real import ask, wait_for
 

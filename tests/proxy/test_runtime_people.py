@@ -49,7 +49,7 @@ def proxy(tmp_path: Path, scripted) -> Iterator[Path]:
         argv = [sys.executable, "-m", "haptk", "proxy", "-f", str(config)]
         child = subprocess.Popen(argv, stdout=errors, stderr=errors)
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while "serving on" not in (tmp_path / "err").read_text():
             assert time.monotonic() < deadline, (tmp_path / "err").read_text()
             time.sleep(0.02)
@@ -109,7 +109,7 @@ def test_hatop_shows_it(proxy: Path) -> None:
 
     def look(until: bytes) -> None:
         nonlocal seen
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while until not in re.sub(rb"\x1b\[[0-9;?]*[a-zA-Z]", b"", seen):
             assert time.monotonic() < deadline, seen
             if select.select([terminal], [], [], 0.2)[0]:
@@ -119,7 +119,7 @@ def test_hatop_shows_it(proxy: Path) -> None:
         look(b"BACKEND")
         look(b"haptk Version: 0.1.0")
         os.write(terminal, b"q")
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while (ended := os.waitpid(pid, os.WNOHANG))[0] == 0:
             assert time.monotonic() < deadline, seen
             if select.select([terminal], [], [], 0.1)[0]:

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
+
 HAPTK = [sys.executable, "-m", "haptk", "proxy", "-f"]
 SOCKETS = """global
     nbthread 1
@@ -52,16 +54,10 @@ listen tl
 """
 
 
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
 def ask(path: Path, text: str) -> str:
     """One connection: send, read to the end."""
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(10)
+        sock.settimeout(30)
         sock.connect(str(path))
         sock.sendall(text.encode() + b"\n")
         sock.shutdown(socket.SHUT_WR)
@@ -72,7 +68,7 @@ def ask(path: Path, text: str) -> str:
 
 
 def wait_for(what: object, why: str) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while True:
         with contextlib.suppress(OSError):
             if what():  # type: ignore[operator]
@@ -117,7 +113,7 @@ class Process:
 
     def connect(self, level: str = "admin") -> socket.socket:
         sock = socket.socket(socket.AF_UNIX)
-        sock.settimeout(10)
+        sock.settimeout(30)
         sock.connect(str(self.folder / level))
         return sock
 
@@ -386,12 +382,12 @@ def test_rights_of_the_sockets_and_who_owns_the_path(start) -> None:
             [*HAPTK, str(one.config), "-sf", str(one.child.pid)], stderr=errors, stdout=errors, env=os.environ
         )
         try:
-            assert one.child.wait(20) == 0
+            assert one.child.wait(60) == 0
             wait_for(lambda: f"Pid: {second.pid}\n" in one("show info"), "the second one answers")
             assert (one.folder / "admin").stat().st_ino != before
         finally:
             second.terminate()
-            assert second.wait(20) == 0
+            assert second.wait(60) == 0
     assert not (one.folder / "admin").exists()
 
 
