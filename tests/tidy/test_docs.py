@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
+from haptk.cli import proxy_control
 from haptk.cli.app import haptk
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,6 +46,9 @@ def problem_of(words: list[str]) -> str:
         if word.startswith("-") and word != "-":
             names = {name for param in command.get_params(ctx) for name in (*param.opts, *param.secondary_opts)}
             name, equals, _ = word.partition("=")
+            # HAProxy's long words have one dash.
+            if f"-{name}" in names and not name.startswith("--"):
+                name = f"-{name}"
             if command.context_settings.get("ignore_unknown_options"):
                 return ""
             if name not in names and not any(len(one) > 4 and one.startswith(name) for one in names):
@@ -52,6 +56,11 @@ def problem_of(words: list[str]) -> str:
             taken = next((param for param in command.get_params(ctx) if name in param.opts), None)
             if isinstance(taken, click.Option) and not equals and not (taken.is_flag or taken.count):
                 at += taken.nargs
+        elif path == ["haptk", "proxy"] and word in proxy_control.COMMANDS:
+            # Its words stand beside HAProxy's own arguments and are no group of click's.
+            command = proxy_control.COMMANDS[word]
+            path.append(word)
+            ctx = click.Context(command, parent=ctx, **HELP)  # type: ignore[arg-type]
         elif isinstance(command, click.Group):
             if "|" in word or "/" in word:
                 return ""
