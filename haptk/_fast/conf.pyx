@@ -109,7 +109,7 @@ cdef class Image:
     @staticmethod
     def make_store(table):
         """An empty table."""
-        return Table(table.name, table.type, table.length, table.size, table.expire_s, table.nopurge)
+        return Table(table.name, table.type, table.length, table.size, table.expire_s, table.nopurge, table.stored)
 
     cdef void *block(self, size_t count, size_t size) except NULL:
         cdef void *got = calloc(count if count else 1, size)

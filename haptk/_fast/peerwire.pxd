@@ -24,7 +24,12 @@ cdef class Stream:
     cdef public uint32_t last_id
     cdef public bint fresh
     cdef public uint32_t acked
-    cdef public bint wins
+    cdef public bint kin            # the other side tells and takes versions
+    cdef public bint quiet          # we asked for what comes now
+    cdef object described           # the definition that the next three belong to
+    cdef tuple theirs               # kinds of data that it sends, in order
+    cdef list counts                # how many numbers of each
+    cdef uint32_t common            # bits of those that mean the same here
     cdef bint sent
     cdef uint32_t sent_id
     cdef uint32_t place
@@ -33,6 +38,7 @@ cdef class Stream:
     cdef int numbers[SLOTS]         # slot -> number of the received name in the table
     cdef uint32_t seen[SLOTS]
 
+    cdef int describe(self, object definition) except -1
     cdef int slot_of(self, int number, bint *fresh)
     cdef size_t message(self, char *out, void *entry, uint32_t number, bint timed, uint32_t now)
     cdef int number_in(self, const unsigned char *p, size_t n) except -1

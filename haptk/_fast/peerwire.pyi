@@ -8,7 +8,8 @@ class Stream:
     last_id: int
     fresh: bool
     acked: int
-    wins: bool
+    kin: bool
+    quiet: bool
     def __init__(self, table: Table, names: Names, at: int) -> None: ...
     def behind(self) -> bool: ...
     def push(self, timed: bool, limit: int = 65536) -> bytes | None: ...

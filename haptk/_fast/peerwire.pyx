@@ -5,17 +5,22 @@ from libc.stdint cimport int32_t, uint8_t, uint16_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memmove, memset
 
+from haptk._fast.counts cimport D_SERVER_ID, D_SERVER_KEY, KINDS, Layout, counts_told
 from haptk._fast.sockets cimport clock_ms
-from haptk._fast.table cimport (Entry, KEY_INTEGER, KEY_STRING, Store, store_changes, store_copy, store_merge)
+from haptk._fast.store cimport (Entry, FOR_KIN, FOR_OTHERS, Heard, KEY_INTEGER, KEY_STRING, Store, data_of, key_of,
+                                store_changes, store_copy, store_merge, version_of)
 
-from haptk.core.peers.wire import MESSAGE_MAX, Bad, skip_data
+from haptk.core.peers.wire import CONTENT_VERSION, MESSAGE_MAX, VERSION_MAX, Bad, common_kinds, skip_data
 
 cdef enum:
-    ROOM = 32               # of a message beyond its key and name
+    ROOM = 48               # of a message beyond its key and name
     NAME_MAX = 4096
     BATCH = 1024            # entries copied at once
-    SERVER_ID = 0
-    SERVER_KEY = 19
+    NUMBER = 11             # bytes of a number at most
+    NUMBERS_MAX = 1024      # of one entry, from a peer
+    VERSION = 62            # wire.CONTENT_VERSION
+
+assert VERSION == CONTENT_VERSION
 
 
 cdef inline size_t put_int(uint8_t *out, uint64_t v) noexcept nogil:
@@ -66,6 +71,20 @@ cdef uint64_t need(const uint8_t *p, size_t n, size_t *at) except? 0xfffffffffff
     return v
 
 
+cdef uint8_t *put_data(Layout *x, Entry *e, uint8_t *p, int first, int end, uint32_t now) noexcept nogil:
+    # The kinds from `first` to before `end`, in order; the place behind them.
+    cdef uint64_t told[3]
+    cdef int kind, i, k, count
+    for kind in range(first, end):
+        if not x.stored >> kind & 1:
+            continue
+        for i in range(x.elements[kind]):
+            count = counts_told(x, data_of(e), kind, i, now, told)
+            for k in range(count):
+                p += put_int(p, told[k])
+    return p
+
+
 cdef class Names:
     """Server names of one connection, in both directions."""
 
@@ -113,7 +132,7 @@ cdef class Stream:
         cdef Entry *e = <Entry *>entry
         cdef uint8_t *begin = <uint8_t *>out + 7     # two bytes of type, at most five of length
         cdef uint8_t *p = begin
-        cdef uint8_t *key = <uint8_t *>e + sizeof(Entry)
+        cdef uint8_t *key = <uint8_t *>key_of(t, e)
         cdef bint following = self.sent and number == self.sent_id + 1
         cdef bint fresh = 0
         cdef uint8_t data[16]
@@ -146,6 +165,8 @@ cdef class Stream:
             memset(p + e.length, 0, t.key_size - e.length)
             p += t.key_size
         p += put_int(p, <uint64_t><int64_t>e.server_id)
+        if self.table.stored:
+            p = put_data(&t.layout, e, p, D_SERVER_ID + 1, D_SERVER_KEY, now)
         if e.name == 0:
             p += put_int(p, 0)
         else:
@@ -162,6 +183,10 @@ cdef class Stream:
                 p += put_int(p, n)
                 memcpy(p, data, n)
                 p += n
+        if self.table.stored:
+            p = put_data(&t.layout, e, p, D_SERVER_KEY + 1, KINDS, now)
+        if self.kin:
+            p += put_int(p, version_of(e))
         n = p - begin
         out[0] = 10
         if timed:
@@ -175,7 +200,7 @@ cdef class Stream:
     def push(self, bint timed, size_t limit=65536):
         """Messages of what changed here, b"" when nothing did; None when too much did to tell."""
         cdef Store *t = &self.table.store
-        cdef size_t each = t.key_size + NAME_MAX + ROOM, size = 0, used = 0
+        cdef size_t more = NUMBER * (t.layout.size // 4 + 1), each = t.key_size + NAME_MAX + ROOM + more, size = 0, used = 0
         cdef int room = max(1, min(BATCH, <int>(limit // 24))), got, i
         cdef uint32_t upto = 0, now = <uint32_t>clock_ms()
         cdef char *rows = <char *>malloc(<size_t>room * t.entry_size)
@@ -185,10 +210,10 @@ cdef class Stream:
             raise MemoryError
         try:
             with nogil:
-                got = store_changes(t, self.at, rows, room, &upto)
+                got = store_changes(t, self.at, FOR_KIN if self.kin else FOR_OTHERS, rows, room, &upto)
             if got < 0:
                 return None
-            size = <size_t>got * (t.key_size + ROOM + 16) + each
+            size = <size_t>got * (t.key_size + ROOM + 16 + more) + each
             out = <char *>malloc(size)
             if out == NULL:
                 raise MemoryError
@@ -212,7 +237,7 @@ cdef class Stream:
     def teach(self, bint timed, size_t limit=65536):
         """Messages of the next entries; b"" at the end."""
         cdef Store *t = &self.table.store
-        cdef size_t each = t.key_size + NAME_MAX + ROOM, size, used = 0
+        cdef size_t more = NUMBER * (t.layout.size // 4 + 1), each = t.key_size + NAME_MAX + ROOM + more, size, used = 0
         cdef int64_t now = clock_ms()
         cdef int got = 0, i
         cdef uint32_t count = BATCH
@@ -230,7 +255,7 @@ cdef class Stream:
                 self.place += count
                 self.more = self.place < t.made
             # whole batches only: a place is not gone back to
-            size = <size_t>got * (t.key_size + ROOM + 16) + 129 * <size_t>NAME_MAX + each
+            size = <size_t>got * (t.key_size + ROOM + 16 + more) + 129 * <size_t>NAME_MAX + each
             out = <char *>malloc(size)
             if out == NULL:
                 raise MemoryError
@@ -268,13 +293,23 @@ cdef class Stream:
             self.numbers[slot] = self.table.number_of(names.received[slot])
         return self.numbers[slot]
 
+    cdef int describe(self, object definition) except -1:
+        self.theirs = definition.stored
+        self.counts = [skip_data(definition, kind) for kind in self.theirs]
+        self.common = 0
+        for kind in common_kinds(definition, self.table.stored):
+            self.common |= <uint32_t>1 << <int>kind
+        self.described = definition
+        return 0
+
     cdef int learn(self, int what, const unsigned char *p, size_t n, object definition, int64_t now) except -1:
         cdef Store *t = &self.table.store
         cdef size_t at = 0, length
         cdef uint64_t v = 0
         cdef uint32_t left = t.expire_ms, said
-        cdef int32_t server_id = 0
-        cdef int number = 0, i
+        cdef Heard heard
+        cdef uint64_t told[NUMBERS_MAX]
+        cdef int number = 0, i, k, kind, count = 0
         cdef uint8_t turned[4]
         cdef const uint8_t *key
         if what == 0x80 or what == 0x85:
@@ -302,20 +337,31 @@ cdef class Stream:
                 turned[i] = p[at + 3 - i]
             key = turned
         at += length
-        for kind in definition.stored:
-            if kind == SERVER_KEY:
+        if self.described is not definition:
+            self.describe(definition)
+        heard.version, heard.server_id = 0, 0
+        for k in range(len(self.theirs)):
+            kind = self.theirs[k]
+            if kind == D_SERVER_KEY:
                 v = need(p, n, &at)
                 if v > n or at + v > n:
                     raise Bad("an entry that ends in its data")
                 number = self.number_in(p + at, v)
                 at += v
-            elif kind == SERVER_ID:
-                server_id = <int32_t>(need(p, n, &at) & 0x7fffffff)
-            else:
-                for _ in range(skip_data(definition, kind)):
-                    need(p, n, &at)
+                continue
+            for i in range(<int>self.counts[k]):
+                v = need(p, n, &at)
+                if kind == D_SERVER_ID:
+                    heard.server_id = <int32_t>(v & 0x7fffffff)
+                elif kind == VERSION:
+                    heard.version = v if v <= <uint64_t>VERSION_MAX else 0
+                elif kind < KINDS and self.common >> kind & 1 and count < NUMBERS_MAX:
+                    told[count] = v
+                    count += 1
+        heard.left_ms, heard.name, heard.quiet, heard.acked = left, <uint16_t>number, self.quiet, self.acked
+        heard.kinds, heard.data = self.common, told if self.common else NULL
         self.fresh = 1
-        store_merge(t, <const char *>key, <uint32_t>length, now, left, server_id, <uint16_t>number, self.acked, self.wins)
+        store_merge(t, <const char *>key, <uint32_t>length, now, &heard)
         return 0
 
     def take(self, bytes data, size_t at, definition):

@@ -12,7 +12,7 @@ from haptk._fast.inet cimport sockaddr_storage
 from haptk._fast.logplan cimport LogFormat, LogPlanC
 from haptk._fast.program cimport ConditionC, Net, Program, Text
 from haptk._fast.regex cimport RegexRoom
-from haptk._fast.table cimport Store
+from haptk._fast.store cimport Store
 
 # ------------------------------------------------------------------ configuration, immutable
 

@@ -15,7 +15,7 @@ from haptk._fast.inet cimport AF_INET, AF_INET6, inet_pton
 from haptk._fast.state cimport (AppSessionC, BackendC, CK_INDIRECT, CK_INSERT, CK_PREFIX, FETCH_COOKIE, FETCH_HEADER,
                                 FETCH_LINE, FETCH_PARAM, FETCH_PATH, FETCH_SRC, LIVE_DOWN, LIVE_MAINT, Peer, ServerC,
                                 STICK_MATCH, STICK_STORE, StickC, StickRuleC, StickTableC, Text)
-from haptk._fast.table cimport (Found, KEY_BINARY, KEY_INTEGER, KEY_IP, KEY_STRING, Store, store_find,
+from haptk._fast.store cimport (Found, KEY_BINARY, KEY_INTEGER, KEY_IP, KEY_STRING, Store, store_find,
                                 store_learn)
 
 cdef enum:

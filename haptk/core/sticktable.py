@@ -13,6 +13,14 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+# What a table may store, by the numbers that peers use.
+KINDS = (
+    "server_id", "gpt0", "gpc0", "gpc0_rate", "conn_cnt", "conn_rate", "conn_cur", "sess_cnt", "sess_rate",
+    "http_req_cnt", "http_req_rate", "http_err_cnt", "http_err_rate", "bytes_in_cnt", "bytes_in_rate", "bytes_out_cnt",
+    "bytes_out_rate", "gpc1", "gpc1_rate", "server_key", "http_fail_cnt", "http_fail_rate", "gpt", "gpc", "gpc_rate",
+)  # fmt: skip
+SERVER_ID, CONN_CUR, SERVER_KEY = 0, 6, 19
+ARRAYS = ("gpt", "gpc", "gpc_rate")
 TYPES = ("string", "ip", "ipv6", "integer", "binary")
 Headers = Sequence[tuple[str, str]]
 

@@ -18,7 +18,8 @@ from typing import Any
 from haptk.io import clock
 from haptk.proxy.listeners import Opened
 from haptk.proxy.logsink import LogSink
-from haptk.proxy.reference_route import Farm, Table
+from haptk.proxy.reference_route import Farm
+from haptk.proxy.reference_table import Table
 from haptk.proxy.reference_tally import Meters
 from haptk.proxy.service import Answer, Ask
 from haptk.proxy.sticktables import Stores, stores_for
@@ -51,7 +52,7 @@ class Image:
     @staticmethod
     def make_store(table: StickTable) -> Table:
         """An empty table."""
-        return Table(table.name, table.type, table.length, table.size, table.expire_s, table.nopurge)
+        return Table(table.name, table.type, table.length, table.size, table.expire_s, table.nopurge, table.stored)
 
     def set_state(self, gid: int, name: str) -> None:
         """One server's state by its index over all backends: UP, DRAIN, DOWN or MAINT."""

@@ -1,4 +1,4 @@
-"""Choosing servers in the reference proxy: states, algorithms, hashes, stick tables. Independent of the compiled path.
+"""Choosing servers in the reference proxy: states, algorithms, hashes. Independent of the compiled path.
 
 One `Farm` per backend holds what changes: states, sessions, positions and learned keys, under one lock.
 """
@@ -10,16 +10,12 @@ import ipaddress
 import random
 import re
 import threading
-from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any
 
 from haptk.core.acl import Facts, path_of
-from haptk.io import clock
 from haptk.proxy.tables import Backend, Server
 
 POINTS_PER_WEIGHT = 16
-CHANGES_KEPT = 65536
 RING_STRIDE = 4096  # points that HAProxy reserves for each server id
 
 
@@ -262,170 +258,3 @@ def avalanche(value: int) -> int:
     value = ((value + 0xFD7046C5) + (value << 3)) & mask
     value = (value ^ 0xB55A4F09 ^ (value >> 16)) & mask
     return value * 3221225473 & mask
-
-
-# -- stick tables -------------------------------------------------------------------------------------------------
-
-
-class Table:
-    """One stick table: key -> server, oldest use first. The shape of the compiled one."""
-
-    def __init__(
-        self, name: str, type: str, length: int, size: int, expire_s: float | None = None, nopurge: bool = False
-    ) -> None:
-        self.name, self.type, self.length = name, type, length
-        self.lock = threading.Lock()
-        self._entries: OrderedDict[bytes, tuple[int, bytes, float]] = OrderedDict()
-        self.expire_s = expire_s
-        self.seq = 0
-        self._bell: Any = None
-        self._changed: OrderedDict[bytes, int] = OrderedDict()
-        self.reshape(size, expire_s, nopurge)
-
-    def reshape(self, size: int, expire_s: float | None = None, nopurge: bool = False) -> None:
-        """Change what may change; a smaller table keeps what was used last."""
-        with self.lock:
-            before, self.expire_s = self.expire_s, expire_s
-            self.size, self.nopurge = size, nopurge
-            if before != expire_s:
-                shift = (expire_s or 0.0) - (before or 0.0)
-                base = clock.monotonic() if before is None else 0.0
-                for key, (server_id, name, until) in self._entries.items():
-                    self._entries[key] = (server_id, name, base + (until if before is not None else 0.0) + shift)
-            while len(self._entries) > size:
-                self._entries.popitem(last=False)
-
-    @property
-    def expire_ms(self) -> int:
-        """How long an unused entry stays; 0 for ever."""
-        return 0 if self.expire_s is None else round(self.expire_s * 1000)
-
-    @property
-    def used(self) -> int:
-        """Entries that have not expired."""
-        with self.lock:
-            self._sweep(clock.monotonic())
-            return len(self._entries)
-
-    def _sweep(self, now: float) -> None:
-        if self.expire_s is not None:
-            for key in [key for key, (_, _, until) in self._entries.items() if until <= now]:
-                del self._entries[key]
-
-    def _alive(self, key: bytes, now: float) -> tuple[int, bytes, float] | None:
-        entry = self._entries.get(key)
-        return None if entry is None or (self.expire_s is not None and entry[2] <= now) else entry
-
-    def _row(self, key: bytes, entry: tuple[int, bytes, float], now: float) -> tuple[bytes, int, int, bytes]:
-        left = 0 if self.expire_s is None else max(0, round((entry[2] - now) * 1000))
-        return key, left, entry[0], entry[1]
-
-    def entries(self, start: int = 0, count: int = 4096) -> tuple[int, list[tuple[bytes, int, int, bytes]]]:
-        """All rows at once."""
-        del start, count
-        now = clock.monotonic()
-        with self.lock:
-            self._sweep(now)
-            return 0, [self._row(key, entry, now) for key, entry in self._entries.items()]
-
-    def get(self, key: bytes) -> tuple[bytes, int, int, bytes] | None:
-        """One row, without using it."""
-        now = clock.monotonic()
-        with self.lock:
-            entry = self._alive(key, now)
-            return None if entry is None else self._row(key, entry, now)
-
-    def find(self, key: bytes) -> tuple[int, bytes] | None:
-        """The server that was learned for `key`; its time begins anew."""
-        now = clock.monotonic()
-        with self.lock:
-            entry = self._alive(key, now)
-            if entry is None:
-                return None
-            self._put(key, entry[0], entry[1], now + (self.expire_s or 0.0))
-            self._note(key)
-            return entry[0], entry[1]
-
-    def learn(self, key: bytes, server_id: int, name: bytes = b"") -> bool:
-        """Remember a server. A full table forgets its oldest entry, or with `nopurge` learns nothing new."""
-        learned = self.teach(key, self.expire_ms, server_id, name)
-        with self.lock:
-            if learned:
-                self._note(key)
-        return learned
-
-    def listen(self, bell: Any, room: int = 65536) -> None:
-        """Number the changes from now on."""
-        del room
-        self._bell = bell
-
-    def _note(self, key: bytes) -> None:
-        if self._bell is None:
-            return
-        self.seq = (self.seq + 1) & 0xFFFFFFFF
-        self._changed[key] = self.seq
-        self._changed.move_to_end(key)
-        if len(self._changed) > CHANGES_KEPT:
-            self._changed.popitem(last=False)
-        self._bell.ring()
-
-    def changes(self, after: int, count: int) -> tuple[int, list[tuple[int, tuple[bytes, int, int, bytes]]]] | None:
-        """(last number, [(number, row)]) of what changed after a number; None when that is too long ago."""
-        now = clock.monotonic()
-        with self.lock:
-            if (self.seq - after) & 0xFFFFFFFF > CHANGES_KEPT:
-                return None
-            found: list[tuple[int, tuple[bytes, int, int, bytes]]] = []
-            for key, number in self._changed.items():
-                entry = self._alive(key, now)
-                if 0 < (number - after) & 0xFFFFFFFF < 1 << 31 and entry is not None:
-                    found.append((number, self._row(key, entry, now)))
-                    if len(found) == count:
-                        return number, found
-            return self.seq, found
-
-    def teach(self, key: bytes, left_ms: int, server_id: int, name: bytes = b"") -> bool:
-        """The same with the time that is left."""
-        now = clock.monotonic()
-        with self.lock:
-            if key not in self._entries and len(self._entries) >= self.size:
-                self._sweep(now)
-                if len(self._entries) >= self.size:
-                    if self.nopurge:
-                        return False
-                    self._entries.popitem(last=False)
-            self._put(key, server_id, name, now + min(left_ms, self.expire_ms) / 1000)
-        return True
-
-    def merge(self, key: bytes, left_ms: int, server_id: int, name: bytes, acked: int, wins: bool) -> bool:
-        """What a peer says; see core.peers.updates."""
-        now = clock.monotonic()
-        with self.lock:
-            entry = self._alive(key, now)
-            number = self._changed.get(key)
-            same = entry is not None and (entry[1] == name if name else entry[:2] == (server_id, b""))
-            ours = entry is not None and number is not None and 0 < (number - acked) & 0xFFFFFFFF < 1 << 31
-            if ours and not same and wins:
-                self._note(key)
-                return True
-            if entry is not None and same and self.expire_s is not None:
-                left_ms = max(left_ms, round((entry[2] - now) * 1000))
-        learned = self.teach(key, left_ms, server_id, name)
-        if ours and not same and learned:
-            with self.lock:
-                self._note(key)
-        return learned
-
-    def _put(self, key: bytes, server_id: int, name: bytes, until: float) -> None:
-        self._entries[key] = (server_id, name, until)
-        self._entries.move_to_end(key)
-
-    def delete(self, key: bytes) -> bool:
-        """Forget one key; False when it is not there."""
-        with self.lock:
-            return self._entries.pop(key, None) is not None
-
-    def clear(self) -> None:
-        """Forget everything."""
-        with self.lock:
-            self._entries.clear()

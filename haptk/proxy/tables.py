@@ -83,10 +83,10 @@ class StickRule:
 
 @dataclass(frozen=True, slots=True)
 class StickTable:
-    """`stick-table type T len N size S expire E [nopurge] [peers NAME]`.
+    """`stick-table type T len N size S expire E [nopurge] [peers NAME] [store KIND[,...]]`.
 
     `name` is the proxy that declares the table, or `SECTION/NAME` for one of a peers section; `wire_name` is its name
-    between peers.
+    between peers. `stored` is what `store` adds to the server: (kind of core.sticktable.KINDS, elements, period in ms).
     """
 
     name: str = ""
@@ -97,6 +97,7 @@ class StickTable:
     nopurge: bool = False
     peers: str = ""
     wire_name: str = ""
+    stored: tuple[tuple[int, int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

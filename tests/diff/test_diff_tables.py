@@ -48,6 +48,9 @@ SECTIONS = {
     + " stick store-response res.cook(JS) unless { status 404 }",
     "response": STRING + "stick store-response res.hdr(X)\n stick store-response res.cook(JS)\n stick match hdr(X)",
     "non_stick": STRING + "stick on hdr(X)",
+    "counted": "stick-table type string len 20 size 1k expire 1m store gpc0,gpc0_rate(1h),conn_cnt,bytes_in_cnt,gpt0"
+    + " store http_req_rate(1h),gpc1",
+    "arrays": "stick-table type string len 20 size 1k expire 1m store gpc(3),gpt(2),gpc_rate(2,1h)\n stick on hdr(X)",
     "dead": "retries 1\n " + STRING + "stick on hdr(X)",
 }  # fmt: skip
 
@@ -294,6 +297,29 @@ set table ipv6 key 2001:db8::1
 set table ipv6 key 1.2.3.4
 show table ipv6
 show table ipv6 key ::1
+set table counted key a data.gpc0 7 data.gpc0_rate 9 data.bytes_in_cnt 5000000000 data.gpt0 3
+set table counted key b data.gpc0 2 data.gpc1 99999999999
+set table counted key b data.gpc 2
+set table counted key b data.conn_cur 2
+set table counted key b data.server_id 2
+set table counted key c data.gpc0 x
+set table counted key c data.gpc0 1 data.foo 2
+show table counted
+show table counted data.gpc0 gt 2
+show table counted data.gpc0_rate ge 9
+show table counted data.bytes_in_cnt gt 4999999999
+show table counted data.gpc0 gt 0 data.gpt0 eq 0
+show table counted data.gpc gt 0
+clear table counted data.gpc0 eq 2
+show table counted
+clear table counted key a
+show table counted key c
+set table arrays key a data.gpc0 7 data.gpc1 8 data.gpt1 2
+set table arrays key a data.gpc_rate 5
+set table arrays key a data.gpc 5 data.gpt 3
+show table arrays
+show table arrays data.gpc gt 4
+show table arrays data.gpc1 gt 4
 set table binary key 61
 clear table binary key 61
 clear table

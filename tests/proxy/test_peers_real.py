@@ -41,6 +41,10 @@ listen web
     stick store-response res.cook(JS)
     server one 127.0.0.1:{first}
     server two 127.0.0.1:{second}
+backend counts
+    stick-table type string len 16 size 1k expire 10m peers tier store gpc0,gpc0_rate(1h),bytes_in_cnt,gpt0
+backend arrays
+    stick-table type string len 16 size 1k expire 10m peers tier store gpc(3),gpt(2),gpc_rate(2,1h)
 listen ids
     bind 127.0.0.1:{other}
     stick-table type integer size 1k expire 10m peers tier
@@ -170,6 +174,28 @@ def test_both_ways_and_a_session_outlives_its_balancer(tier, kind_a: str, kind_b
     until(lambda: "last" in b.table(), "the last session reached B before A died", 5.0)
     for key in ("last", "k3", "m3", "early1"):
         assert {b.ask(f"Cookie: JS={key}") for _ in range(3)} == {went[key]}
+
+
+@pytest.mark.parametrize(("kind_a", "kind_b"), KINDS)
+def test_counters_tags_and_rates_go_both_ways(tier, kind_a: str, kind_b: str) -> None:
+    def data(one: Balancer, name: str) -> list[str]:
+        return re.findall(r"key=\S+ |gp\S+=\d+|bytes\S+=\d+", one.cli(f"show table {name}"))
+
+    a, b = tier("A", kind_a), tier("B", kind_b)
+    a.cli("set table counts key x data.gpc0 7 data.gpc0_rate 50 data.bytes_in_cnt 5000000000 data.gpt0 9")
+    b.cli("set table arrays key y data.gpc 7 data.gpt 2 data.gpc_rate 11")
+    wanted = ["key=x ", "gpt0=9", "gpc0=7", "gpc0_rate(3600000)=50", "bytes_in_cnt=5000000000"]
+    until(lambda: data(b, "counts") == wanted, f"B has the counters: {data(b, 'counts')}")
+    until(lambda: data(a, "arrays") == data(b, "arrays") != [], f"A has the arrays: {data(a, 'arrays')}")
+
+    def told() -> bool:
+        # at the first time it may cross our own change, which a haptk then keeps
+        b.cli("set table counts key x data.gpc0 8")
+        time.sleep(0.1)
+        return "gpc0=8" in data(a, "counts")
+
+    until(told, "and the last one to say something is believed")
+    assert "gpt0=9" in data(a, "counts")
 
 
 @pytest.mark.parametrize(("kind_a", "kind_b"), KINDS[:3])

@@ -16,7 +16,7 @@ from haptk.proxy import reference
 from haptk.proxy.compile import load_text
 from haptk.proxy.engine import Engine
 from haptk.proxy.listeners import Listeners
-from haptk.proxy.sticktables import rows
+from haptk.proxy.sticktables import rows, stores_for
 from tests.proxy.conftest import read_answer
 
 DEFAULTS = """
@@ -56,13 +56,120 @@ def test_a_key_finds_its_server_by_id_and_name(path):
     assert store.learn(b"b", 1, b"s1")
     assert store.find(b"a") == (2, b"s2")
     assert store.learn(b"a", 1, b"s1")
-    assert store.get(b"a") == (b"a", 0, 1, b"s1")
+    assert store.get(b"a")[:4] == (b"a", 0, 1, b"s1")
     assert (store.used, keys(store)) == (2, [b"a", b"b"])
     assert store.delete(b"a")
     assert not store.delete(b"a")
     assert store.find(b"a") is None
     store.clear()
     assert store.used == 0
+
+
+HOUR = 3_600_000
+COUNTED = ((1, 1, 0), (2, 1, 0), (3, 1, HOUR), (4, 1, 0), (6, 1, 0), (13, 1, 0), (22, 2, 0), (24, 2, HOUR))
+
+
+@pytest.fixture
+def counted(path):
+    from haptk._fast.table import Table
+
+    return (Table if path == "fast" else reference.Table)("t", "string", 20, 3, 60.0, False, COUNTED)
+
+
+def value(store, key: bytes, kind: int, element: int = 0) -> int:
+    holders, values = store.values(key)
+    del holders
+    return next(number for stored, at, number in values if (stored, at) == (kind, element))
+
+
+def test_a_table_counts_what_it_stores(counted):
+    held = counted.hold(b"a")
+    assert held
+    counted.count(held, (2, 3, 4, 13, 17))  # 17 is not stored
+    counted.count(held, (2,), 5)
+    counted.count(held, (4,), -7)
+    counted.count(held, (13,), 5_000_000_000)
+    counted.count(held, (24,), 3, element=1)
+    assert counted.values(b"a")[0] == 1
+    assert [value(counted, b"a", kind) for kind in (2, 3, 4, 13)] == [6, 1, 0, 5_000_000_001]
+    assert (value(counted, b"a", 24), value(counted, b"a", 24, 1)) == (0, 3)
+    assert (counted.seek(b"a", 2), counted.seek(b"b", 2), counted.seek(b"a", 17)) == (6, None, 0)
+    assert counted.put(b"b", 22, 9, element=1)
+    assert not counted.put(b"b", 17, 9)
+    assert (value(counted, b"b", 22, 1), value(counted, b"b", 22), value(counted, b"b", 2)) == (9, 0, 0)
+    counted.release(held)
+    assert counted.values(b"a")[0] == 0
+
+
+def test_what_a_session_tracks_is_neither_thrown_out_nor_cleared(counted):
+    held = counted.hold(b"a")
+    for number in range(10):
+        assert counted.learn(b"%d" % number, 1)
+    assert b"a" in keys(counted)
+    assert not counted.delete(b"a")
+    counted.clear()
+    assert keys(counted) == [b"a"]
+    others = [counted.hold(b"b"), counted.hold(b"c")]
+    assert all(others)
+    assert not counted.hold(b"d")
+    assert not counted.learn(b"d", 1)
+    for number in (held, *others):
+        counted.release(number)
+    assert counted.learn(b"d", 1)
+    assert keys(counted) == [b"b", b"c", b"d"]
+
+
+def test_a_tracked_entry_does_not_expire(path):
+    from haptk._fast.table import Table
+
+    store = (Table if path == "fast" else reference.Table)("t", "string", 20, 3, 0.05, False, COUNTED)
+    held = store.hold(b"a")
+    store.learn(b"b", 1)
+    deadline = time.monotonic() + 10
+    while store.used > 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert keys(store) == [b"a"]
+    store.release(held)
+    while store.used:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_both_tables_count_rates_alike():
+    """One second as the period and a random walk through a few of them."""
+    from haptk._fast.table import Table
+
+    rng = random.Random(1)
+    made = [kind("t", "string", 20, 9, 60.0, False, ((3, 1, 200),)) for kind in (Table, reference.Table)]
+    held = [store.hold(b"a") for store in made]
+    agreed = 0
+    for _ in range(60):
+        for store, number in zip(made, held, strict=True):
+            store.count(number, (3,), 100)
+        time.sleep(rng.choice([0.0, 0.01, 0.03, 0.15]))
+        ours, theirs = (value(store, b"a", 3) for store in made)
+        # they read the clock one after the other, and the periods begin at their own first event
+        agreed += abs(ours - theirs) <= 100 + 0.15 * max(ours, theirs)
+    assert agreed >= 50
+
+
+def test_a_table_that_stores_something_else_keeps_what_it_can(path):
+    text = "backend b\n stick-table type string len 9 size 100 expire 1m store {}\n server s 127.0.0.1:9\n"
+    make_store = (
+        __import__("haptk._fast.conf", fromlist=["Image"]).Image.make_store
+        if path == "fast"
+        else (reference.Image.make_store)
+    )
+    before = stores_for(load_text(text.format("gpc0,gpt0,http_req_rate(10s)")), make_store)
+    before["b"].put(b"k", 2, 5)
+    before["b"].put(b"k", 1, 6)
+    before["b"].learn(b"k", 1, b"s")
+    same = stores_for(load_text(text.format("gpt0,http_req_rate(10s),gpc0")), make_store, before)
+    assert same["b"] is before["b"]
+    other = stores_for(load_text(text.format("gpc0,gpc1,http_req_rate(20s)")), make_store, before)
+    assert other["b"].get(b"k")[2:4] == (1, b"s")
+    assert other["b"].values(b"k")[1] == [(2, 0, 5), (10, 0, 0), (17, 0, 0)]
 
 
 def test_a_full_table_forgets_what_was_used_longest_ago(path):
@@ -178,7 +285,7 @@ def test_the_compiled_table_does_what_an_ordered_dict_does(seed):
             while len(model) > size:
                 model.popitem(last=False)
         assert store.used == len(model)
-    assert {row[0]: row[2:] for row in rows(store)} == dict(model)
+    assert {row[0]: row[2:4] for row in rows(store)} == dict(model)
 
 
 def test_many_threads_use_one_table():

@@ -4,6 +4,11 @@ A process that knows nothing learns first from the process that it replaces (whe
 may take five seconds to turn up. Until then it answers others that what it teaches is not all there is to know.
 
     LOCAL (an old process hands over) -> REMOTE (ask a peer; another one when that is not complete) -> DONE
+
+One teacher need not know what the others do, when it was cut off from them: a process asks every other haptk once in
+its life, also when it considers itself complete, and passes on what it is taught. Contents carry versions between haptk
+nodes (_fast/store.pyx), so hearing something twice or late does no harm, and after the last cut has healed everybody
+holds the same.
 """
 
 from __future__ import annotations
@@ -40,7 +45,9 @@ class Line:
     pause_s: float = RETRY_S[0]
     connection: int = -1
     dialling: bool = False
-    asked: bool = False  # was asked and was not complete itself
+    asked: bool = False  # was asked for everything
+    kin: bool | None = None  # whether it is haptk; None while nobody knows
+    behind: bool = False  # may lack what others have taught us
     acked: dict[str, int] = field(default_factory=dict)
 
 
@@ -71,6 +78,7 @@ class Node:
         self.teacher = -1
         self.handing_over = False
         self._acts: deque[Act] = deque()
+        self._tell_tables()
         if not self.lines and not predecessor:
             self._settle("there is no other peer")
 
@@ -168,6 +176,9 @@ class Node:
                 self._rose(connection, session, now)
             elif event.what == "asked":
                 session.begin_teaching(complete=self.state == DONE)
+                # a new process asks: what only its old one and we have heard, the others would never hear
+                self._others_are_behind(event.peer)
+                self._ask(now)
             elif event.what == "taught":
                 session.confirm()
                 self._taught(connection, event.peer, now, complete=event.complete)
@@ -183,6 +194,8 @@ class Node:
             old, line.connection = line.connection, connection
             self._drop(old, now, "replaced by a newer connection")
         line.connection, line.dial_at = connection, None
+        line.kin = session.kin
+        self._tell_tables()
         line.pause_s = RETRY_S[0]
         self._acts.append(Act("tell", line.name, text=f"peer {line.name} is connected"))
         if line is self.own:
@@ -199,6 +212,8 @@ class Node:
             return
         self._acts.append(Act("hang up", session.remote, connection, why, session.to_send(now)))
         line = self._line(session.remote) if session.remote else None
+        if line is not None and session.teaching is not None:
+            line.behind = True
         if line is not None and line.connection == connection:
             line.connection = -1
             if line is self.own:
@@ -208,7 +223,8 @@ class Node:
                 self._later(line, now)
         if self.teacher == connection:
             self.teacher = -1
-            self.until = now + RESYNC_S
+            if self.state != DONE:
+                self.until = now + RESYNC_S
             self._ask(now)
 
     def _later(self, line: Line, now: float) -> None:
@@ -220,31 +236,55 @@ class Node:
 
     # -- learning ------------------------------------------------------------------------------------------------
 
+    def _tell_tables(self) -> None:
+        """Who is there to hear of changes."""
+        lines = self.lines.values()
+        tag = sorted([self.local, *self.lines]).index(self.local) & 255
+        for shared in self.tables:
+            shared.table.audience(tag, any(line.kin for line in lines), sum(line.kin is False for line in lines))
+
     def _ask(self, now: float) -> None:
-        """Ask a connected peer for everything, if we still need that and nobody was asked."""
-        if self.state != REMOTE or self.teacher >= 0:
+        """Ask a connected peer for everything: any one while we need that, later each haptk that was not asked yet."""
+        if self.state == LOCAL or self.teacher >= 0 or self.handing_over:
             return
         for line in self.lines.values():
             session = self.sessions.get(line.connection)
-            if session is not None and session.up and not line.asked:
+            if session is not None and session.up and not line.asked and (self.state == REMOTE or session.kin):
                 session.ask()
                 self.teacher = line.connection
                 return
-        if all(line.asked for line in self.lines.values()):
+        if self.state == REMOTE and all(line.asked for line in self.lines.values()):
             self._settle("no peer knows more")
+        if self.state == DONE:
+            self._pass_on()
+
+    def _others_are_behind(self, peer: str) -> None:
+        for line in self.lines.values():
+            line.behind = line.behind or line.name != peer
+
+    def _pass_on(self) -> None:
+        """What one haptk has taught us another one may never have heard: its finder may be dead."""
+        for line in self.lines.values():
+            session = self.sessions.get(line.connection)
+            if line.behind and session is not None and session.up and session.kin:
+                line.behind = False
+                session.begin_teaching(complete=False, silent=True)
 
     def _taught(self, connection: int, peer: str, now: float, *, complete: bool) -> None:
         if connection != self.teacher:
             return
         self.teacher = -1
-        if complete:
-            self._settle(f"everything was learned {LOCAL if peer == self.local else f'from peer {peer}'}")
-            return
-        self.until = now + RESYNC_S
-        if peer == self.local:
-            self.state = REMOTE
-        else:
+        if peer != self.local:
             self.lines[peer].asked = True
+            self._others_are_behind(peer)
+        elif complete:
+            for line in self.lines.values():
+                line.asked = True  # whatever they have told the old process, we know
+        if complete and self.state != DONE:
+            self._settle(f"everything was learned {LOCAL if peer == self.local else f'from peer {peer}'}")
+        elif self.state != DONE:
+            self.until = now + RESYNC_S
+            self.state = REMOTE
         self._ask(now)
 
     def _patience_ends(self, now: float) -> None:

@@ -34,9 +34,14 @@ class Shared:
     key_size: int
     number: int
 
-    def definition(self) -> Definition:
-        """How it is described to others."""
-        return Definition(self.number, self.name, self.key_type, self.key_size, expire_ms=self.table.expire_ms)
+    def definition(self, *, kin: bool = False) -> Definition:
+        """How it is described to others, with versions to our `kin`."""
+        kinds = {wire.SERVER_ID, wire.SERVER_KEY, *(kind for kind, _, _ in self.table.stored)}
+        stored = tuple(sorted(kinds | ({wire.CONTENT_VERSION} if kin else set())))
+        elements = {kind: count for kind, count, _ in self.table.stored}
+        periods = {kind: period_ms for kind, _, period_ms in self.table.stored}
+        sizes = (self.key_type, self.key_size, stored, self.table.expire_ms)
+        return Definition(self.number, self.name, *sizes, elements, periods)
 
 
 class Flow(Protocol):
@@ -46,7 +51,8 @@ class Flow(Protocol):
     last_id: int
     fresh: bool
     acked: int
-    wins: bool
+    kin: bool
+    quiet: bool
 
     def behind(self) -> bool: ...
     def push(self, timed: bool, limit: int = OUTPUT) -> bytes | None: ...
@@ -88,10 +94,11 @@ class Session:
         self.over = ""
         self.timed = True
         self.kin = False  # the other side is haptk
+        self.asking = False  # we asked for everything
         self.teaching: deque[Shared] | None = None
         self.complete = True  # what we say at the end of teaching
         self._in = b""
-        self._out: list[bytes] = [wire.put_hello(Hello(remote, local, pid))] if remote else []
+        self._out: list[bytes] = [wire.put_hello(Hello(remote, local, pid, kin=True))] if remote else []
         self._events: deque[Event] = deque()
         self._flows: dict[int, Flow] = {}  # by our number of the table
         self._defined: int = -1  # the table that the other side expects updates of
@@ -157,12 +164,16 @@ class Session:
 
     def ask(self) -> None:
         """Ask for everything."""
+        self.asking = True
+        self._attune()
         self._out.append(wire.put_message(wire.CONTROL, wire.RESYNC_REQUEST))
 
-    def begin_teaching(self, *, complete: bool) -> None:
-        """Send everything, then say whether that is all there is to know."""
+    def begin_teaching(self, *, complete: bool, silent: bool = False) -> None:
+        """Send everything, then say whether that is all there is to know; nothing of that when nobody asked (`silent`)."""
+        asked = self.teaching is not None and not self._silent
+        self.complete = self.complete if silent and asked else complete
+        self._silent = silent and not asked
         self.teaching = deque(self.tables)
-        self.complete = complete
         for shared in self.tables:
             # what changes from now on is pushed afterwards
             self._flow(shared).at = shared.table.seq
@@ -203,7 +214,8 @@ class Session:
             return False
         self.remote = hello.sender
         self.timed = hello.version != "2.0"
-        self._out.append(b"%d\n" % wire.OK)
+        self.kin = hello.kin
+        self._out.append(b"%d haptk\n" % wire.OK if self.kin else b"%d\n" % wire.OK)
         self._rise()
         return True
 
@@ -218,7 +230,9 @@ class Session:
                 raise Bad("no status line")
             return False
         self._in = rest
-        if line.strip() != b"%d" % wire.OK:
+        words = line.split()
+        self.kin = words[1:] == [wire.KIN.encode()]
+        if words[:1] != [b"%d" % wire.OK]:
             self._close(f"refused with {line[:16].decode('utf-8', 'replace')}")
             return False
         self._rise()
@@ -226,7 +240,6 @@ class Session:
 
     def _rise(self) -> None:
         self.up = True
-        self._out.append(wire.put_message(wire.CONTROL, wire.KIN))
         self._events.append(Event("up", self.remote))
 
     def _close(self, why: str) -> None:
@@ -293,13 +306,11 @@ class Session:
         if what == wire.RESYNC_REQUEST:
             self._events.append(Event("asked", self.remote))
         elif what in (wire.RESYNC_FINISHED, wire.RESYNC_PARTIAL):
+            self.asking = False
+            self._attune()
             self._events.append(Event("taught", self.remote, complete=what == wire.RESYNC_FINISHED))
         elif what == wire.RESYNC_CONFIRM:
             self._events.append(Event("confirmed", self.remote))
-        elif what == wire.KIN:
-            self.kin = True
-            for flow in self._flows.values():
-                flow.wins = self._wins
 
     def _match(self, definition: Definition) -> Shared | None:
         """Our table of that name, if its keys are of the same kind; another one is ignored, as HAProxy does."""
@@ -326,13 +337,13 @@ class Session:
         if flow is None:
             at = self.acked[self.remote].get(shared.name, shared.table.seq)
             flow = self._flows[shared.number] = self.make(shared.table, self.names, at)
-            flow.wins = self._wins
+            self._attune()
         return flow
 
-    @property
-    def _wins(self) -> bool:
-        """HAProxy takes whatever it is told, so against it we keep our own; between two of us the name decides."""
-        return not self.kin or self.local < self.remote
+    def _attune(self) -> None:
+        for flow in self._flows.values():
+            flow.kin = self.kin
+            flow.quiet = self.asking and not self.kin
 
     def _select(self, shared: Shared) -> bytes:
         """What has to stand before updates of a table."""
@@ -342,7 +353,7 @@ class Session:
         if shared.number in self._told:
             return wire.put_message(wire.UPDATES, wire.SWITCH, wire.put_int(shared.number))
         self._told.add(shared.number)
-        return wire.put_message(wire.UPDATES, wire.DEFINE, shared.definition().encode())
+        return wire.put_message(wire.UPDATES, wire.DEFINE, shared.definition(kin=self.kin).encode())
 
     def _timed(self, shared: Shared) -> bool:
         return self.timed and shared.table.expire_ms > 0
@@ -363,8 +374,7 @@ class Session:
             data = flow.push(self._timed(shared))
             if data is None:
                 # more has changed than is remembered one by one: everything once, without a word about it
-                self.begin_teaching(complete=False)
-                self._silent = True
+                self.begin_teaching(complete=False, silent=True)
                 return
             if data:
                 self._out += [self._select(shared), data]

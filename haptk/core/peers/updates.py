@@ -6,19 +6,24 @@ is. Server names are sent once and then by a number that both sides remember (`N
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from haptk.core.peers.wire import (
+    CONTENT_VERSION,
     ENTRIES,
     NEXT_TIMED_UPDATE,
     NEXT_UPDATE,
+    RATES,
     SERVER_ID,
     SERVER_KEY,
     TIMED_UPDATE,
     UPDATE,
     UPDATES,
+    VERSION_MAX,
     Bad,
     Definition,
+    common_kinds,
     get_message,
     need_int,
     put_int,
@@ -27,7 +32,7 @@ from haptk.core.peers.wire import (
 )
 
 NAMES = 128  # what HAProxy remembers
-Row = tuple[bytes, int, int, bytes]
+Row = tuple[bytes, int, int, bytes, int, tuple[int, ...]]
 
 
 class Table(Protocol):
@@ -35,22 +40,29 @@ class Table(Protocol):
 
     type: str
     expire_ms: int
+    stored: tuple[tuple[int, int, int], ...]  # (kind, elements, period) of the data beside the server
+
+    def audience(self, tag: int, kin: bool, others: int) -> None:
+        """The number of this node among its peers, whether one of them is haptk, and how many are not."""
 
     def entries(self, start: int = 0, count: int = 4096) -> tuple[int, list[Row]]:
-        """(next start or 0, rows of key, ms left, server id, server name)."""
+        """(next start or 0, rows of key, ms left, server id, server name, version, data)."""
 
-    def changes(self, after: int, count: int) -> tuple[int, list[tuple[int, Row]]] | None:
+    def changes(self, after: int, count: int, kin: bool = True) -> tuple[int, list[tuple[int, Row]]] | None:
         """(last number, numbered rows) of what changed here after a change's number; None when that is too long ago."""
 
     @property
     def seq(self) -> int:
         """The number of the last change."""
 
-    def merge(self, key: bytes, left_ms: int, server_id: int, name: bytes, acked: int, wins: bool) -> bool:
+    def merge(
+        self, key: bytes, left_ms: int, server_id: int, name: bytes, acked: int = 0, version: int = 0,
+        data: tuple[int, ...] = (), quiet: bool = False, kinds: Iterable[int] | None = None,
+    ) -> bool:  # fmt: skip
         """Take an entry of another node, which has confirmed our changes up to `acked`.
 
-        Where both learned another server at once, the one that `wins` keeps its own, and the other one tells
-        everybody that it has changed its mind.
+        Between haptk nodes the greater `version` wins everywhere. A node without versions (0) is believed unless it
+        cannot have known our last change: then we say ours again.
         """
 
 
@@ -104,7 +116,8 @@ class Stream:
         self.at = at
         self.last_id = 0
         self.acked = at
-        self.wins = False
+        self.kin = False  # the other side tells and takes versions
+        self.quiet = False  # we asked for what comes now
         self.fresh = False  # something was received since the last acknowledgement
         self._sent_id: int | None = None
         self._place = 0
@@ -118,7 +131,7 @@ class Stream:
 
     def push(self, timed: bool, limit: int = 65536) -> bytes | None:
         """Messages of what changed here, b"" when nothing did; None when too much did to tell."""
-        found = self.table.changes(self.at, max(1, limit // 64))
+        found = self.table.changes(self.at, max(1, limit // 64), self.kin)
         if found is None:
             return None
         upto, rows = found
@@ -144,7 +157,7 @@ class Stream:
         return b"".join(out)
 
     def _message(self, row: Row, number: int, timed: bool) -> bytes:
-        key, left_ms, server_id, name = row
+        key, left_ms, server_id, name, version, told = row
         following = self._sent_id is not None and number == (self._sent_id + 1) & 0xFFFFFFFF
         self._sent_id = number
         data = b"" if following else number.to_bytes(4, "big")
@@ -156,10 +169,24 @@ class Stream:
             data += key[::-1]
         else:
             data += key.ljust(self.key_size, b"\0")
-        data += put_int(server_id & 0xFFFFFFFFFFFFFFFF) + self.names.put(name)
+        data += self._content(server_id, name, version, told)
         if timed:
             return put_message(UPDATES, NEXT_TIMED_UPDATE if following else TIMED_UPDATE, data)
         return put_message(UPDATES, NEXT_UPDATE if following else UPDATE, data)
+
+    def _content(self, server_id: int, name: bytes, version: int, told: tuple[int, ...]) -> bytes:
+        out = put_int(server_id & 0xFFFFFFFFFFFFFFFF)
+        numbers = iter(told)
+        later = [SERVER_KEY, *(kind for kind, _, _ in self.table.stored), *([CONTENT_VERSION] if self.kin else [])]
+        elements = {kind: count for kind, count, _ in self.table.stored}
+        for kind in sorted(later):
+            if kind == SERVER_KEY:
+                out += self.names.put(name)
+            elif kind == CONTENT_VERSION:
+                out += put_int(version)
+            else:
+                out += b"".join(put_int(next(numbers)) for _ in range(elements[kind] * (3 if kind in RATES else 1)))
+        return out
 
     @property
     def key_size(self) -> int:
@@ -197,14 +224,18 @@ class Stream:
             raise Bad("an entry that ends in its key")
         if self.table.type == "integer":
             key = key[::-1]
-        server_id, name, at = self._stored(body, at, definition)
+        kinds = common_kinds(definition, self.table.stored)
+        server_id, name, version, data, at = self._stored(body, at, definition, kinds)
         if at > len(body):
             raise Bad("an entry that ends in its data")
         self.fresh = True
-        self.table.merge(key, left_ms, server_id, name, self.acked, self.wins)
+        self.table.merge(key, left_ms, server_id, name, self.acked, version, data, self.quiet, kinds)
 
-    def _stored(self, body: bytes, at: int, definition: Definition) -> tuple[int, bytes, int]:
-        server_id, name = 0, b""
+    def _stored(
+        self, body: bytes, at: int, definition: Definition, kinds: frozenset[int]
+    ) -> tuple[int, bytes, int, tuple[int, ...], int]:
+        server_id, name, version = 0, b"", 0
+        data: list[int] = []
         for kind in definition.stored:
             if kind == SERVER_KEY:
                 length, at = need_int(body, at)
@@ -215,4 +246,8 @@ class Stream:
                 value, at = need_int(body, at)
                 if kind == SERVER_ID:
                     server_id = value & 0x7FFFFFFF
-        return server_id, name, at
+                elif kind == CONTENT_VERSION:
+                    version = value if value <= VERSION_MAX else 0
+                elif kind in kinds:
+                    data.append(value)
+        return server_id, name, version, tuple(data), at

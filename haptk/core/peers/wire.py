@@ -6,7 +6,7 @@ types from 128 on carry data behind an encoded length.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 GREETING = "HAProxyS"
@@ -16,7 +16,7 @@ MESSAGE_MAX = 65536  # HAProxy's own are at most a buffer of 16 kB
 
 CONTROL, ERROR, UPDATES = 0, 1, 10
 RESYNC_REQUEST, RESYNC_FINISHED, RESYNC_PARTIAL, RESYNC_CONFIRM, HEARTBEAT = 0, 1, 2, 3, 4
-KIN = 0x68  # our own: HAProxy passes over control messages that it does not know
+KIN = "haptk"  # a fourth word in the greeting, which HAProxy does not look at: the sender tells and takes versions
 PROTOCOL_ERROR, SIZE_LIMIT = 0, 1
 UPDATE, NEXT_UPDATE, DEFINE, SWITCH, ACK, TIMED_UPDATE, NEXT_TIMED_UPDATE = 0x80, 0x81, 0x82, 0x83, 0x84, 0x85, 0x86
 ENTRIES = (UPDATE, NEXT_UPDATE, TIMED_UPDATE, NEXT_TIMED_UPDATE)
@@ -25,7 +25,9 @@ OK, AGAIN, BAD_PROTOCOL, BAD_VERSION, NOT_ME, UNKNOWN_PEER = 200, 300, 501, 502,
 
 KEY_TYPES = {"integer": 2, "ip": 4, "ipv6": 5, "string": 6, "binary": 7}
 SERVER_ID, SERVER_KEY = 0, 19  # numbers of stored data
-RATES = frozenset({3, 5, 8, 10, 12, 14, 16, 18, 21})  # three integers each
+CONTENT_VERSION = 62  # our own, between haptk nodes only; HAProxy's go up to 24 in 2.6
+VERSION_MAX = (1 << 62) - 1
+RATES = frozenset({3, 5, 8, 10, 12, 14, 16, 18, 21, 24})  # three integers each
 ARRAYS = frozenset({22, 23, 24})  # gpt, gpc, gpc_rate: their number of elements stands in the definition
 
 
@@ -114,11 +116,13 @@ class Hello:
     sender: str
     pid: int = 0
     version: str = VERSION
+    kin: bool = False
 
 
 def put_hello(hello: Hello) -> bytes:
     """The three lines."""
-    return f"{GREETING} {hello.version}\n{hello.to}\n{hello.sender} {hello.pid} 1\n".encode()
+    mark = f" {KIN}" if hello.kin else ""
+    return f"{GREETING} {hello.version}\n{hello.to}\n{hello.sender} {hello.pid} 1{mark}\n".encode()
 
 
 def get_hello(data: bytes) -> tuple[Hello, int] | None:
@@ -138,7 +142,7 @@ def get_hello(data: bytes) -> tuple[Hello, int] | None:
     if len(words) < 2 or not words[1].isdecimal():
         raise Bad(BAD_PROTOCOL)
     size = sum(len(line) + 1 for line in lines[:3])
-    return Hello(lines[1].decode("utf-8", "replace"), words[0], int(words[1][:9]), first[1]), size
+    return Hello(lines[1].decode("utf-8", "replace"), words[0], int(words[1][:9]), first[1], KIN in words[3:]), size
 
 
 # -- tables -------------------------------------------------------------------------------------------------------
@@ -155,13 +159,20 @@ class Definition:
     stored: tuple[int, ...] = (SERVER_ID, SERVER_KEY)
     expire_ms: int = 0
     elements: dict[int, int] = field(default_factory=dict)  # of arrays
+    periods: dict[int, int] = field(default_factory=dict)  # of rates, ms
 
     def encode(self) -> bytes:
         """The data of a DEFINE message."""
         name = self.name.encode()
         bits = sum(1 << number for number in self.stored)
         head = put_int(self.number) + put_int(len(name)) + name
-        return head + b"".join(map(put_int, (self.key_type, self.key_size, bits, self.expire_ms)))
+        words = [self.key_type, self.key_size, bits, self.expire_ms]
+        for kind in self.stored:
+            if kind in ARRAYS:
+                words += [kind, self.elements[kind]] + ([self.periods[kind]] if kind in RATES else [])
+            elif kind in RATES:
+                words += [kind, self.periods[kind]]
+        return head + b"".join(map(put_int, words))
 
 
 def get_definition(data: bytes) -> Definition:
@@ -176,26 +187,37 @@ def get_definition(data: bytes) -> Definition:
     bits, at = need_int(data, at)
     expire_ms, at = need_int(data, at) if at < len(data) else (0, at)
     elements: dict[int, int] = {}
+    periods: dict[int, int] = {}
     while at < len(data):
         kind, at = need_int(data, at)
         first, at = need_int(data, at)
         if kind in ARRAYS:
             elements[kind] = first
-            if kind in RATES or kind == 24:
-                _, at = need_int(data, at)
+            if kind not in RATES:
+                continue
+            first, at = need_int(data, at)
+        periods[kind] = first
     if key_size > MESSAGE_MAX or sum(elements.values()) > 1000:
         raise Bad("a table of an impossible size")
     stored = tuple(number for number in range(64) if bits >> number & 1)
-    return Definition(number, name.decode("utf-8", "replace"), key_type, key_size, stored, expire_ms, elements)
+    return Definition(number, name.decode("utf-8", "replace"), key_type, key_size, stored, expire_ms, elements, periods)
 
 
 def skip_data(definition: Definition, kind: int) -> int:
     """How many integers a kind of stored data has in an update (but for the name of a server)."""
-    if kind in RATES:
-        return 3
-    if kind in ARRAYS:
-        return definition.elements.get(kind, 0) * (3 if kind == 24 else 1)
-    return 1
+    many = definition.elements.get(kind, 0) if kind in ARRAYS else 1
+    return many * (3 if kind in RATES else 1)
+
+
+def common_kinds(definition: Definition, stored: Iterable[tuple[int, int, int]]) -> frozenset[int]:
+    """Which of our (kind, elements, period) mean the same there; other numbers are read and forgotten, as HAProxy does."""
+    return frozenset(
+        kind
+        for kind, elements, period_ms in stored
+        if kind in definition.stored
+        and (kind not in ARRAYS or definition.elements.get(kind) == elements)
+        and (kind not in RATES or definition.periods.get(kind) == period_ms)
+    )
 
 
 def messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:

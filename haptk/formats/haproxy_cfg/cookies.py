@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+from haptk.core.sticktable import ARRAYS, KINDS, SERVER_ID, SERVER_KEY
 from haptk.formats.haproxy_cfg import units
 from haptk.formats.haproxy_cfg.model import Args, Refused, Section
 
@@ -122,16 +124,48 @@ def table_words(args: Args) -> dict[str, Any]:
             table["nopurge"] = True
         elif word == "peers":
             table["peers"] = args.take("the name of a peers section")
-        elif word in ("store", "srvkey", "write-to"):
-            raise Refused(f"stick-table: HAProxy knows {word!r}, haptk does not; its tables learn servers only")
+        elif word == "store":
+            table["stored"] = _stored(args.take("what to store"), table.get("stored", ()))
+        elif word == "srvkey":
+            units.one_of(args.take("name"), "stick-table srvkey (haptk knows servers by their names)", ("name",))
+        elif word == "write-to":
+            raise Refused(f"stick-table: HAProxy 3.0 knows {word!r}, haptk does not")
         else:
-            raise Refused(f"stick-table: {word!r} is unknown; accepted are type, len, size, expire, nopurge, peers")
+            known = "type, len, size, expire, nopurge, peers, srvkey, store"
+            raise Refused(f"stick-table: {word!r} is unknown; accepted are {known}")
     if "type" not in table or not table.get("size"):
         raise Refused("stick-table needs 'type' and a 'size' above 0")
     if table["type"] not in ("string", "binary", "ip", "ipv6", "integer"):
         raise Refused(f"stick-table type {table['type']} is unknown")
     return table
 
+
+def _stored(text: str, before: tuple[tuple[int, int, int], ...]) -> tuple[tuple[int, int, int], ...]:
+    """(kind, elements, period in ms) of `KIND[(ARGUMENTS)],...` and of an earlier `store`; servers are stored anyway."""
+    found = {kind: (kind, elements, period_ms) for kind, elements, period_ms in before}
+    for item in re.findall(r"[^,(]+(?:\([^)]*\)?)?", text):
+        name, opened, inside = item.partition("(")
+        if name not in KINDS or (opened and not inside.endswith(")")):
+            raise Refused(f"stick-table store: {item!r} is unknown; accepted are {', '.join(KINDS)}")
+        arguments = [part.strip() for part in inside[:-1].split(",")] if opened else []
+        wanted = [*(["a number of elements"] if name in ARRAYS else []), *(["a period"] if "_rate" in name else [])]
+        if len(arguments) != len(wanted):
+            raise Refused(f"stick-table store: {name} takes {' and '.join(wanted) or 'nothing'} in parentheses")
+        elements = units.integer(arguments[0], f"stick-table store {name}", 1, 100) if name in ARRAYS else 1
+        period_s = units.time_s(arguments[-1], f"stick-table store {name}") if "_rate" in name else 0.0
+        if "_rate" in name and period_s <= 0:
+            raise Refused(f"stick-table store: {name} over no time counts nothing")
+        kind = KINDS.index(name)
+        if kind not in (SERVER_ID, SERVER_KEY):
+            found.setdefault(kind, (kind, elements, round(period_s * 1000)))
+    for array, single in _OVERRIDES.items():
+        if array in found and any(kind in found for kind in single):
+            names = " and ".join(KINDS[kind] for kind in single)
+            raise Refused(f"stick-table store: {KINDS[array]} stands for {names}; store one or the other")
+    return tuple(found[kind] for kind in sorted(found))
+
+
+_OVERRIDES = {22: (1,), 23: (2, 17), 24: (3, 18)}  # the arrays' first elements are what has a name of its own
 
 _REQUEST_FETCHES = (
     "req.cook",

@@ -13,18 +13,13 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from haptk.core.sticktable import show_key
+from haptk.core.sticktable import ARRAYS, KINDS, SERVER_ID, show_key
 from haptk.proxy.runtime.world import Unknown, World
 from haptk.proxy.sticktables import Row, Store, rows
 
 FILTERS_MAX = 4
 STORED = ("server_id", "server_key")
-# What HAProxy's tables may store; ours learn servers only.
-KNOWN = (
-    *STORED, "gpt0", "gpc0", "gpc0_rate", "conn_cnt", "conn_rate", "conn_cur", "sess_cnt", "sess_rate", "http_req_cnt",
-    "http_req_rate", "http_err_cnt", "http_err_rate", "bytes_in_cnt", "bytes_in_rate", "bytes_out_cnt",
-    "bytes_out_rate", "gpc1", "gpc1_rate", "http_fail_cnt", "http_fail_rate", "gpt", "gpc", "gpc_rate",
-)  # fmt: skip
+MASK = 0xFFFFFFFF
 OPERATORS: dict[str, Callable[[int, int], bool]] = {
     "eq": operator.eq, "ne": operator.ne, "le": operator.le, "ge": operator.ge, "lt": operator.lt, "gt": operator.gt,
 }  # fmt: skip
@@ -35,15 +30,19 @@ SET_USAGE = "Required arguments: <table> key <key> [data.<store_data_type> <valu
 
 @dataclass(frozen=True)
 class Filter:
-    """One `data.TYPE OPERATOR VALUE`."""
+    """One `data.TYPE OPERATOR VALUE`; `place` is the kind and element, None for a server's name, which never passes."""
 
-    stored: str
+    store: Store
+    place: tuple[int, int] | None
     holds: Callable[[int, int], bool]
     value: int
 
     def __call__(self, row: Row) -> bool:
-        """Whether a row passes; a server's name is no number and never does."""
-        return self.stored == "server_id" and self.holds(row[2], self.value)
+        """Whether a row passes."""
+        if self.place is None:
+            return False
+        found = row[2] if self.place[0] == SERVER_ID else self.store.seek(row[0], *self.place)
+        return found is not None and self.holds(found, self.value)
 
 
 def show(world: World, args: list[str]) -> str:
@@ -65,8 +64,8 @@ def clear(world: World, args: list[str]) -> str:
         return CLEAR_USAGE
     store, rest = _table(world, args), args[1:]
     if rest[:1] == ["key"]:
-        store.delete(_key(store, rest, "Removing"))
-        return ""
+        key = _key(store, rest, "Removing")
+        return "Entry currently in use, cannot remove\n" if not store.delete(key) and store.get(key) else ""
     filters = _filters(world, store, rest, CLEAR_USAGE)
     if not filters:
         store.clear()
@@ -93,27 +92,45 @@ def put(world: World, args: list[str]) -> str:
     server_id, name = (before[2], before[3]) if before is not None else (0, b"")
     answer = ""
     words = rest[2:]
+    values: list[tuple[int, int, int]] = []
     while words:
-        answer, value = _stored_value(world, store, words)
+        answer, place, value = _stored_value(world, store, words)
         if answer:
             break
-        server_id, words = value, words[2:]
+        words = words[2:]
+        assert place is not None  # noqa: S101
+        if place[0] == SERVER_ID:
+            server_id = value
+        else:
+            values.append((*place, value))
     store.learn(key, server_id, name)
+    for kind, element, value in values:
+        store.put(key, kind, value & (MASK << 32 | MASK if KINDS[kind].startswith("bytes_") else MASK), element)
     return answer
 
 
-def _stored_value(world: World, store: Store, words: list[str]) -> tuple[str, int]:
-    """(complaint, number) of one `data.TYPE VALUE`."""
+def _stored_value(world: World, store: Store, words: list[str]) -> tuple[str, tuple[int, int] | None, int]:
+    """(complaint, (kind, element), number) of one `data.TYPE VALUE`."""
+    nothing = None
     kind = words[0].removeprefix("data.")
     if kind == words[0]:
-        return '"data.<type>" followed by a value expected\n', 0
-    if kind not in KNOWN:
-        return "Unknown data type\n", 0
-    if not (kind in STORED and _stores_servers(world, store)):
-        return "Data type not stored in this table\n", 0
-    if kind != "server_id" or len(words) < 2 or not re.fullmatch(r"[+-]?\d{1,9}", words[1]):
-        return "Require a valid integer value to store\n", 0
-    return "", int(words[1])
+        return '"data.<type>" followed by a value expected\n', nothing, 0
+    if kind not in KINDS:
+        return "Unknown data type\n", nothing, 0
+    place = _place(world, store, kind)
+    if place is None and not (kind == "server_key" and _stores_servers(world, store)):
+        return "Data type not stored in this table\n", nothing, 0
+    if place is None or len(words) < 2 or not re.fullmatch(r"[+-]?\d{1,18}", words[1]):
+        return "Require a valid integer value to store\n", nothing, 0
+    return "", place, int(words[1])
+
+
+def _place(world: World, store: Store, name: str) -> tuple[int, int] | None:
+    """Where a table stores what a name says: (kind, element), of an array the first one; None for nowhere."""
+    kind = KINDS.index(name)
+    if kind == SERVER_ID:
+        return (SERVER_ID, 0) if _stores_servers(world, store) else None
+    return (kind, 0) if any(kind == stored for stored, _, _ in store.stored) else None
 
 
 def _table(world: World, args: list[str]) -> Store:
@@ -160,20 +177,21 @@ def _filters(world: World, store: Store, words: list[str], usage: str) -> list[F
         if not words:
             return found
         kind = words[0].removeprefix("data.")
-        if kind not in KNOWN:
+        if kind not in KINDS:
             raise Unknown(f"Filter entry #{number}: Unknown data type\n")
-        if not (kind in STORED and _stores_servers(world, store)):
+        place = _place(world, store, kind)
+        if place is None and not (kind == "server_key" and _stores_servers(world, store)):
             raise Unknown(f"Filter entry #{number}: Data type not stored in this table\n")
         if len(words) < 2 or words[1] not in OPERATORS:
             names = '"eq", "ne", "le", "ge", "lt", "gt"'
             raise Unknown(f"Filter entry #{number}: Require and operator among {names}\n")
         if len(words) < 3 or not re.fullmatch(r"[+-]?\d{1,18}", words[2]):
             raise Unknown(f"Filter entry #{number}: Require a valid integer value to compare against\n")
-        found.append(Filter(kind, OPERATORS[words[1]], int(words[2])))
+        found.append(Filter(store, place, OPERATORS[words[1]], int(words[2])))
         last, words = words[2], words[3:]
     if words:
-        place = 4 + 3 * FILTERS_MAX
-        raise Unknown(f"Detected extra data in filter, {place}th word of input, after '{last}'\n")
+        behind = 4 + 3 * FILTERS_MAX
+        raise Unknown(f"Detected extra data in filter, {behind}th word of input, after '{last}'\n")
     return found
 
 
@@ -183,10 +201,21 @@ def _head(store: Store) -> str:
 
 def _line(world: World, store: Store, row: Row) -> str:
     """One entry. The address in front is HAProxy's own affair; here it is a number made from the key."""
-    key, left_ms, server_id, name = row
+    key, left_ms, server_id, name, *_ = row
     shown = show_key(store.type, store.length, key)
-    data = f" server_id={server_id} server_key={name.decode('utf-8', 'replace') or '-'}"
-    return (
-        f"{zlib.crc32(key) | 1 << 40:#x}: key={shown} use=0 exp={left_ms}"
-        f"{data if _stores_servers(world, store) else ''}\n"
-    )
+    holders, values = store.values(key) or (0, [])
+    periods = {kind: period_ms for kind, _, period_ms in store.stored}
+    words = [(kind, element, f"{_label(kind, element, periods[kind])}={value}") for kind, element, value in values]
+    if _stores_servers(world, store):
+        words.append((SERVER_ID, 0, f"server_id={server_id}"))
+        words.append((KINDS.index("server_key"), 0, f"server_key={name.decode('utf-8', 'replace') or '-'}"))
+    data = "".join(f" {word}" for _, _, word in sorted(words))
+    return f"{zlib.crc32(key) | 1 << 40:#x}: key={shown} use={holders} exp={left_ms}{data}\n"
+
+
+def _label(kind: int, element: int, period_ms: int) -> str:
+    """How `show table` names an element: gpc1 of an array gpc, http_req_rate(10000)."""
+    name = KINDS[kind]
+    if name in ARRAYS:
+        name = name.replace("gpc", f"gpc{element}").replace("gpt", f"gpt{element}")
+    return f"{name}({period_ms})" if "_rate" in name else name
