@@ -12,7 +12,7 @@ cdef enum:                  # kinds have HAProxy's numbers, which go over the wi
 
 ctypedef struct Layout:
     uint32_t stored         # bit by kind
-    uint32_t size           # of the data, a multiple of 8 plus 4 so that counters behind 44 bytes of entry are aligned; 0 for none
+    uint32_t size           # of the data; 0 for none, else 8 * n + 4, so that what follows 44 bytes of entry is aligned
     uint16_t place[KINDS]   # from the beginning of the data, whose first four bytes count who holds the entry
     uint16_t elements[KINDS]    # 1 but for gpt, gpc and gpc_rate
     uint32_t period_ms[KINDS]   # of rates

@@ -349,7 +349,7 @@ cdef class Stream:
                 number = self.number_in(p + at, v)
                 at += v
                 continue
-            for i in range(<int>self.counts[k]):
+            for _ in range(<int>self.counts[k]):
                 v = need(p, n, &at)
                 if kind == D_SERVER_ID:
                     heard.server_id = <int32_t>(v & 0x7fffffff)

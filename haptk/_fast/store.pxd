@@ -119,10 +119,12 @@ cdef void store_count(Store *t, uint32_t tracked, uint32_t kinds, int element, i
 cdef void store_put(Store *t, uint32_t tracked, int kind, int element, uint64_t value, int64_t now_ms) noexcept nogil
 cdef uint64_t store_value(Store *t, uint32_t tracked, int kind, int element, int64_t now_ms) noexcept nogil
 # 1 and the value of a key that nobody needs to track; its time goes on. Kind D_SERVER_ID gives the server.
-cdef bint store_seek(Store *t, const char *key, uint32_t n, int kind, int element, int64_t now_ms, uint64_t *out) noexcept nogil
+cdef bint store_seek(Store *t, const char *key, uint32_t n, int kind, int element, int64_t now_ms,
+                     uint64_t *out) noexcept nogil
 
 # Numbers of the changes after `after`, oldest first, at most `room`; writes copies of entries (entry_size apart) to
-# `rows` and returns how many; *upto is the last number looked at; `audience` is who asks, FOR_KIN or FOR_OTHERS. -1 when `after` is too long ago.
+# `rows` and returns how many; *upto is the last number looked at; `audience` is who asks, FOR_KIN or FOR_OTHERS.
+# -1 when `after` is too long ago.
 cdef int store_changes(Store *t, uint32_t after, uint8_t audience, char *rows, int room, uint32_t *upto) noexcept nogil
 # Copies of the entries at places start..start+count, dead ones left out; returns how many.
 cdef int store_copy(Store *t, uint32_t start, uint32_t count, int64_t now_ms, char *rows) noexcept nogil
