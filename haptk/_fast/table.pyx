@@ -12,10 +12,10 @@ from haptk._fast.counts cimport (D_SERVER_ID, D_SERVER_KEY, KINDS, counts_get, c
 from haptk._fast.scan cimport hk_store
 from haptk._fast.sockets cimport clock_ms
 from haptk._fast.store cimport (AGES, CHUNK, Entry, FOR_KIN, FOR_OTHERS, Found, Heard, KEY_BINARY, KEY_INTEGER, KEY_IP,
-                                KEY_IPV6, KEY_STRING, data_of, dead, forget, held, hk_hash, key_of, lookup, make_room, oldest, power_above,
-                                pthread_cond_t, pthread_mutex_t, ring, store_at, store_changes, store_copy, store_count,
-                                store_find, store_learn, store_merge, store_put, store_release, store_seek, store_track,
-                                sweep, trimmed, version_of)
+                                KEY_IPV6, KEY_STRING, data_of, dead, forget, held, hk_hash, key_of, lookup, make_room,
+                                oldest, power_above, pthread_cond_t, pthread_mutex_t, ring, store_at, store_changes,
+                                store_copy, store_count, store_find, store_learn, store_merge, store_put,
+                                store_release, store_seek, store_track, sweep, trimmed, version_of)
 
 cdef extern from "<pthread.h>" nogil:
     int pthread_mutex_init(pthread_mutex_t *m, const void *attr)
