@@ -9,3 +9,5 @@ cdef void note_address(Peer *peer, sockaddr_storage *addr) noexcept nogil
 cdef void note_bytes(Peer *peer, int family, const unsigned char *bytes, unsigned short port) noexcept nogil
 # Fill s.local with the address that the client connected to, unless it is known already.
 cdef void note_local(Session *s) noexcept nogil
+# Our own address of a connection.
+cdef void note_own(int fd, Peer *peer) noexcept nogil

@@ -34,11 +34,14 @@ cdef void note_address(Peer *peer, sockaddr_storage *addr) noexcept nogil:
         peer.family = addr.ss_family
 
 
-cdef void note_local(Session *s) noexcept nogil:
+cdef void note_own(int fd, Peer *peer) noexcept nogil:
     cdef sockaddr_storage addr
     cdef uint32_t n = sizeof(addr)
-    if s.local.family != 0:
-        return
     memset(&addr, 0, sizeof(addr))
-    if getsockname(s.fd, <sockaddr *>&addr, <socklen_t *>&n) == 0:
-        note_address(&s.local, &addr)
+    if getsockname(fd, <sockaddr *>&addr, <socklen_t *>&n) == 0:
+        note_address(peer, &addr)
+
+
+cdef void note_local(Session *s) noexcept nogil:
+    if s.local.family == 0:
+        note_own(s.fd, &s.local)

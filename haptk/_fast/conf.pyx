@@ -21,7 +21,7 @@ from haptk._fast.ring cimport ring_fill, ring_size
 from haptk._fast.scan cimport hk_load, hk_store, hk_store_ptr
 from haptk._fast.state cimport (AddHeaderC, AppSessionC, BackendC, CK_INDIRECT, CK_INSERT, CK_NOCACHE, CK_POSTONLY, CK_PREFIX,
                                 CK_PRESERVE, CK_REWRITE, CK_RULE, FETCH_COOKIE, FETCH_HEADER, FETCH_LINE, FETCH_PARAM,
-                                FETCH_PATH, FETCH_SRC, FETCH_URL, FrontendC, LB_FIRST, LB_HDR, LB_LEASTCONN,
+                                FETCH_PATH, FETCH_SRC, FETCH_URL, FrontendC, Gate, LB_FIRST, LB_HDR, LB_LEASTCONN,
                                 LB_RANDOM, LB_ROUNDROBIN, LB_SOURCE, LB_STATIC_RR, LB_URI, LB_URL_PARAM, LIVE_DOWN,
                                 LIVE_DRAIN, LIVE_MAINT, LIVE_UP, Limits, MODE_CLOSE, MODE_KEEP, MODE_SERVER_CLOSE,
                                 Net, Place, REUSE_AGGRESSIVE, REUSE_ALWAYS, REUSE_NEVER, REUSE_SAFE, RingPoint, ServerC,
@@ -87,7 +87,9 @@ cdef class Image:
         self.stores = stores_for(tables, self.make_store) if stores is None else stores
         self.conf.bufsize = tables.process.bufsize
         self.conf.maxrewrite = tables.process.maxrewrite
-        self.conf.maxconn = tables.process.maxconn
+        self.conf.maxconn = self.conf.limit = tables.process.maxconn
+        self.conf.connections = <Gate *>self.block(1, sizeof(Gate))
+        self.conf.sessions = <Gate *>self.block(1, sizeof(Gate))
         self.conf.server_count = sum(len(be.servers) for be in tables.backends)
         self.conf.servers = <ServerC *>self.block(self.conf.server_count, sizeof(ServerC))
         self.live = <Live *>self.block(self.conf.server_count, sizeof(Live))
@@ -506,6 +508,21 @@ cdef class Image:
         if not 0 <= index < self.conf.frontend_count:
             raise IndexError(index)
         hk_store(&self.conf.frontends[index].maxconn, count)
+
+    def set_limit(self, int count):
+        """The most client connections of all frontends together, 0 for no limit; wake the workers afterwards."""
+        hk_store(&self.conf.limit, count)
+
+    def set_rates(self, int connections, int sessions):
+        """The most connections and sessions a second, of all workers together; 0 for no limit."""
+        hk_store(&self.conf.connections.limit, connections)
+        hk_store(&self.conf.sessions.limit, sessions)
+
+    def end_sessions(self, int gid):
+        """Have all sessions of a server ended by an administrator's word; wake the workers afterwards."""
+        if not 0 <= gid < self.conf.server_count:
+            raise IndexError(gid)
+        hk_store(&self.live[gid].cuts, hk_load(&self.live[gid].cuts) + 1)
 
     def pause_frontend(self, int index, bint paused):
         """Have a frontend accept nothing, or accept again; wake the workers afterwards."""

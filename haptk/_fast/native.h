@@ -1,6 +1,7 @@
 /* The few things that Cython cannot say: vector scans, atomics, branch hints. Included by scan.pxd only. */
 #ifndef HAPTK_NATIVE_H
 #define HAPTK_NATIVE_H
+#include <sched.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -70,6 +71,13 @@ static inline int hk_load(const int *p) { return __atomic_load_n(p, __ATOMIC_REL
 static inline void hk_store(int *p, int v) { __atomic_store_n(p, v, __ATOMIC_RELAXED); }
 static inline int hk_acquire(const int *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
 static inline void hk_release(int *p, int v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
+/* For a few instructions only: who finds it taken gives the core away, because its owner may have lost its own. */
+static inline void hk_lock(int *p)
+{
+	while (__atomic_exchange_n(p, 1, __ATOMIC_ACQUIRE))
+		sched_yield();
+}
+static inline void hk_unlock(int *p) { __atomic_store_n(p, 0, __ATOMIC_RELEASE); }
 static inline void *hk_load_ptr(void **p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
 static inline void hk_store_ptr(void **p, void *v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
 static inline int hk_add(int *p, int v) { return __atomic_add_fetch(p, v, __ATOMIC_RELAXED); }

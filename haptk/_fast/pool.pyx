@@ -5,7 +5,7 @@ from libc.stdint cimport uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from haptk._fast.state cimport BUFS_KEPT, BULK_KEPT, BULK_MOST, BULK_SIZE
+from haptk._fast.state cimport BUFS_KEPT, BULK_KEPT, BULK_MOST, BULK_SIZE, Census
 
 cdef enum:
     LINE = 64
@@ -120,6 +120,8 @@ cdef void session_free(Worker *w, Session *s) noexcept nogil:
         w.all = s.all_next
     if s.all_next != NULL:
         s.all_next.all_prev = s.all_prev
+    if w.census != NULL and (<Census *>w.census).cursor == s:
+        (<Census *>w.census).cursor = s.all_next
     s.next = w.dead_sessions
     w.dead_sessions = s
     w.session_count -= 1

@@ -17,6 +17,8 @@ cdef enum RelayResult:
     RELAY_RULED = -6        # a rule answers instead: see rules.rules_response
     RELAY_RULES_FAILED = -7
 
+# The connection to the server is established.
+cdef void link_ready(Worker *w, Session *s) noexcept nogil
 # Request: what is rendered, then body bytes as they come.
 cdef int push(Worker *w, Session *s) noexcept nogil
 # Response: heads (1xx included) are parsed and rendered, then body bytes.

@@ -87,6 +87,16 @@ cdef inline void sent(Session *s, uint32_t count) noexcept nogil:
     s.body_started = 1
 
 
+cdef void link_ready(Worker *w, Session *s) noexcept nogil:
+    s.link.connected = 1
+    s.connect_ms = w.now
+    observe(s.server, SAW_CONNECT)
+    if s.backend.tcp and s.frontend.noting:
+        note_response(w, s)
+    if s.stick.d != NULL and s.backend.tcp:
+        stick_response(w, s, NULL)
+
+
 cdef int push(Worker *w, Session *s) noexcept nogil:
     cdef Link *l = s.link
     cdef uint32_t head, body
@@ -125,13 +135,7 @@ cdef int push(Worker *w, Session *s) noexcept nogil:
         if put < 0:
             return RELAY_LINK
         if not l.connected:
-            l.connected = 1
-            s.connect_ms = w.now
-            observe(s.server, SAW_CONNECT)
-            if s.backend.tcp and s.frontend.noting:
-                note_response(w, s)
-            if s.stick.d != NULL and s.backend.tcp:
-                stick_response(w, s, NULL)
+            link_ready(w, s)
         sent(s, <uint32_t>put)
         if s.tunnel and s.out_head.r == s.out_head.n:
             buf_drop(w, &s.out_head)    # a PROXY header, or the request that opened the tunnel

@@ -12,3 +12,5 @@ cdef void session_watch(Worker *w, Session *s) noexcept nogil
 cdef void serve_queues(Worker *w) noexcept nogil
 # Its timer fired.
 cdef void session_expire(Worker *w, Timer *t) noexcept nogil
+# An administrator ends it: with an answer where that is still possible, as HAProxy does.
+cdef void session_end(Worker *w, Session *s) noexcept nogil

@@ -27,7 +27,7 @@ from haptk._fast.scan cimport hk_add
 from haptk._fast.service cimport (SERVICE_BAD, SERVICE_FAILED, SERVICE_GONE, SERVICE_SENT, service_begin,
                                   service_drop, service_expired, service_step)
 from haptk._fast.sockets cimport IO_AGAIN, IO_EOF, close_fd, fill, watch
-from haptk._fast.state cimport (BackendC, Link, MODE_CLOSE, PAGE_200, PAGE_408, PAGE_500, PAGE_503, PAGE_504, PH_DEAD,
+from haptk._fast.state cimport (BackendC, Link, MODE_CLOSE, PAGE_200, PAGE_408, PAGE_500, PAGE_502, PAGE_503, PAGE_504, PH_DEAD,
                                 PH_HEAD, PH_LINGER, PH_PROXY, PH_QUEUE, PH_RELAY, PH_REPLY, PH_RETRY, PH_SERVICE)
 from haptk._fast.stick cimport stick_request
 from haptk._fast.tally cimport tally_accept, tally_backend, tally_bytes, tally_request
@@ -491,6 +491,25 @@ cdef void session_run(Worker *w, Session *s) noexcept nogil:
         if s.phase == PH_DEAD:
             return
     arm(w, s)
+
+
+cdef void session_end(Worker *w, Session *s) noexcept nogil:
+    # The letters are HAProxy's. It leaves one that queues in the queue until its turn; here that one is answered too.
+    cdef bint queued = s.phase == PH_QUEUE
+    cdef int more = 0
+    if s.phase == PH_DEAD:
+        return
+    if s.in_backend and not s.backend.tcp and (queued or s.phase == PH_RETRY or (
+            s.phase == PH_RELAY and not s.head_done and s.up.done)):
+        s.keep = 0
+        if s.link != NULL and s.link.connected:
+            more = answer(w, s, PAGE_502, 502, c"K", c"H")
+        else:
+            more = answer(w, s, PAGE_503, 503, c"K", c"Q" if queued else c"C")
+        if more:
+            session_run(w, s)
+        return
+    session_kill(w, s, c"K", c"D" if s.head_done and not s.tunnel else c"-")
 
 
 cdef void session_watch(Worker *w, Session *s) noexcept nogil:

@@ -42,7 +42,8 @@ ctypedef struct Live:
     int observed            # atomic: errors in a row, for `observe`
     int tripped             # atomic: how often `observed` reached the server's error_limit
     Place *place            # atomic: where it is now; written by the control plane only, NULL while unknown
-    int pad[7]
+    int cuts                # counts how often an administrator ended its sessions, written by the control plane only
+    int pad[6]
 
 ctypedef struct ServerC:
     int index               # inside its backend
@@ -242,6 +243,13 @@ ctypedef struct FrontendC:
     uint32_t cookie_length
     Text *bind_names
 
+ctypedef struct Gate:       # at most `limit` events a second; shared by all workers
+    int limit               # atomic: 0 for no limit
+    int busy                # a lock, held for a few instructions, only while there is a limit
+    int64_t start           # ms, of the current second
+    int32_t current
+    int32_t before
+
 ctypedef struct Conf:
     FrontendC *frontends
     int frontend_count
@@ -255,6 +263,9 @@ ctypedef struct Conf:
     int *actives            # atomic: connections of all frontends, for %ac; NULL when no log asks
     int *numbers            # atomic: requests so far, for %rt; NULL when nobody asks
     Text pid                # of this process
+    int limit               # atomic: the most client connections of all frontends together, 0 for no limit
+    Gate *connections       # how many a second, of all workers
+    Gate *sessions
 
 # ------------------------------------------------------------------ running, one thread each
 
@@ -430,6 +441,7 @@ ctypedef struct ServerW:    # a worker's own view of one server
     int peak                # most of them in the last second or two
     int64_t peak_at
     int kills_seen
+    int cuts_seen
     int64_t npos            # weighted round robin
     int64_t rweight
     int started
@@ -502,6 +514,47 @@ ctypedef struct Errand:     # see service.pxd
     uint64_t sent
     int status              # 0: no answer
 
+ctypedef struct Glance:     # what one session is doing, see census.pxd
+    size_t id
+    int phase
+    int frontend            # indices; -1 for none
+    int bind
+    int backend
+    int server
+    int fd
+    int server_fd           # -1 for none
+    uint8_t open
+    uint8_t tunnel
+    uint8_t connected
+    uint8_t reused
+    uint8_t head_done
+    uint8_t request_done
+    uint8_t response_done
+    uint8_t eof
+    uint8_t method
+    int status
+    int retries
+    int64_t age_ms
+    int64_t quiet_ms        # until its time-out, -1 for none
+    uint64_t bytes_in
+    uint64_t bytes_out
+    uint32_t from_client    # bytes that wait in our buffers
+    uint32_t from_server
+    Peer peer
+    Peer local              # where the client connected to
+    Peer source             # where our connection to the server comes from
+
+ctypedef struct Census:     # see census.pxd
+    int wish                # CensusWish
+    size_t wanted           # 0 for every session
+    int names               # look up addresses that cost a system call
+    int begun
+    int done                # atomic
+    Session *cursor         # the next one to look at
+    Glance *found
+    int count
+    int room
+
 ctypedef struct Counters:
     uint64_t connections
     uint64_t requests
@@ -518,6 +571,9 @@ ctypedef struct Counters:
     uint64_t timeouts
     uint64_t fd_exhausted
     uint64_t log_dropped
+    uint64_t loops          # turns of the loop
+    uint64_t events         # that epoll announced
+    uint64_t expired        # timers that were due
 
 ctypedef struct Second:     # a date as text, made once
     int64_t at              # Unix time
@@ -576,6 +632,8 @@ ctypedef struct Worker:
     void *posted            # Errands for the control plane, newest first
     void *answered          # Errands from it
     Errand *arrived         # taken from `answered`, oldest first
+    void *census            # atomic: a Census that the worker is to carry out, NULL mostly
+    Census *asked           # the control plane's last one
     int clear_asked         # atomic: 1 the highest values of the tallies, 2 all of them are to be zeroed
     int service_fd          # eventfd that tells the control plane; -1 when nothing is served
     Head head               # scratch: valid within one call

@@ -152,7 +152,7 @@ cdef inline void blame(Tally *t, char cause, char at, bint sent) noexcept nogil:
     elif at == c"C" or at == c"Q":
         t.connect_errors += 1
     elif at == c"H":
-        if cause != c"D" and cause != c"K":
+        if cause != c"D":
             t.bad_responses += 1
     elif at == c"D" and (cause == c"S" or cause == c"s" or cause == c"P"):
         if cause != c"P":

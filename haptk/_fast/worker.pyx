@@ -7,19 +7,22 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 
 from haptk._fast.address cimport note_address, note_local
+from haptk._fast.census cimport CENSUS_END, CENSUS_LIST, census_ask, census_close, census_step, census_take
 from haptk._fast.edit cimport edits_size
 from haptk._fast.ending cimport session_kill
 from haptk._fast.facts cimport ROOM_SIZE
+from haptk._fast.gate cimport gate_closed, gate_pass
 from haptk._fast.inet cimport sockaddr_storage
 from haptk._fast.journal cimport lane_close, lane_open
 from haptk._fast.pool cimport pool_close, pool_trim, reap, session_new
 from haptk._fast.regex cimport room_close, room_open
+from haptk._fast.relay cimport link_ready
 from haptk._fast.scan cimport hk_load, hk_store
 from haptk._fast.service cimport next_answered, service_close, take_errands
-from haptk._fast.session cimport serve_queues, session_begin, session_expire, session_run, session_watch
+from haptk._fast.session cimport serve_queues, session_begin, session_end, session_expire, session_run, session_watch
 from haptk._fast.sockets cimport (EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, accept_one, clock_ms, close_fd,
                                   epoll_event, epoll_wait, unwatch, watch_input)
-from haptk._fast.state cimport (BackendW, FrontendC, KIND_LISTENER, KIND_SERVER, KIND_SESSION, KIND_WAKE, Link,
+from haptk._fast.state cimport (BackendW, KIND_LISTENER, KIND_SERVER, KIND_SESSION, KIND_WAKE, Link,
                                 Listener, PH_HEAD, PH_PROXY, ServerW, Session, Tally, Timer)
 from haptk._fast.tally cimport add_up, tally_clear
 from haptk._fast.upstream cimport give_up_idle, idle_event, purge_idle
@@ -79,10 +82,6 @@ cdef void unlisten(Worker *w, Listener *l) noexcept nogil:
         l.watched = 0
 
 
-cdef inline bint full(FrontendC *fe) noexcept nogil:
-    return fe.maxconn > 0 and hk_load(fe.sessions) >= fe.maxconn
-
-
 cdef void resume_accepting(Worker *w) noexcept nogil:
     # Watch what is not watched and may be.
     cdef int i
@@ -92,7 +91,7 @@ cdef void resume_accepting(Worker *w) noexcept nogil:
         l = &w.listeners[i]
         if l.fd < 0 or l.watched or hk_load(&l.frontend.paused):
             continue
-        if full(l.frontend):
+        if gate_closed(w, l.frontend):
             w.listener_full = 1
             continue
         l.watched = 1
@@ -118,7 +117,7 @@ cdef void accept_some(Worker *w, Listener *l) noexcept nogil:
         if hk_load(&l.frontend.paused):
             unlisten(w, l)
             return
-        if full(l.frontend):
+        if gate_closed(w, l.frontend):
             # the rest waits in the kernel's queue, as with HAProxy
             unlisten(w, l)
             w.listener_full = 1
@@ -145,6 +144,7 @@ cdef void accept_some(Worker *w, Listener *l) noexcept nogil:
         elif l.frontend.wants_local:
             note_local(s)
         w.unwatched += 1
+        gate_pass(w)
         session_begin(w, s)     # many a request is here already: epoll looks at it only when it has to wait
 
 
@@ -182,6 +182,8 @@ cdef void link_event(Worker *w, Link *l, uint32_t events) noexcept nogil:
         return
     if events & EPOLLOUT:
         l.writable = 1
+        if not l.connected and l.session != NULL and l.session.tunnel and not events & (EPOLLHUP | EPOLLERR):
+            link_ready(w, l.session)    # a relay may have nothing to write for long
     if events & EPOLLIN:
         l.readable = 1
     if events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
@@ -195,22 +197,31 @@ cdef void link_event(Worker *w, Link *l, uint32_t events) noexcept nogil:
         session_run(w, l.session)
 
 
-cdef void cut_sessions(Worker *w) noexcept nogil:
-    # on-marked-down shutdown-sessions: the letters are HAProxy's.
-    cdef int i, asked
-    cdef Session *s
+cdef void cut_of_server(Worker *w, int gid, bint by_hand) noexcept nogil:
+    # on-marked-down shutdown-sessions, or `shutdown sessions server`: the letters are HAProxy's.
+    cdef Session *s = w.all
     cdef Session *following
+    while s != NULL:
+        following = s.all_next
+        if s.server == &w.conf.servers[gid] and s.link != NULL:
+            if by_hand:
+                session_end(w, s)
+            else:
+                session_kill(w, s, c"D", c"D" if s.head_done else c"H")
+        s = following
+
+
+cdef void cut_sessions(Worker *w) noexcept nogil:
+    cdef int i, asked
     for i in range(w.conf.server_count):
         asked = hk_load(&w.conf.servers[i].live.kills)
-        if asked == w.servers[i].kills_seen:
-            continue
-        w.servers[i].kills_seen = asked
-        s = w.all
-        while s != NULL:
-            following = s.all_next
-            if s.server == &w.conf.servers[i] and s.link != NULL:
-                session_kill(w, s, c"D", c"D" if s.head_done else c"H")
-            s = following
+        if asked != w.servers[i].kills_seen:
+            w.servers[i].kills_seen = asked
+            cut_of_server(w, i, 0)
+        asked = hk_load(&w.conf.servers[i].live.cuts)
+        if asked != w.servers[i].cuts_seen:
+            w.servers[i].cuts_seen = asked
+            cut_of_server(w, i, 1)
 
 
 cdef void run_answered(Worker *w) noexcept nogil:
@@ -236,6 +247,7 @@ cdef void handle(Worker *w, epoll_event *e) noexcept nogil:
         cut_sessions(w)
         run_answered(w)
         heed_pauses(w)
+        census_step(w, session_end)
         if hk_load(&w.clear_asked):
             tally_clear(w, hk_load(&w.clear_asked) == 2)
             hk_store(&w.clear_asked, 0)
@@ -335,10 +347,13 @@ cdef void loop(Worker *w) noexcept nogil:
             break
         n = epoll_wait(w.epfd, events, EVENTS, patience(w))
         w.now = clock_ms()
+        w.counters.loops += 1
+        w.counters.events += n if n > 0 else 0
         while True:
             t = wheel_next(w)
             if t == NULL:
                 break
+            w.counters.expired += 1
             session_expire(w, t)
         for i in range(n):
             handle(w, &events[i])
@@ -450,6 +465,7 @@ cdef class DataWorker:
         if self.w.conf != NULL:
             pool_close(&self.w)
             service_close(&self.w)
+            census_close(&self.w)
         room_close(&self.w.regex)
         free(self.w.edits)
         free(self.w.room)
@@ -492,6 +508,17 @@ cdef class DataWorker:
         """Have the worker put the highest values (or all) of its tallies back to zero; `cleared` says when it did."""
         hk_store(&self.w.clear_asked, 2 if everything else 1)
         eventfd_write(self.w.wake_fd, 1)
+
+    def look(self, size_t wanted=0, bint names=False, bint end=False):
+        """Have the worker list its sessions (or only `wanted`, and `end` it); False while it is at an older list.
+
+        `names` looks up the addresses that cost a system call each. `seen` has the list.
+        """
+        return census_ask(&self.w, CENSUS_END if end else CENSUS_LIST, wanted, names)
+
+    def seen(self):
+        """What `look` asked for, as tuples (proxy/glance.py's Glance); None while the worker is not through."""
+        return census_take(&self.w, self.w.index)
 
     def idle(self, int gid):
         """How many connections to a server wait for use here."""

@@ -22,17 +22,24 @@ class Adjustments:
         self.workers = workers
         self.listeners = listeners
         self.global_maxconn = 0  # 0: as configured
+        self.rates = (tables.process.maxconnrate, tables.process.maxsessrate)
+        if any(self.rates):
+            image.set_rates(*self.rates)
         self.frontend_maxconn: dict[int, int] = {}
         self.server_maxconn: dict[int, int] = {}
         self.paused: set[int] = set()
         self.stopped: set[int] = set()
 
     def limit_all(self, count: int) -> None:
-        """The limit of frontends that have none of their own; 0 goes back to the file's."""
+        """The most connections of all frontends together; 0 goes back to the file's."""
         self.global_maxconn = count
-        for index, frontend in enumerate(self.tables.frontends):
-            if not frontend.maxconn and index not in self.frontend_maxconn:
-                self.image.set_frontend_maxconn(index, count or self.tables.process.maxconn)
+        self.image.set_limit(count or self.tables.process.maxconn)
+        self._wake()
+
+    def limit_rates(self, connections: int, sessions: int) -> None:
+        """The most connections and sessions a second of all frontends together; 0 for no limit."""
+        self.rates = (connections, sessions)
+        self.image.set_rates(connections, sessions)
         self._wake()
 
     def limit_frontend(self, index: int, count: int) -> None:

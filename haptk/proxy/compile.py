@@ -402,7 +402,7 @@ class _Compiler:
     def process(self) -> Process:
         top = self.top
         keys = names(
-            "nbthread maxconn chroot user group uid gid pidfile node bufsize maxrewrite spread_checks hard_stop_after_s "
+            "nbthread maxconn maxconnrate maxsessrate chroot user group uid gid pidfile node bufsize maxrewrite spread_checks hard_stop_after_s "
             "server_state_file stats_timeout_s stats_maxconn"
         )
         values: dict[str, Any] = {key: top.get(key) for key in keys if top.get(key) is not None}

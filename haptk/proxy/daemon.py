@@ -110,7 +110,7 @@ class Daemon:
         addresses = len(self.listeners.addresses()) + len(self.runtime.binds)
         return World(
             self.engine, self.began, stopping=bool(self.stops), sockets=self.runtime.binds, listeners=addresses,
-            reload=self.reload_now,
+            reload=self.reload_now, visitors=self.runtime.visitors, peerings=tuple(self.peerings.values()),
         )  # fmt: skip
 
     def reload_now(self) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 from haptk.io import clock
 from haptk.proxy.adjust import Adjustments
+from haptk.proxy.glance import Glance
 from haptk.proxy.health import HealthRunner
 from haptk.proxy.journal import Journal
 from haptk.proxy.listeners import Listeners
@@ -24,6 +25,7 @@ from haptk.proxy.sticktables import Stores, settle, stores_for
 from haptk.proxy.tables import Backend, Frontend, ProxyTables
 from haptk.proxy.tally import Tallies, Tally
 
+CENSUS_S = 2.0  # for all workers to say who is connected
 log = logging.getLogger("haptk.proxy")
 
 
@@ -79,6 +81,7 @@ class Engine:
             inherit.health if inherit else None,
             weigh=self.image.set_weight,
             cut=self._cut if hasattr(image_type, "cut_sessions") else None,
+            end=self._end,
             place=self.image.set_address,
             tripped=self.image.tripped,
         )
@@ -86,6 +89,7 @@ class Engine:
         self.adjust = Adjustments(tables, self.image, self.workers, listeners)
         # the compiled workers only compose their lines, the reference sends its own
         self.journal = Journal(tables, self.image, self.workers) if hasattr(worker_type, "requests") else None
+        self._census = threading.Lock()
         self._threads: list[threading.Thread] = []
         self.began = Began.now()
         # a daemon puts its own in, which knows of its sockets and of stopping
@@ -120,6 +124,31 @@ class Engine:
         self.image.cut_sessions(gid)
         for worker in self.workers:
             worker.wake()
+
+    def _end(self, gid: int) -> None:
+        self.image.end_sessions(gid)
+        for worker in self.workers:
+            worker.wake()
+
+    def sessions(self, wanted: int = 0, *, names: bool = False, end: bool = False) -> list[Glance]:
+        """Who is connected; or only the session with the id `wanted`, which `end` ends. Waits for the workers."""
+        with self._census:
+            asked = [worker for worker in self.workers if worker.look(wanted, names, end)]
+            deadline = clock.monotonic() + CENSUS_S
+            found: list[Glance] = []
+            while asked and clock.monotonic() < deadline:
+                for worker in list(asked):
+                    seen = worker.seen()
+                    if seen is not None:
+                        asked.remove(worker)
+                        found += [Glance(*one) for one in seen]
+                if asked:
+                    clock.sleep(0.001)
+            return found
+
+    def activity(self) -> list[dict[str, Any]]:
+        """The counters of each worker."""
+        return [worker.counters() for worker in self.workers]
 
     def stop(self, *, now: bool = False) -> None:
         """Stop listening; `now` also cuts the open connections. May be called a second time to cut."""

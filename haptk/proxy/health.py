@@ -133,7 +133,7 @@ class HealthRunner:
 
     Calls `publish(gid, "UP" | "DOWN" | "DRAIN" | "MAINT")`; `weigh(gid, weight)` follows slowstart and the
     administrator; `cut(gid)` ends the sessions of a server that went down where its line has `on-marked-down
-    shutdown-sessions`. `place(gid, host, port)` hears where a server is that has moved;
+    shutdown-sessions`; `end(gid)` ends them because an administrator says so. `place(gid, host, port)` hears where a server is that has moved;
     `tripped(gid)` says how often live traffic reached a server's error-limit (`observe`). Servers that `track` another
     follow it. Use `start`, `stop`; `admin`, `force`, `set_weight` and `move` may be called from any thread.
     """
@@ -146,12 +146,14 @@ class HealthRunner:
         *,
         weigh: Weigh | None = None,
         cut: Cut | None = None,
+        end: Cut | None = None,
         place: Settle | None = None,
         tripped: Tripped | None = None,
     ) -> None:
         self.publish = publish
         self.weigh = weigh
         self.cut = cut
+        self.end = end
         self.place = place
         self.tripped = tripped
         self.servers: list[Checked] = []

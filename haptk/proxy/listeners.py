@@ -31,6 +31,15 @@ class Opened(NamedTuple):
     bind: Bind
 
 
+class OpenSocket(NamedTuple):
+    """A listening socket for those who ask what is open."""
+
+    fd: int
+    worker: int
+    bind: Bind
+    paused: bool
+
+
 def _key(bind: Bind, worker: int) -> Key:
     shared = bool(bind.unix_path) or bind.fd >= 0
     return (bind.host, bind.port, bind.unix_path, bind.fd, 0 if shared else worker)
@@ -54,6 +63,7 @@ class Listeners:
         self._inherited = inherited or []  # of the process before this one, until `settle`
         self._marks: dict[Key, tuple[int, int]] = {}  # device and inode of the unix paths that are ours
         self._paused: dict[Key, Bind] = {}
+        self._binds: dict[Key, Bind] = {}
 
     def for_worker(self, frontends: tuple[Frontend, ...], worker: int) -> list[Opened]:
         """The sockets of every bind line; raises CannotBind."""
@@ -68,6 +78,7 @@ class Listeners:
                 elif key in self._paused:
                     self._resume(key, frontend)
                 _tune(self._open[key], frontend)
+                self._binds[key] = bind
                 found.append(Opened(self._open[key], index, bool(bind.unix_path) or bind.fd >= 0, bind))
         return found
 
@@ -110,6 +121,13 @@ class Listeners:
         for key in list(self._open):
             self._close(key)
 
+    def opened(self) -> list[OpenSocket]:
+        """Every socket that listens, or would if it were not paused."""
+        return [
+            OpenSocket(sock.fileno(), key[-1], self._binds[key], key in self._paused)
+            for key, sock in self._open.items()
+        ]
+
     def addresses(self) -> list[str]:
         """host:port or path of every open socket, once each."""
         found = []
@@ -125,6 +143,7 @@ class Listeners:
         self._paused.pop(key, None)
         if key in self._marks:
             unlink(key[2], self._marks.pop(key))
+        self._binds.pop(key, None)
         sock.close()
 
     def _listen(self, bind: Bind, frontend: Frontend, key: Key) -> socket.socket:

@@ -20,7 +20,7 @@ from typing import Any
 
 from haptk.core.peers import updates, wire
 from haptk.core.peers.node import DONE, REMOTE, Node
-from haptk.core.peers.session import Shared
+from haptk.core.peers.session import HEARTBEAT_S, Shared
 from haptk.errors import CannotBind
 from haptk.io import clock
 from haptk.proxy.sticktables import Stores
@@ -51,6 +51,7 @@ class Peering:
     ) -> None:  # fmt: skip
         self.section = section
         self.local = local
+        self.began = clock.wall()
         self.tables = tables
         self._places = {name: (host, port) for name, host, port in section.members}
         self._bell = _bell()
@@ -103,8 +104,25 @@ class Peering:
     def report(self) -> dict[str, Any]:
         """What people want to know: the state, and each peer with its connection."""
         with self._lock:
-            lines = {name: line.connection >= 0 for name, line in self._node.lines.items()}
-            return {"section": self.section.name, "local": self.local, "state": self._node.state, "peers": lines}
+            members = [self._member(name) for name in self._places]
+            return {
+                "section": self.section.name, "local": self.local, "state": self._node.state, "began": self.began,
+                "peers": members,
+            }  # fmt: skip
+
+    def _member(self, name: str) -> dict[str, Any]:
+        host, port = self._places[name]
+        line = self._node.lines.get(name)
+        session = self._node.sessions.get(line.connection) if line is not None else None
+        status = "NONE" if session is None else "ESTA" if session.up else "CONN"
+        if line is not None and line.dialling:
+            status = "CONN"
+        acked = line.acked if line is not None else {}
+        return {
+            "name": name, "address": f"{host}:{port}", "status": status, "connections": int(session is not None),
+            "age_s": session.age_s(clock.monotonic()) if session is not None else -1.0, "heartbeat": f"{HEARTBEAT_S:g}s",
+            "tables": [(one.name, one.table.seq, acked.get(one.name, 0)) for one in self.tables],
+        }  # fmt: skip
 
     @property
     def complete(self) -> bool:

@@ -11,11 +11,14 @@ import contextlib
 import selectors
 import socket
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from haptk.io import clock
+from haptk.proxy import reference_census
+from haptk.proxy.glance import Glance
 from haptk.proxy.listeners import Opened
 from haptk.proxy.logsink import LogSink
 from haptk.proxy.reference_route import Farm
@@ -26,6 +29,7 @@ from haptk.proxy.sticktables import Stores, stores_for
 from haptk.proxy.tables import Frontend, ProxyTables, StickTable
 from haptk.proxy.tally import Tally
 
+HELD_S = 0.02  # between two looks whether a full frontend has room again
 _STATES = ("UP", "DRAIN", "DOWN", "MAINT")
 _COUNTERS = (
     "connections", "requests", "bad_requests", "bad_responses", "retries", "redispatches", "connect_failures",
@@ -45,6 +49,8 @@ class Image:
         self.stores = stores_for(tables, self.make_store) if stores is None else stores
         self.gids = {id(seat): gid for gid, seat in enumerate(self.seats)}
         self.paused: set[int] = set()
+        self.door = Door(tables)
+        self.workers: list[DataWorker] = []
         self.answer: Callable[[Ask], Answer] | None = None  # the control plane; set by the engine
         self.meters = Meters(len(tables.frontends), len(self.farms), len(self.seats))
         self.sinks = [LogSink(frontend.log) for frontend in tables.frontends]
@@ -90,7 +96,21 @@ class Image:
             farm.changed.notify_all()
 
     def set_frontend_maxconn(self, index: int, count: int) -> None:
-        """Newcomers beyond it are not held back on this path, whatever the number."""
+        """The most connections of a frontend, 0 for no limit."""
+        self.door.maxconn[index] = count
+
+    def set_limit(self, count: int) -> None:
+        """The most connections of all frontends together, 0 for no limit."""
+        self.door.limit = count
+
+    def set_rates(self, connections: int, sessions: int) -> None:
+        """The most connections and sessions a second, 0 for no limit; here both are the same."""
+        self.door.rate = min((rate for rate in (connections, sessions) if rate), default=0)
+
+    def end_sessions(self, gid: int) -> None:
+        """End all sessions of a server."""
+        for worker in self.workers:
+            reference_census.of_server(worker, gid)
 
     def pause_frontend(self, index: int, paused: bool) -> None:
         """A frontend accepts nothing, or again; the workers look when they are woken."""
@@ -102,6 +122,37 @@ class Image:
     def tallies(self) -> tuple[list[Tally], list[Tally], list[Tally]]:
         """What frontends, backends and servers did."""
         return self.meters.tallies()
+
+
+class Door:
+    """Who may come in: limits of one frontend, of all together, and of newcomers within the last second."""
+
+    def __init__(self, tables: ProxyTables) -> None:
+        self.lock = threading.Lock()
+        self.maxconn = [one.maxconn or tables.process.maxconn for one in tables.frontends]
+        self.limit = tables.process.maxconn
+        self.rate = min((one for one in (tables.process.maxconnrate, tables.process.maxsessrate) if one), default=0)
+        self.inside = [0] * len(tables.frontends)
+        self.recent: deque[float] = deque()
+
+    def closed(self, frontend: int) -> bool:
+        """True when nobody may come in now."""
+        with self.lock:
+            now = clock.monotonic()
+            while self.recent and self.recent[0] <= now - 1.0:
+                self.recent.popleft()
+            full = 0 < self.maxconn[frontend] <= self.inside[frontend]
+            return full or 0 < self.limit <= sum(self.inside) or 0 < self.rate <= len(self.recent)
+
+    def enter(self, frontend: int) -> None:
+        with self.lock:
+            self.inside[frontend] += 1
+            if self.rate:
+                self.recent.append(clock.monotonic())
+
+    def leave(self, frontend: int) -> None:
+        with self.lock:
+            self.inside[frontend] -= 1
 
 
 @dataclass
@@ -130,6 +181,9 @@ class DataWorker:
         del seed
         self.index = index
         self.shared = Shared(image)
+        image.workers.append(self)
+        self._seen: list[Glance] = []
+        self._held = False
         self.listeners = listeners
         self.listening = True
         self._ours, self._wake = socket.socketpair()
@@ -142,7 +196,7 @@ class DataWorker:
             selector.register(self._ours, selectors.EVENT_READ, None)
             self._heed_pauses(selector)
             while not self.shared.stopping:
-                for key, _ in selector.select():
+                for key, _ in selector.select(HELD_S if self._held else None):
                     if key.data is None:
                         self._ours.recv(4096)
                     elif key.data.frontend not in self.shared.image.paused:
@@ -154,10 +208,13 @@ class DataWorker:
             clock.sleep(0.02)
 
     def _heed_pauses(self, selector: selectors.BaseSelector) -> None:
-        """Watch the sockets of the frontends that are not paused."""
+        """Watch the sockets of the frontends that are not paused and not full."""
         watched = selector.get_map()
+        self._held = False
         for opened in self.listeners:
-            paused = opened.frontend in self.shared.image.paused
+            held = self.shared.image.door.closed(opened.frontend)
+            self._held = self._held or held
+            paused = held or opened.frontend in self.shared.image.paused
             if paused and opened.socket in watched:
                 selector.unregister(opened.socket)
             elif not paused and opened.socket not in watched:
@@ -172,15 +229,12 @@ class DataWorker:
         from haptk.proxy.reference_session import Session
 
         frontend = opened.frontend
-        while True:
+        while not self.shared.image.door.closed(frontend):  # the rest waits in the kernel's queue, as with HAProxy
             try:
                 channel, _ = sock.accept()
             except OSError:
                 return
-            limit = self.shared.image.tables.frontends[frontend].maxconn
-            if limit and self.shared.fronts.get(frontend, 0) >= limit:
-                # Left in the kernel's queue by HAProxy; here the newcomer waits in its own thread.
-                pass
+            self.shared.image.door.enter(frontend)
             session = Session(self.shared, channel, opened)
             with self.shared.lock:
                 self.shared.sessions.add(session)
@@ -194,6 +248,9 @@ class DataWorker:
             with self.shared.lock:
                 self.shared.sessions.discard(session)
                 self.shared.fronts[frontend] -= 1
+            self.shared.image.door.leave(frontend)
+            if self._held:
+                self.wake()
 
     def stop(self, now: bool = False) -> None:
         """Stop accepting; `now` also cuts the open connections."""
@@ -204,6 +261,16 @@ class DataWorker:
             session.stop(now=now)
         with contextlib.suppress(OSError):
             self._wake.send(b"x")
+
+    def look(self, wanted: int = 0, names: bool = False, end: bool = False) -> bool:
+        """Who is connected; `seen` has the list."""
+        del names
+        self._seen = reference_census.look(self, wanted, end=end)
+        return True
+
+    def seen(self) -> list[Glance]:
+        """What `look` found."""
+        return self._seen
 
     def counters(self) -> dict[str, Any]:
         """This worker's counters."""

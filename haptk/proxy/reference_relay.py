@@ -435,12 +435,14 @@ class Exchange:
         self.facts.server = seat.server.name
         session = self.session
         session.server_wire, session.server_of_wire, session.server_place = None, seat, seat.place
+        session.busy_wire = wire
         reusable = False
         try:
             reusable = self._relay(wire)
         except _DeadReuse:
             return None
         finally:
+            session.busy_wire = None
             if reusable and not wire.data:
                 session.server_wire = wire
             else:

@@ -58,10 +58,12 @@ class Session:
         self.accepted_s = clock.wall()
         self.first = True
         self.idle = True
+        self.ended = False  # an administrator ended it
         self.src, self.src_port = _address(channel, peer=True)
         self.dst, self.dst_port = _address(channel, peer=False)
         self.server_wire: Wire | None = None
         self.server_of_wire: Any = None
+        self.busy_wire: Wire | None = None  # of the exchange under way
         self.server_place: tuple[str, int] = ("", 0)
         self.bill = Bill(self.image, self.front_index, 0)
 
@@ -248,6 +250,8 @@ class Session:
     def log(self, record: Record) -> None:
         """One line for one exchange, in the frontend's format; nothing for an empty connection under dontlognull."""
         plan = self.front.log
+        if self.ended:
+            record.flags = "K" + record.flags[1:]
         self.bill.end(record, self.client.received - len(self.client.data))
         self.shared.responses[min(max(record.status // 100, 0), 5)] += 1
         if not plan.targets or record.unlogged:

@@ -108,6 +108,7 @@ class Bill:
         self.front = image.meters.frontends[frontend]
         self.back: Meter | None = None
         self.server: Meter | None = None
+        self.farm = self.gid = -1  # indices of the backend and the server
         self.received = received
         self.denied = False
         self.asked = False
@@ -123,13 +124,15 @@ class Bill:
         """A backend was chosen."""
         if self.back is None:
             self.back = self.image.meters.backends[index]
+            self.farm = index
             self.back.add("sessions")
             self.back.add("live")
             self.back.event("rate")
 
     def slot(self, seat: object, *, balanced: bool) -> None:
         """A place at a server was taken."""
-        self.server = self.image.meters.servers[self.image.gids[id(seat)]]
+        self.gid = self.image.gids[id(seat)]
+        self.server = self.image.meters.servers[self.gid]
         self.server.add("live")
         if balanced and self.back is not None:
             self.server.add("balanced")

@@ -163,9 +163,11 @@ def _relay_tcp_to(session: Session, farm: Farm, record: Record) -> None:
             seat.sessions += 1
         try:
             limits = back.timeouts
+            session.busy_wire = wire
             relay_both(session, wire, limits.tunnel or limits.server or session.front.timeouts.client)
             record.bytes_down, record.bytes_up = wire.received, session.client.received
         finally:
+            session.busy_wire = None
             with farm.changed:
                 seat.sessions -= 1
             session.bill.free(seat)

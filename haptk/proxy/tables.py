@@ -459,6 +459,8 @@ class Process:
 
     nbthread: int = 1
     maxconn: int = 0
+    maxconnrate: int = 0  # connections a second, 0 for no limit
+    maxsessrate: int = 0
     chroot: str = ""
     user: str = ""
     group: str = ""

@@ -12,6 +12,7 @@ from haptk.io.exchange import ProbeResult
 from haptk.proxy import reference
 from haptk.proxy.adjust import Adjustments
 from haptk.proxy.compile import load_text
+from haptk.proxy.glance import Glance
 from haptk.proxy.health import HealthRunner
 from haptk.proxy.listeners import Listeners
 from haptk.proxy.runtime.commands import COMMANDS, LEVELS
@@ -61,12 +62,25 @@ class Engine:
             old.health if old else None,
             weigh=self.weights.__setitem__,
             cut=self.cuts.append,
+            end=self.cuts.append,
         )
         self.health.checked = []  # no thread: the test says what the checks found
         self.health.start()
         self.image = self
         self.adjust = Adjustments(self.tables, self, [], Listeners())
         self.limits: list[tuple[object, ...]] = []
+
+    def set_limit(self, count: int) -> None:
+        self.limits.append(("global", count))
+
+    def set_rates(self, connections: int, sessions: int) -> None:
+        self.limits.append(("rates", connections, sessions))
+
+    def sessions(self, wanted: int = 0, *, names: bool = False, end: bool = False) -> list[Glance]:
+        return []
+
+    def activity(self) -> list[dict[str, Any]]:
+        return [self.counters()]
 
     def set_frontend_maxconn(self, index: int, count: int) -> None:
         self.limits.append(("frontend", index, count))

@@ -107,6 +107,10 @@ class Session:
         self._current: tuple[Shared | None, Definition] | None = None
         self._began = self._heard = self._said = now
 
+    def age_s(self, now: float) -> float:
+        """Seconds since the connection was made."""
+        return now - self._began
+
     # -- five verbs ----------------------------------------------------------------------------------------------
 
     def receive(self, data: bytes, now: float) -> None:

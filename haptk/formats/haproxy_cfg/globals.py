@@ -84,6 +84,8 @@ DIRECTIVES: dict[str, Directive] = {
     "master-worker": Directive(_inert("workers are threads here; systemd restarts the process"), "g", no=True),
     "max-spread-checks": Directive(_time("max_spread_checks_s"), "g"),
     "maxconn": Directive(_number("maxconn"), "g"),
+    "maxconnrate": Directive(_number("maxconnrate"), "g"),
+    "maxsessrate": Directive(_number("maxsessrate"), "g"),
     "nbproc": Directive(_nbproc, "g"),
     "nbthread": Directive(_number("nbthread", 1, 64), "g"),
     "node": Directive(_word("node"), "g"),
@@ -122,6 +124,6 @@ def tuning(_name: str) -> Directive:
 UNSUPPORTED = names(
     "external-check lua-load lua-load-per-thread lua-prepend-path h1-case-adjust h1-case-adjust-file set-var "
     "set-var-fmt h1-accept-payload-with-any-method httpclient.resolvers.id httpclient.resolvers.prefer "
-    "pp2-never-send-local maxcomprate maxcompcpuusage maxconnrate maxsessrate maxzlibmem wurfl-data-file "
+    "pp2-never-send-local maxcomprate maxcompcpuusage maxzlibmem wurfl-data-file "
     "51degrees-data-file deviceatlas-json-file anonkey expose-experimental-directives expose-deprecated-directives"
 )

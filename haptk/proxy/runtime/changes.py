@@ -43,6 +43,32 @@ def set_maxconn_global(world: World, _caller: Caller, args: list[str]) -> str:
     return ""
 
 
+RATES = (
+    "'set rate-limit' only supports :\n"
+    "   - 'connections global' to set the per-process maximum connection rate\n"
+    "   - 'sessions global' to set the per-process maximum session rate\n"
+    "   - 'ssl-sessions global' to set the per-process maximum SSL session rate\n"
+    "   - 'http-compression global' to set the per-process maximum compression speed in kB/s\n"
+)
+
+
+def set_rate_limit(world: World, args: list[str]) -> str:
+    """Of connections or sessions; what there is none of (TLS, compression) cannot be limited and is said so."""
+    what = args[0] if args[1:2] == ["global"] else ""
+    if what not in ("connections", "sessions", "ssl-sessions", "http-compression"):
+        return RATES
+    if len(args) < 3:
+        return "Expects an integer value.\n"
+    value = _leading(args[2])
+    if value < 0:
+        return "Value out of range.\n"
+    if what in ("ssl-sessions", "http-compression"):
+        return "haptk has neither TLS nor compression to limit.\n"
+    connections, sessions = world.adjust.rates
+    world.adjust.limit_rates(value if what == "connections" else connections, value if what == "sessions" else sessions)
+    return ""
+
+
 def set_maxconn_frontend(world: World, _caller: Caller, args: list[str]) -> str:
     _, index = _frontend(world, args)
     if len(args) < 2:

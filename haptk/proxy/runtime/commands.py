@@ -15,7 +15,7 @@ import haptk
 from haptk.formats.haproxy_cfg import units
 from haptk.formats.haproxy_cfg.model import Refused
 from haptk.proxy.listeners import describe
-from haptk.proxy.runtime import changes, rows, states, stats, sticks
+from haptk.proxy.runtime import changes, rows, schema, sessions, state_of_process, states, stats, sticks
 from haptk.proxy.runtime.world import Unknown, World
 
 LEVELS = ("user", "operator", "admin")
@@ -127,8 +127,8 @@ ALWAYS = {
 
 
 def show_info(world: World, _caller: Caller, args: list[str]) -> str:
-    form = next((word for word in args if word in ("json", "typed")), "")
-    return stats.info_text(stats.info(world), form)
+    form = "typed" if "typed" in args else "json" if "json" in args else ""
+    return stats.info_text(stats.info(world), form, desc="desc" in args, exact="float" in args)
 
 
 def show_stat(world: World, caller: Caller, args: list[str]) -> str:
@@ -140,10 +140,10 @@ def show_stat(world: World, caller: Caller, args: list[str]) -> str:
             return "No such proxy.\n"
         scope, flags = (name, kinds, sid), frozenset(args[3:])
     found = rows.rows(world, scope, flags, secret=not caller.may("operator"))
+    if "typed" in flags:
+        return "".join(stats.typed_row(row, desc="desc" in flags) for row in found)
     if "json" in flags:
         return stats.json_rows(found)
-    if "typed" in flags:
-        return "".join(stats.typed_row(row) for row in found)
     return stats.csv_header() + "".join(stats.csv_row(row) for row in found)
 
 
@@ -235,10 +235,37 @@ def set_server(world: World, caller: Caller, args: list[str]) -> str:
 
 def shutdown_sessions(world: World, _caller: Caller, args: list[str]) -> str:
     _, one = world.server(args[0] if args else "")
-    if world.health.cut is None:
-        return "The reference data path cannot end the sessions of one server.\n"
-    world.health.cut(one.gid)
+    if world.health.end is not None:
+        world.health.end(one.gid)
     return ""
+
+
+def show_sess(world: World, _caller: Caller, args: list[str]) -> str:
+    return sessions.show(world, args)
+
+
+def shutdown_session(world: World, _caller: Caller, args: list[str]) -> str:
+    return sessions.shutdown(world, args)
+
+
+def show_fd(world: World, _caller: Caller, args: list[str]) -> str:
+    return sessions.descriptors(world, args)
+
+
+def show_activity(world: World, _caller: Caller, _args: list[str]) -> str:
+    return state_of_process.activity(world)
+
+
+def show_peers(world: World, _caller: Caller, args: list[str]) -> str:
+    return state_of_process.peers(world, args)
+
+
+def show_schema(_world: World, _caller: Caller, _args: list[str]) -> str:
+    return schema.text()
+
+
+def set_rate_limit(world: World, _caller: Caller, args: list[str]) -> str:
+    return changes.set_rate_limit(world, args)
 
 
 # -- learned tables ----------------------------------------------------------------------------------------------------
@@ -332,6 +359,8 @@ COMMANDS: tuple[Command, ...] = (
              changes.set_maxconn_global, "set maxconn global"),
     _command("set maxconn server <bk>/<srv>", "change a server's maxconn setting", "admin",
              changes.set_maxconn_server, "set maxconn server"),
+    _command("set rate-limit <setting> <value>", "change a rate limiting value", "admin", set_rate_limit,
+             "set rate-limit"),
     _command("set server <bk>/<srv> [opts]", "change a server's state, weight, address or ssl", "admin", set_server,
              "set server"),
     _command("set severity-output [none|number|string]", "set presence of severity level in feedback information", "user",
@@ -341,15 +370,22 @@ COMMANDS: tuple[Command, ...] = (
     _command("set timeout [cli] <delay>", "change a timeout setting", "user", set_timeout, "set timeout"),
     _command("set weight <bk>/<srv>  (DEPRECATED)", f"change a server's weight {_OLD}", "admin", set_weight,
              "set weight"),
+    _command("show activity", "show per-thread activity stats (for support/developers)", "user", show_activity),
     _command("show backend", "list backends in the current running config", "user", show_backend),
     _command("show cli level", "display the level of the current CLI session", "user", show_cli_level),
-    _command("show cli sockets", "dump list of cli sockets", "operator", show_cli_sockets),
+    _command("show cli sockets", "dump list of cli sockets", "user", show_cli_sockets),
+    _command("show fd [num]", "dump list of file descriptors in use or a specific one", "operator", show_fd, "show fd"),
     _command("show info [desc|json|typed|float]*", "report information about the running process", "user", show_info,
              "show info"),
+    _command("show peers [dict|-] [section]", "dump some information about all the peers or this peers section", "user",
+             show_peers, "show peers"),
+    _command("show schema json", "report schema used for stats", "user", show_schema),
     _command("show servers conn [<backend>]", "dump server connections status (all or for a single backend)", "user",
              changes.show_servers_conn, "show servers conn"),
     _command("show servers state [<backend>]", "dump volatile server information (all or for a single backend)",
              "user", show_servers_state, "show servers state"),
+    _command("show sess [id]", "report the list of current sessions or dump this exact session", "operator", show_sess,
+             "show sess"),
     _command("show stat [desc|json|no-maint|typed|up]*", "report counters for each proxy and server", "user",
              show_stat, "show stat"),
     _command("show table <table> [<filter>]*", "report table usage stats or dump this table's contents (filter: data/key)",
@@ -357,6 +393,7 @@ COMMANDS: tuple[Command, ...] = (
     _command("show version", "show version of the current process", "user", show_version),
     _command("shutdown frontend <frontend>", "stop a specific frontend", "admin", changes.shutdown_frontend,
              "shutdown frontend"),
+    _command("shutdown session [id]", "kill a specific session", "admin", shutdown_session, "shutdown session"),
     _command("shutdown sessions server <bk>/<srv>", "kill sessions on a server", "admin", shutdown_sessions,
              "shutdown sessions server"),
     _command("user", "lower the level of the current CLI session to user", "user", lower("user")),

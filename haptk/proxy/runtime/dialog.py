@@ -2,7 +2,9 @@
 
 HAProxy's rules (management.txt, 9.3): a line holds commands separated by `;`, every answer ends with an empty line.
 Without `prompt` the connection ends when everything that was received is answered; with it `> ` asks for more. A
-backslash takes the meaning from a space, a `;` or a backslash.
+backslash takes the meaning from a space, a `;` or a backslash. A line that ends with `<<` is carried out at the next
+empty line; what stands between the two belongs to its last command. No command here takes such a payload, and as in
+HAProxy those that do not simply leave it; with `prompt`, `+ ` asks for its lines.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from haptk.proxy.runtime.commands import Caller, run
 from haptk.proxy.runtime.world import World
 
 MAX_LINE_BYTES = 16384  # HAProxy's tune.bufsize
+PAYLOAD = "<<"
+MORE = "\0more"  # in the list of what is to be done: ask for the next line of a payload
 
 
 class Dialog:
@@ -26,6 +30,8 @@ class Dialog:
         self._todo: deque[str] = deque()
         self._ended = False
         self._spoken = False
+        self._waiting: str | None = None  # a line whose payload has not ended
+        self._payload = 0  # bytes of it
 
     def receive(self, data: bytes) -> None:
         """Bytes from the client; b"" for its end of stream. A line without an end is no command."""
@@ -34,15 +40,32 @@ class Dialog:
             return
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
-            self._todo.extend(commands_of(line.removesuffix(b"\r").decode("utf-8", "replace")))
-        if len(self._rest) > MAX_LINE_BYTES:
+            self._line(line.removesuffix(b"\r").decode("utf-8", "replace"))
+        if len(self._rest) > MAX_LINE_BYTES or self._payload > MAX_LINE_BYTES:
             self._ended = True
+
+    def _line(self, line: str) -> None:
+        if self._waiting is None:
+            if not line.rstrip(" \t").endswith(PAYLOAD):
+                self._todo.extend(commands_of(line))
+                return
+            self._waiting, self._payload = line.rstrip(" \t").removesuffix(PAYLOAD), 0
+        elif line:
+            self._payload += len(line) + 1
+        else:
+            self._todo.extend(commands_of(self._waiting))
+            self._waiting = None
+            return
+        self._todo.append(MORE)
 
     def step(self) -> bytes | None:
         """The answer to the next command; None when there is none waiting."""
         if self.caller.over or not self._todo:
             return None
-        answer = run(self.look(), self.caller, words_of(self._todo.popleft()))
+        command = self._todo.popleft()
+        if command is MORE:
+            return b"+ " if self.caller.prompt else b""
+        answer = run(self.look(), self.caller, words_of(command))
         self._spoken = True
         if self._left():
             return b""
@@ -58,7 +81,8 @@ class Dialog:
             return True
         if self._todo:
             return False
-        return self._ended or (self._spoken and not self.caller.prompt and not self._rest)
+        open_yet = self._waiting is not None or bool(self._rest)
+        return self._ended or (self._spoken and not self.caller.prompt and not open_yet)
 
 
 def commands_of(line: str) -> list[str]:

@@ -109,7 +109,7 @@ def render(world: World, found: Iterable[Row], view: View) -> str:
 
 def _process(world: World, view: View) -> str:
     total = world.counters()
-    days, rest = divmod(world.uptime_s(), 86400)
+    days, rest = divmod(int(world.uptime_s()), 86400)
     cells = {
         "version": "hidden" if view.plan.hide_version else f"haptk {haptk.__version__}",
         "process": f"pid {world.pid()}, {max(1, world.tables.process.nbthread)} workers",

@@ -22,7 +22,7 @@ from haptk.io import clock
 from haptk.proxy import inherit
 from haptk.proxy.listeners import describe, listen_unix, unlink
 from haptk.proxy.runtime.dialog import Dialog
-from haptk.proxy.runtime.world import World
+from haptk.proxy.runtime.world import Visitor, World
 from haptk.proxy.tables import Bind, Process
 
 BACKLOG = 128
@@ -51,6 +51,7 @@ class Client:
     dialog: Dialog
     active_at: float
     out: bytearray = field(default_factory=bytearray)
+    since: float = field(default_factory=clock.monotonic)
     deaf: bool = False  # its end of stream was read
     exposed: bool = False  # it may have the listening sockets
 
@@ -79,6 +80,11 @@ class Runtime:
         """The bind lines that are open."""
         with self._lock:
             return [door.bind for door in self._doors]
+
+    @property
+    def visitors(self) -> list[Visitor]:
+        """Who is connected; for the thread that serves them."""
+        return [Visitor(id(client), client.sock.fileno(), client.since) for client in list(self._clients)]
 
     def open(self, process: Process) -> None:
         """Open what `process` wants and is not open yet; raises CannotBind, and then nothing has changed."""

@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from operator import itemgetter
 from pathlib import Path
 
 import haptk
+from haptk.proxy.runtime import meanings
 from haptk.proxy.runtime.fields import INFO, NATURES, ORIGINS, SCOPES, STAT, Field, tag
 from haptk.proxy.runtime.rows import Row
 from haptk.proxy.runtime.world import World, descriptors
 
+Value = int | str | float
 OBJECTS = ("Frontend", "Backend", "Server")
 
 
-def info(world: World) -> dict[str, int | str]:
+def info(world: World) -> dict[str, Value]:
     """The values of `show info`. TLS, compression, pipes and busy polling do not exist here: their figures are 0."""
     process, total = world.tables.process, world.counters()
-    uptime = world.uptime_s()
+    fronts = world.tallies.frontends
+    rate, most = sum(one.rate for one in fronts), sum(one.rate_max for one in fronts)
+    limits = world.adjust.rates
+    connected = sum(one["status"] == "ESTA" for peering in world.peerings for one in peering.report()["peers"])
+    uptime = int(world.uptime_s())
     minutes = uptime // 60
     listening = 0 if world.stopping else world.listeners
-    row: dict[str, int | str] = {entry.name: 0 for entry in INFO if entry.name.startswith(("Ssl", "Compress", "Pipes"))}
+    row: dict[str, Value] = {entry.name: 0 for entry in INFO if entry.name.startswith(("Ssl", "Compress", "Pipes"))}
     row |= dict.fromkeys(
         ("Memmax_MB", "Memmax_bytes", "PoolFailed", "MaxSslConns", "CurrSslConns", "CumSslConns", "MaxSslRate",
-         "Maxpipes", "ConnRateLimit", "SessRateLimit", "Run_queue", "Unstoppable Jobs", "ActivePeers",
-         "ConnectedPeers", "BusyPolling", "TotalSplicdedBytesOut", "DebugCommandsIssued", "CumRecvLogs"), 0,
+         "Maxpipes", "Run_queue", "Unstoppable Jobs", "BusyPolling", "TotalSplicdedBytesOut", "DebugCommandsIssued", "CumRecvLogs"), 0,
     )  # fmt: skip
     made = datetime.datetime.fromtimestamp(Path(haptk.__file__).stat().st_mtime, datetime.UTC)
     row |= {
@@ -38,7 +43,10 @@ def info(world: World) -> dict[str, int | str]:
         "CumReq": total["requests"], "Tasks": total["sessions"] + len(world.health.checked),
         "node": process.node or _node(), "Stopping": int(world.stopping), "Jobs": total["sessions"] + listening,
         "Listeners": listening, "DroppedLogs": total.get("log_dropped", 0), "TotalBytesOut": total["bytes_down"],
-        "Build info": haptk.__version__, "Start_time_sec": int(world.began.wall), "Tainted": "0",
+        "ConnRate": rate, "ConnRateLimit": limits[0], "MaxConnRate": most, "SessRate": rate,
+        "SessRateLimit": limits[1], "MaxSessRate": most, "ActivePeers": connected, "ConnectedPeers": connected,
+        "Build info": haptk.__version__, "Start_time_sec": int(world.began.wall),
+        "Uptime_sec exact": round(world.uptime_s(exact=True), 6), "Start_time_sec exact": round(world.began.wall, 6), "Tainted": "0",
     }  # fmt: skip
     return row
 
@@ -89,12 +97,13 @@ def _quoted(text: str) -> str:
     return '"' + text.replace('"', '""').replace("\n", " ").replace("\r", " ") + '"'
 
 
-def typed_row(row: Row) -> str:
+def typed_row(row: Row, *, desc: bool = False) -> str:
     """`S.3.1.17.status.1:SGP:str:UP`, a line for each field that has a value, and an empty line."""
     head = f"{'FBS'[int(row['type'])]}.{row['iid']}.{row['sid']}"
     present = [entry for entry in STAT if entry.position >= 0 and entry.name in row]
     lines = [
-        f"{head}.{entry.position}.{entry.name}.1:{tag(entry, int(row['type']))}:{entry.type}:{row[entry.name]}\n"
+        f"{head}.{entry.position}.{entry.name}.1:{tag(entry, int(row['type']))}:{entry.type}:{row[entry.name]}"
+        f"{_meaning(meanings.stat(entry.name), desc=desc)}\n"
         for entry in present
     ]
     return "".join(lines)
@@ -115,7 +124,7 @@ def json_rows(found: Iterator[Row]) -> str:
     return json.dumps(out, separators=(",", ":")) + "\n"
 
 
-def _json_field(entry: Field, value: int | str, letters: str) -> dict[str, object]:
+def _json_field(entry: Field, value: Value, letters: str) -> dict[str, object]:
     origin, nature, scope = tuple(letters)
     return {
         "field": {"pos": entry.position, "name": entry.name}, "processNum": 1,
@@ -124,15 +133,27 @@ def _json_field(entry: Field, value: int | str, letters: str) -> dict[str, objec
     }  # fmt: skip
 
 
-def info_text(values: Row, form: str) -> str:
-    """`show info` in the form "", "typed" or "json"."""
+def _meaning(text: str, *, desc: bool) -> str:
+    return f':"{text}"' if desc else ""
+
+
+def info_text(values: Mapping[str, Value], form: str, *, desc: bool = False, exact: bool = False) -> str:
+    """`show info` in the form "", "typed" or "json"; `desc` says what each field means, `exact` shows fractions."""
     present = [entry for entry in INFO if entry.name in values]
+    if exact:
+        present = [entry._replace(type="flt") if f"{entry.name} exact" in values else entry for entry in present]
+        values = {name.removesuffix(" exact"): value for name, value in values.items()}
     if form == "json":
         return (
             json.dumps([_json_field(entry, values[entry.name], entry.tag) for entry in present], separators=(",", ":"))
             + "\n"
         )
     if form == "typed":
-        lines = (f"{e.position}.{e.name}.1:{e.tag}:{e.type}:{values[e.name]}\n" for e in present)
+        lines = (
+            f"{e.position}.{e.name}.1:{e.tag}:{e.type}:{values[e.name]}{_meaning(meanings.info(e.name), desc=desc)}\n"
+            for e in present
+        )
         return "".join(lines)
-    return "".join(f"{entry.name}: {values[entry.name]}\n" for entry in present)
+    return "".join(
+        f"{entry.name}: {values[entry.name]}{_meaning(meanings.info(entry.name), desc=desc)}\n" for entry in present
+    )

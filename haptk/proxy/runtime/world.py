@@ -12,15 +12,19 @@ import os
 import resource
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from haptk.core.health import State
 from haptk.io import clock
 from haptk.proxy.adjust import Adjustments
+from haptk.proxy.glance import Glance
 from haptk.proxy.health import Checked, HealthRunner
 from haptk.proxy.sticktables import Stores, appsession_name
 from haptk.proxy.tables import Backend, Bind, Frontend, ProxyTables
 from haptk.proxy.tally import Tallies
+
+if TYPE_CHECKING:
+    from haptk.proxy.peering import Peering
 
 MAX_WEIGHT = 256
 DYNAMIC = ("roundrobin", "leastconn", "first", "random")
@@ -48,6 +52,12 @@ class Engine(Protocol):
 
     def tallies(self) -> Tallies:
         """What frontends, backends and servers did."""
+
+    def sessions(self, wanted: int = 0, *, names: bool = False, end: bool = False) -> list[Glance]:
+        """Who is connected."""
+
+    def activity(self) -> list[dict[str, Any]]:
+        """The counters of each worker."""
 
 
 class Unknown(Exception):
@@ -77,6 +87,15 @@ class Began:
         return cls(clock.monotonic(), clock.wall())
 
 
+@dataclass(frozen=True)
+class Visitor:
+    """A client of the runtime API: `since` is a time of the monotonic clock."""
+
+    id: int
+    fd: int
+    since: float
+
+
 class World:
     """One engine as the commands see it."""
 
@@ -89,6 +108,8 @@ class World:
         sockets: Sequence[Bind] = (),
         listeners: int = 0,
         reload: Callable[[], str] | None = None,
+        visitors: Sequence[Visitor] = (),
+        peerings: Sequence[Peering] = (),
     ) -> None:
         self.engine = engine
         self.tables = engine.tables
@@ -100,6 +121,8 @@ class World:
         self.sockets = sockets
         self.listeners = listeners
         self.reload = reload
+        self.visitors = visitors
+        self.peerings = peerings
         self.proxies = number(engine.tables, engine.health.servers)
 
     # -- finding
@@ -137,6 +160,14 @@ class World:
         """Sums over the workers."""
         return self.engine.counters()
 
+    def sessions(self, wanted: int = 0, *, names: bool = False, end: bool = False) -> list[Glance]:
+        """Who is connected now; or only the session with the id `wanted`, which may be ended. Waits for the workers."""
+        return self.engine.sessions(wanted, names=names, end=end)
+
+    def wall(self) -> float:
+        """Unix time."""
+        return clock.wall()
+
     @functools.cached_property
     def now(self) -> float:
         """One moment of the monotonic clock for all ages."""
@@ -172,7 +203,7 @@ class World:
 
     def frontend_maxconn(self, frontend: Frontend) -> int:
         own = self.adjust.frontend_maxconn.get(self.adjust.index_of(frontend), frontend.maxconn)
-        return own or self.maxconn()
+        return own or self.hard_maxconn()
 
     def idle_per_worker(self, gid: int) -> list[int]:
         """Idle connections to one server, worker by worker."""
@@ -189,8 +220,10 @@ class World:
     def pid(self) -> int:
         return os.getpid()
 
-    def uptime_s(self) -> int:
-        return int(clock.monotonic() - self.began.monotonic)
+    def uptime_s(self, *, exact: bool = False) -> float:
+        """Seconds since the start, whole ones unless `exact`."""
+        seconds = clock.monotonic() - self.began.monotonic
+        return seconds if exact else int(seconds)
 
     def age_s(self, since: float) -> int:
         """Whole seconds since a time of the monotonic clock."""
