@@ -174,3 +174,39 @@ def test_reload_keeps_the_state(checks: list[bool], rise: int, fall: int) -> Non
     moved = transplant(health, CheckRules(rise=rise, fall=fall))
     assert moved.state is health.state
     assert 0 <= moved.health <= moved.rules.full
+
+
+def test_only_what_keeps_its_sessions_is_usable() -> None:
+    assert [state for state in State if state.usable] == [State.UP, State.DRAIN]
+
+
+def test_the_defaults_are_those_of_haproxys_manual() -> None:
+    rules = CheckRules()
+    assert (rules.rise, rules.fall, rules.inter_s, rules.error_limit) == (2, 3, 2.0, 10)
+    assert (rules.on_error, rules.slowstart_s) == ("fail-check", 0.0)
+
+
+def test_a_drain_is_the_agents_until_somebody_else_says_something() -> None:
+    health = Health("s", CheckRules())
+    health.agent("drain", 1)
+    assert health.agent_drain and health.state is State.DRAIN
+    health.agent("ready", 2)
+    assert not health.agent_drain and health.state is State.UP
+    health.agent("drain", 3)
+    health.admin("drain", 4)
+    assert not health.agent_drain and health.state is State.DRAIN
+
+
+def test_a_forced_health_is_told_and_counts_from_there() -> None:
+    health = Health("s", CheckRules(rise=2, fall=3))
+    change = health.force("stopping", 1)
+    assert change is not None and (change.old, change.new, change.at) == (State.UP, State.DRAIN, 1)
+    assert health.health == health.rules.full
+    change = health.force("up", 2)
+    assert change is not None and change.new is State.UP
+    change = health.force("down", 3)
+    assert change is not None and change.new is State.DOWN
+    assert health.force("down", 4) is None
+    assert feed(health, "++", 5) == "DU"
+    with pytest.raises(ValueError, match="up, stopping, down"):
+        health.force("dead", 9)

@@ -159,6 +159,7 @@ def test_an_action_that_the_dtd_does_not_know(both: Any) -> None:
 
 
 @pytest.mark.root
+@pytest.mark.timeout(400)
 @pytest.mark.real("ocf-tester")
 def test_the_peer_fails_the_tester_that_ours_passes(lab: Any, both: Any) -> None:
     pair = both()
@@ -167,7 +168,7 @@ def test_the_peer_fails_the_tester_that_ours_passes(lab: Any, both: Any) -> None
     command = ["/usr/sbin/ocf-tester", "-q", "-n", "eip"]
     for option in options:
         command += ["-o", option]
-    done = subprocess.run([*command, AWSEIP], env=pair.env, capture_output=True, text=True, timeout=110)
+    done = subprocess.run([*command, AWSEIP], env=pair.env, capture_output=True, text=True, timeout=360)
     assert done.returncode != 0 and "ra-api-1.dtd" in done.stdout + done.stderr
 
 
