@@ -137,7 +137,7 @@ class _Compiler:
         self._say_what_is_not_carried_out()
         return ProxyTables(
             frontends, backends, self.process(), peers=self.peers(), rings=compile_logs.rings(self.config.sections),
-            stick_tables=tables,
+            stick_tables=tables, resolvers=compile_servers.resolvers(self),
         )  # fmt: skip
 
     def _fullconns(self, frontends: tuple[Frontend, ...], backends: tuple[Backend, ...]) -> tuple[Backend, ...]:

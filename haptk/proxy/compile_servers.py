@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 from haptk.core.xxh64 import xxh64
 from haptk.formats.haproxy_cfg import Section, units
-from haptk.proxy.tables import Backend, CheckPlan, CookieRule, Expect, HttpSend, Server, Source, TcpStep
+from haptk.proxy.tables import (
+    Backend,
+    CheckPlan,
+    CookieRule,
+    Expect,
+    HttpSend,
+    NameServer,
+    Resolvers,
+    Server,
+    Source,
+    TcpStep,
+)
 
 if TYPE_CHECKING:
     from haptk.formats.haproxy_cfg.units import Address
@@ -16,7 +27,7 @@ if TYPE_CHECKING:
 _COPIED = (
     "weight", "maxconn", "minconn", "maxqueue", "backup", "disabled", "slowstart_s", "on_marked_down", "on_marked_up",
     "send_proxy", "track", "observe", "error_limit", "on_error", "redir", "pool_max_conn", "pool_purge_delay_s",
-    "init_addr", "max_reuse", "non_stick",
+    "init_addr", "max_reuse", "non_stick", "resolvers", "resolve_prefer", "resolve_net",
 )  # fmt: skip
 
 
@@ -67,8 +78,49 @@ def _server(
         name=record["name"], host=host, port=place.port, id=number, unix_path=place.unix_path,
         hostname="" if host == place.host else place.host, port_offset=place.port_offset or 0, cookie=value,
         source=_source(record.get("source", section.get("source", ""))),
+        allow_dup_ip="allow-dup-ip" in record.get("resolve_opts", ()),
         check=_check(work, section, record, host), **{key: record[key] for key in _COPIED if key in record},
     )  # fmt: skip
+
+
+def resolvers(work: _Compiler) -> tuple[Resolvers, ...]:
+    """Every `resolvers` section; a server that names one that is not there is an error."""
+    found = tuple(_resolvers(work, one) for one in work.config.sections if one.kind == "resolvers")
+    names = [one.name for one in found]
+    for section in work.back_sections:
+        for record in section.get("servers", ()):
+            wanted = record.get("resolvers")
+            if wanted and wanted not in names:
+                there = ", ".join(names) or "none"
+                work.error(
+                    record["where"], f"server {record['name']}: no resolvers section {wanted!r}; there are {there}"
+                )
+    return found
+
+
+def _resolvers(work: _Compiler, section: Section) -> Resolvers:
+    servers = [NameServer(each["host"], each["port"], each["tcp"]) for each in section.get("nameservers", ())]
+    if section.get("system"):
+        servers += _system_nameservers(work, section)
+    if not servers:
+        work.error(section.where, f"{section.title}: it has no nameserver")
+    holds, timeouts = section.get("holds", {}), section.get("timeouts", {})
+    return Resolvers(
+        section.name, tuple(servers), valid_s=holds.get("valid", 10.0) or 0.1, resolve_s=timeouts.get("resolve", 1.0),
+        retry_s=timeouts.get("retry", 1.0), retries=section.get("retries", 3), payload=section.get("payload", 512),
+        holds=tuple((what, holds[what]) for what in holds if what != "valid"),
+    )  # fmt: skip
+
+
+def _system_nameservers(work: _Compiler, section: Section) -> list[NameServer]:
+    """`parse-resolv-conf`: what /etc/resolv.conf names now (resolv.conf(5))."""
+    try:
+        text = work.read_file("/etc/resolv.conf").decode("utf-8", "replace")
+    except OSError as error:
+        work.error(section.get("system"), f"parse-resolv-conf: /etc/resolv.conf: {error.strerror}")
+        return []
+    words = [line.split() for line in text.splitlines()]
+    return [NameServer(line[1].partition("%")[0]) for line in words if len(line) > 1 and line[0] == "nameserver"]
 
 
 def _source(text: str) -> Source | None:
@@ -87,6 +139,13 @@ def _resolved(work: _Compiler, record: dict[str, Any], place: Address) -> str | 
         return "0.0.0.0"
     if place.family and not any(char.isalpha() for char in place.host.partition("%")[0] if ":" not in place.host):
         return place.host
+    if place.host.startswith("_"):
+        work.error(
+            record["where"],
+            f"server {record['name']}: {place.host} names a service (SRV), which HAProxy looks up and haptk does not; "
+            "accepted are names with addresses",
+        )
+        return None
     methods = record.get("init_addr", ("last", "libc"))
     for method in methods:
         if method == "libc":

@@ -1,16 +1,18 @@
-"""Names of servers, looked up again while the proxy runs: HAProxy's `resolvers` reduced to what needs no configuration.
+"""Names of servers, looked up again while the proxy runs.
 
-The rules, simplified from HAProxy's hold times:
+A server whose line names a `resolvers` section is looked up there, by that section's times. Every other server with a name
+is looked up with the system's resolver, in a thread of its own, every PERIOD_S; that needs no section.
 
-* Every server whose line has a name is looked up every PERIOD_S with the system's resolver, in a thread of its own.
-* The present address is kept as long as the answer has it. Otherwise a server takes an address that no other server
-  of its backend with the same name has, else the first one. Open connections stay where they are.
-* "No such name" for HOLD_S puts the server into maintenance until the name resolves again. A resolver that cannot be
-  reached changes nothing: what worked goes on working.
+* The present address is kept as long as the answer has it (and `hold obsolete` longer). Otherwise a server takes an
+  address that no other server of its backend with the same name has, else the first one. Open connections stay.
+* "No such name" for HOLD_S (`hold nx`) puts the server into maintenance until the name resolves again.
+* A resolver that cannot be reached, or refuses, changes nothing: what worked goes on working. HAProxy would take the
+  server out after 30 s; here only a `hold timeout|refused|other` that stands in the file does.
 * A server that had no address at start (`init-addr none`) is in maintenance from the beginning, and is looked up every
-  EAGER_S.
+  EAGER_S (`timeout resolve`).
 
-After `chroot` the resolver may find neither its configuration nor its hosts file, so there no answer means no change.
+After `chroot` the system's resolver may find neither its configuration nor its hosts file, so there no answer means no
+change; a `resolvers` section needs no files.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from haptk.io import clock
-from haptk.proxy.tables import ProxyTables
+from haptk.proxy.tables import ProxyTables, Resolvers, Server
 
 PERIOD_S = 10.0  # HAProxy's `hold valid`
 HOLD_S = 30.0  # HAProxy's `hold nx`
@@ -44,16 +46,37 @@ def look_up(host: str) -> list[str] | None:
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What became of a question: `status` is valid, nx, refused, timeout or other; addresses only with valid."""
+
+    status: str
+    addresses: tuple[str, ...] = ()
+
+
 @dataclass
 class Named:
-    """One server with a name: where it is now ("" for nowhere), and since when its name does not exist."""
+    """One server with a name: where it is now ("" for nowhere), and since when its name fails it, and how."""
 
     gid: int
     label: str
     backend: int
     host: str
     address: str
-    missing_since: float | None = None
+    period_s: float
+    eager_s: float
+    holds: dict[str, float]
+    section: Resolvers | None = None
+    prefer: str = "ipv6"
+    networks: tuple[str, ...] = ()
+    shares: bool = False
+    failing: str = ""  # nx, timeout, refused, other or obsolete
+    since: float = 0.0
+
+    @property
+    def question(self) -> tuple[str, str, str, tuple[str, ...]]:
+        """Servers with the same one share an answer."""
+        return (self.section.name if self.section else "", self.host, self.prefer, self.networks)
 
 
 class NameWatch:
@@ -71,11 +94,22 @@ class NameWatch:
     ) -> None:
         self.move = move
         self.lookup = lookup
-        self.period_s, self.hold_s, self.eager_s = period_s, hold_s, eager_s
         self.forgives = bool(tables.process.chroot)
+        sections = {one.name: one for one in tables.resolvers}
         servers = [(index, back, one) for index, back in enumerate(tables.backends) for one in back.servers]
+
+        def named(gid: int, backend: int, label: str, server: Server) -> Named:
+            section = sections.get(server.resolvers)
+            if section is None:
+                return Named(gid, label, backend, server.hostname, server.host, period_s, eager_s, {"nx": hold_s})
+            holds = {"nx": hold_s, **dict(section.holds)}
+            return Named(
+                gid, label, backend, server.hostname, server.host, section.valid_s, section.resolve_s, holds, section,
+                server.resolve_prefer, server.resolve_net, server.allow_dup_ip,
+            )  # fmt: skip
+
         self.named = [
-            Named(gid, f"{back.name}/{server.name}", index, server.hostname, server.host)
+            named(gid, index, f"{back.name}/{server.name}", server)
             for gid, (index, back, server) in enumerate(servers)
             if server.hostname
         ]
@@ -93,40 +127,64 @@ class NameWatch:
         self._stopping.set()
 
     def _run(self) -> None:
-        due = {one.gid: clock.monotonic() + (self.period_s if one.address else self.eager_s) for one in self.named}
+        due = {one.gid: clock.monotonic() + self._wait_s(one) for one in self.named}
         while not self._stopping.wait(max(min(due.values()) - clock.monotonic(), 0.01)):
             now = clock.monotonic()
             ready = [one for one in self.named if due[one.gid] <= now]
-            answers = {host: self.lookup(host) for host in {one.host for one in ready}}
+            answers = {one.question: self.ask(one) for one in {one.question: one for one in ready}.values()}
             if self._stopping.is_set():
                 return
             now = clock.monotonic()
             for one in ready:
-                self.settle(one, answers[one.host], now)
-                due[one.gid] = now + (self.period_s if one.address else self.eager_s)
+                self.settle(one, answers[one.question], now)
+                due[one.gid] = now + self._wait_s(one)
 
-    def settle(self, one: Named, answer: list[str] | None, now: float) -> None:
+    @staticmethod
+    def _wait_s(one: Named) -> float:
+        failed = one.failing and one.section is not None
+        return one.eager_s if failed or not one.address else one.period_s
+
+    def ask(self, one: Named) -> Answer:
+        """Look one name up; every outcome is an answer."""
+        if one.section is not None:
+            from haptk.proxy import resolver  # dnspython, for those who have such a section
+
+            return resolver.ask(one.section, one.host, one.prefer, one.networks)
+        found = self.lookup(one.host)
+        return Answer("timeout") if found is None else Answer("valid", tuple(found)) if found else Answer("nx")
+
+    def settle(self, one: Named, answer: Answer, now: float) -> None:
         """Apply one answer for one server."""
-        if not answer:
-            self._missing(one, answer, now)
+        if not answer.addresses:
+            self._failed(one, answer.status, now)
             return
-        one.missing_since = None
-        if one.address in answer:
+        if one.address in answer.addresses:
+            one.failing = ""
             return
-        taken = {other.address for other in self.named if other.backend == one.backend and other.host == one.host}
-        fresh = next((address for address in answer if address not in taken), answer[0])
+        if one.address and not self._over(one, "obsolete", now):
+            return
+        one.failing = ""
+        kin = (other for other in self.named if other.backend == one.backend and other.host == one.host)
+        taken = set() if one.shares else {other.address for other in kin}
+        fresh = next((address for address in answer.addresses if address not in taken), answer.addresses[0])
         log.info("server %s: %s is now %s, it was %s", one.label, one.host, fresh, one.address or "unknown")
         one.address = fresh
         self.move(one.gid, fresh)
 
-    def _missing(self, one: Named, answer: list[str] | None, now: float) -> None:
-        if answer is None or self.forgives or not one.address:
+    def _over(self, one: Named, status: str, now: float) -> bool:
+        """Whether `status` has lasted as long as it may; the first time it is seen begins its time."""
+        if one.failing != status:
+            one.failing, one.since = status, now
+        hold_s = one.holds.get(status, 0.0 if status == "obsolete" else None)
+        return hold_s is not None and now - one.since >= hold_s
+
+    def _failed(self, one: Named, status: str, now: float) -> None:
+        if not one.address or (one.section is None and (self.forgives or status != "nx")):
             return
-        if one.missing_since is None:
-            one.missing_since = now
-            log.warning("server %s: there is no name %s now; it keeps %s for a while", one.label, one.host, one.address)
-        elif now - one.missing_since >= self.hold_s:
-            log.warning("server %s: %s does not exist for %.0f s: maintenance", one.label, one.host, self.hold_s)
-            one.address = ""
-            one.missing_since = None
+        begins = one.failing != status
+        if self._over(one, status, now):
+            log.warning("server %s: %s (%s) for %.0f s: maintenance", one.label, one.host, status, now - one.since)
+            one.address, one.failing = "", ""
             self.move(one.gid, "")
+        elif begins:
+            log.warning("server %s: looking %s up fails (%s); it keeps %s", one.label, one.host, status, one.address)

@@ -238,6 +238,10 @@ class Server:
     pool_max_conn: int = -1
     pool_purge_delay_s: float = 5.0
     init_addr: tuple[str, ...] = ()
+    resolvers: str = ""  # of the section that is asked for its name; "" for the system's resolver
+    resolve_prefer: str = "ipv6"
+    resolve_net: tuple[str, ...] = ()
+    allow_dup_ip: bool = False  # resolve-opts: several servers may have one address
     non_stick: bool = False
     check: CheckPlan | None = None
 
@@ -481,6 +485,34 @@ class Process:
 
 
 @dataclass(frozen=True, slots=True)
+class NameServer:
+    """One `nameserver` line: an IP address and a port."""
+
+    host: str
+    port: int = 53
+    tcp: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Resolvers:
+    """A `resolvers` section. A server whose name is known is looked up every `valid_s`, else every `resolve_s`.
+
+    A question waits `retry_s` and is sent `retries` times. `holds` says for how many seconds a server may live on after
+    nx, refused, timeout, other or obsolete (its address is in the answer no more); what is not in it is never the end
+    of a server, except nx.
+    """
+
+    name: str
+    nameservers: tuple[NameServer, ...] = ()
+    valid_s: float = 10.0
+    resolve_s: float = 1.0
+    retry_s: float = 1.0
+    retries: int = 3
+    payload: int = 512
+    holds: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Peers:
     """A `peers` section: (name, host, port) of each member. `local` is this node's name among them, "" when it has none.
 
@@ -500,6 +532,7 @@ class ProxyTables:
     frontends: tuple[Frontend, ...]
     backends: tuple[Backend, ...]
     process: Process = Process()
+    resolvers: tuple[Resolvers, ...] = ()
     warnings: tuple[str, ...] = ()
     peers: tuple[Peers, ...] = ()
     rings: tuple[LogRing, ...] = ()

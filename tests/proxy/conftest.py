@@ -29,7 +29,8 @@ class ScriptedServer:
         self.script = script
         self.seen: list[bytes] = []
         self.connections = 0
-        self.listener = socket.create_server((host, port), backlog=256)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.listener = socket.create_server((host, port), family=family, backlog=256)
         self.port = int(self.listener.getsockname()[1])
         threading.Thread(target=self._accept, daemon=True).start()
 

@@ -59,7 +59,7 @@ def watch_of(tables: ProxyTables, names: Names) -> tuple[NameWatch, list[tuple[i
 
 def settle_all(watch: NameWatch, names: Names, now: float) -> None:
     for one in watch.named:
-        watch.settle(one, names(one.host), now)
+        watch.settle(one, watch.ask(one), now)
 
 
 def test_an_address_is_kept_while_the_answer_has_it() -> None:

@@ -12,7 +12,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 
 from haptk.formats.haproxy_cfg import globals as global_table
-from haptk.formats.haproxy_cfg import known, logs, proxies, stats, words
+from haptk.formats.haproxy_cfg import known, logs, proxies, resolvers, stats, words
 from haptk.formats.haproxy_cfg.conditions import Blocks
 from haptk.formats.haproxy_cfg.model import Args, Config, Directive, Line, Problem, Refused, Section, Source
 from haptk.formats.haproxy_cfg.servers import check_name
@@ -26,6 +26,7 @@ TABLES: dict[str, Mapping[str, Directive]] = {
     "listen": proxies.DIRECTIVES,
     "backend": proxies.DIRECTIVES,
     "peers": stats.PEERS,
+    "resolvers": resolvers.RESOLVERS,
     "ring": logs.RING,
     "userlist": stats.USERLIST,
 }
@@ -112,7 +113,7 @@ class _Reader:
             self.section = Section(kind, name, file, number)
             if kind in ("frontend", "backend", "listen"):
                 self._check_duplicate(self.section)
-            if kind not in ("peers", "userlist", "ring"):
+            if kind not in ("peers", "userlist", "ring", "resolvers"):
                 self._inherit(self.section, base)
             self.config.sections.append(self.section)
         if kind == "defaults":

@@ -14,7 +14,7 @@ PROXY_WORDS = names(
 GLOBAL_WORDS = global_table.UNSUPPORTED | names("setenv presetenv resetenv unsetenv")
 PEERS_WORDS = names("default-bind default-server log shards")
 RING_WORDS = names("backing-file server timeout")
-SECTIONS = names("cache fcgi-app http-errors mailers program resolvers crt-store")
+SECTIONS = names("cache fcgi-app http-errors mailers program crt-store")
 
 
 def haproxy_knows(kind: str, word: str) -> bool:
@@ -23,6 +23,8 @@ def haproxy_knows(kind: str, word: str) -> bool:
         return word in GLOBAL_WORDS
     if kind == "peers":
         return word in PEERS_WORDS
+    if kind == "resolvers":
+        return False
     if kind == "ring":
         return word in RING_WORDS
     return word in PROXY_WORDS

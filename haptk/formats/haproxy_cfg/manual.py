@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from haptk.core.acl import CONVERTERS, FETCHES, METHODS
-from haptk.formats.haproxy_cfg import binds, expressions, known, logs, options, proxies, rules, servers, stats
+from haptk.formats.haproxy_cfg import (
+    binds,
+    expressions,
+    known,
+    logs,
+    options,
+    proxies,
+    resolvers,
+    rules,
+    servers,
+    stats,
+)
 from haptk.formats.haproxy_cfg import globals as global_table
 from haptk.formats.haproxy_cfg.model import Args, Directive, Line, Refused, Section, names
 
@@ -45,7 +56,11 @@ def markdown() -> str:
     parts += ["- variables of logs and formats: " + _list(f"%{name}" for name in expressions.VARIABLES)]
     parts += ["- of these in rules: " + _list(f"%{name}" for name in expressions.RULE_VARIABLES), ""]
     parts += ["## Other sections", ""]
-    parts += [f"- `peers`: {_list(stats.PEERS)}", f"- `userlist`: {_list(stats.USERLIST)}"]
+    parts += [
+        f"- `peers`: {_list(stats.PEERS)}",
+        f"- `resolvers`: {_list(resolvers.RESOLVERS)}",
+        f"- `userlist`: {_list(stats.USERLIST)}",
+    ]
     parts += [f"- `ring`: {_list(logs.RING)}", ""]
     parts += ["## Refused, although HAProxy 2.6 knows it", "", *_refused(), ""]
     return "\n".join(parts)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from haptk.formats.haproxy_cfg import units
+from haptk.formats.haproxy_cfg import resolvers, units
 from haptk.formats.haproxy_cfg.model import Args, Refused, Section, names
 
 Reader = Callable[[Args, str], Any]
@@ -108,6 +108,10 @@ OPTIONS: dict[str, tuple[str, Reader]] = {
     "pool-purge-delay": ("pool_purge_delay_s", _time_or_zero),
     "port": ("check_port", _number(1, 65535)),
     "redir": ("redir", _text),
+    "resolve-net": ("resolve_net", resolvers.networks),
+    "resolve-opts": ("resolve_opts", resolvers.options),
+    "resolve-prefer": ("resolve_prefer", resolvers.prefer),
+    "resolvers": ("resolvers", _text),
     "rise": ("rise", _number(1)),
     "send-proxy": ("send_proxy", _always(1)),
     "send-proxy-v2": ("send_proxy", _always(2)),
@@ -122,7 +126,7 @@ UNSUPPORTED = names(
     "allow-0rtt alpn ca-file check-alpn check-proto check-sni check-ssl check-via-socks4 ciphers ciphersuites crl-file "
     "crt force-sslv3 force-tlsv10 force-tlsv11 force-tlsv12 force-tlsv13 log-proto namespace no-check-ssl "
     "no-send-proxy-v2-ssl no-send-proxy-v2-ssl-cn no-ssl-reuse no-sslv3 no-tfo no-tls-tickets no-tlsv10 no-tlsv11 "
-    "no-tlsv12 no-tlsv13 npn proto proxy-v2-options resolve-net resolve-opts resolve-prefer resolvers "
+    "no-tlsv12 no-tlsv13 npn proto proxy-v2-options "
     "send-proxy-v2-ssl send-proxy-v2-ssl-cn shard sni socks4 ssl ssl-max-ver ssl-min-ver ssl-reuse tcp-ut tfo "
     "tls-tickets usesrc verify verifyhost ws"
 )
