@@ -21,6 +21,7 @@ FILE = """defaults
  timeout client 5s
  timeout server 5s
  timeout connect 1s
+ retries 0
  option httplog
  log @LOG@ local0
  errorloc303 504 http://default.example/
