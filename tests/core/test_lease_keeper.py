@@ -165,3 +165,59 @@ def test_a_lease_of_its_own_from_before_its_crash_is_taken_at_once(table: Table)
     again.keeper.want(True, True, 0.5)
     assert again.until(0.5).ours is True
     assert table.record is not None and table.record.epoch == 2
+
+
+def refused(side: Side, now: float) -> None:
+    """The next request of the holder is a renewal, and the store says no."""
+    call = side.keeper.call(now)
+    assert call.ask is Ask.RENEW
+    side.keeper.answer(call, Refused(), now)
+    side.asked.clear()
+
+
+def test_a_refused_renewal_is_looked_into_and_ours_is_still_ours(table: Table) -> None:
+    a = holder(table)
+    refused(a, 1.0)
+    assert a.ours is True  # nothing is known to be lost
+    a.until(2.5)
+    assert (a.ours, a.asked) == (True, [Ask.READ, Ask.RENEW])
+
+
+def test_a_refused_renewal_of_what_another_has_is_a_loss(table: Table) -> None:
+    a = holder(table)
+    table.record = Record("b", 7, 2, TTL_S)
+    refused(a, 1.0)
+    assert (a.until(1.0).ours, a.asked) == (False, [Ask.READ])
+    assert "b" in a.keeper.standing.why
+    a.until(2.1)
+    assert Ask.RENEW not in a.asked, "what was lost is not renewed"
+
+
+def test_a_doubt_lasts_while_the_store_is_silent(table: Table) -> None:
+    a = holder(table)
+    table.record = Record("b", 7, 2, TTL_S)
+    refused(a, 1.0)
+    table.silent = True
+    assert a.until(5.0).ours is True
+    assert set(a.asked) == {Ask.READ}, "before the next renewal it has to be known whose it is"
+    table.silent = False
+    assert a.until(7.0).ours is False
+
+
+def test_after_a_take_without_an_answer_and_after_letting_go_it_is_read_first(table: Table) -> None:
+    side = Side("a", table)
+    side.keeper.want(True, True, 0.0)
+    side.keeper.answer(side.keeper.call(0.0), None, 0.0)
+    take = side.keeper.call(0.1)
+    assert take.ask is Ask.TAKE
+    table("a", take)
+    side.keeper.answer(take, SILENT, 0.1)  # it was taken, and the answer was lost
+    assert side.ours is None
+    assert side.keeper.call(0.2).ask is Ask.READ
+    assert side.until(2.0).ours is True
+
+    side.keeper.want(False, False, 2.1)
+    side.until(2.1)
+    side.keeper.want(True, True, 2.2)
+    assert side.keeper.call(2.2).ask is Ask.READ
+    assert side.until(2.2).ours is True

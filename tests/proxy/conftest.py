@@ -11,6 +11,9 @@ from dataclasses import replace
 
 import pytest
 
+from haptk.proxy import engine as engine_module
+from haptk.proxy import reference
+from haptk.proxy.compile import load_text
 from haptk.proxy.engine import Engine
 from haptk.proxy.listeners import Listeners
 from haptk.proxy.tables import AddHeader, Backend, Bind, CookieRule, Frontend, Process, ProxyTables, Server, Timeouts
@@ -140,6 +143,27 @@ class RunningProxy:
         self.engine.stop(now=True)
         assert self.engine.wait(5.0)
         self.listeners.close()
+
+
+@contextlib.contextmanager
+def proxies_of(path: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], RunningProxy]]:
+    """Makes proxies of the text of a haproxy.cfg, on the path "fast" or "reference"; they end with the block.
+
+    No line of the text may draw a warning that it is not carried out.
+    """
+    running: list[RunningProxy] = []
+    if path == "reference":
+        monkeypatch.setattr(engine_module, "data_plane", lambda _tables: (reference.Image, reference.DataWorker))
+
+    def start(text: str) -> RunningProxy:
+        tables = load_text(text)
+        assert not [line for line in tables.warnings if "not carried out" in line]
+        running.append(RunningProxy(tables))
+        return running[-1]
+
+    yield start
+    for proxy in running:
+        proxy.close()
 
 
 def read_all(sock: socket.socket, quiet_s: float = 0.4) -> tuple[bytes, bool]:

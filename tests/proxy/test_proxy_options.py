@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import socket
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from haptk.proxy import engine as engine_module
-from haptk.proxy import reference
 from haptk.proxy.compile import load_text
 from tests.ports import free_port
-from tests.proxy.conftest import OK, Gate, RunningProxy, read_all, read_answer
+from tests.proxy.conftest import OK, Gate, RunningProxy, proxies_of, read_all, read_answer
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 CLOSING = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
@@ -25,20 +24,10 @@ TIMES = " timeout connect 2s\n timeout client 5s\n timeout server 5s\n"
 @pytest.fixture(params=["fast", "reference"])
 def serve(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., RunningProxy]]:
     """`serve(lines)` runs a listen section on either path; no line may draw a warning about what is not carried out."""
-    running: list[RunningProxy] = []
-    if request.param == "reference":
-        monkeypatch.setattr(engine_module, "data_plane", lambda _tables: (reference.Image, reference.DataWorker))
-
-    def start(lines: str, bind: str = "") -> RunningProxy:
-        tables = load_text(f"defaults\n mode http\n{TIMES}listen web\n bind 127.0.0.1:{free_port()} {bind}\n {lines}\n")
-        assert not [line for line in tables.warnings if "not carried out" in line]
-        proxy = RunningProxy(tables)
-        running.append(proxy)
-        return proxy
-
-    yield start
-    for proxy in running:
-        proxy.close()
+    with proxies_of(request.param, monkeypatch) as made:
+        yield lambda lines, bind="": made(
+            f"defaults\n mode http\n{TIMES}listen web\n bind 127.0.0.1:{free_port()} {bind}\n {lines}\n"
+        )
 
 
 def until(what: Callable[[], bool], text: str) -> None:
@@ -198,13 +187,15 @@ def keeps_alive(pid_port: int) -> list[str]:
 
 @pytest.mark.parametrize(("option", "client", "server"), [("srvtcpka", False, True), ("clitcpka", True, False), ("tcpka", True, True)])  # fmt: skip
 def test_keep_alive_timers(scripted, serve, option: str, client: bool, server: bool) -> None:
-    held = scripted(lambda server, sock, _number: server.read_head(sock) and sock.recv(1))
+    over = threading.Event()
+    held = scripted(lambda server, sock, _number: server.read_head(sock) and over.wait(20))
     proxy = serve(f"option {option}\n server s 127.0.0.1:{held.port}")
     with proxy.connect() as sock:
         sock.sendall(GET)
         until(lambda: bool(held.seen), "no request arrived")
         until(lambda: ("02" in keeps_alive(held.port)) is server, "server side")
         until(lambda: ("02" in keeps_alive(proxy.port)) is client, "client side")
+        over.set()
 
 
 @pytest.mark.parametrize("mode", ["http-server-close", "httpclose"])

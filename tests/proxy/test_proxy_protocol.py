@@ -11,12 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from haptk.proxy import engine as engine_module
-from haptk.proxy import reference, reference_proxyproto
-from haptk.proxy.compile import load_text
+from haptk.proxy import reference_proxyproto
 from haptk.proxy.reference_http import Bad
 from tests.ports import free_port
-from tests.proxy.conftest import RunningProxy, read_all
+from tests.proxy.conftest import RunningProxy, proxies_of, read_all
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 V2 = b"\r\n\r\n\0\r\nQUIT\n"
@@ -153,20 +151,9 @@ def test_both_writers_agree_and_are_understood(source: str, target: str, version
 @pytest.fixture(params=["fast", "reference"])
 def serve(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], RunningProxy]]:
     """Run a haproxy.cfg on either path; ports 0 are free ones."""
-    running: list[RunningProxy] = []
-    if request.param == "reference":
-        monkeypatch.setattr(engine_module, "data_plane", lambda _tables: (reference.Image, reference.DataWorker))
-
-    def start(text: str) -> RunningProxy:
-        tables = load_text("defaults\n mode http\n timeout connect 2s\n timeout client 1s\n timeout server 5s\n" + text)
-        proxy = RunningProxy(tables)
-        assert request.param in type(proxy.engine.image).__module__ or request.param == "fast"
-        running.append(proxy)
-        return proxy
-
-    yield start
-    for proxy in running:
-        proxy.close()
+    times = "defaults\n mode http\n timeout connect 2s\n timeout client 1s\n timeout server 5s\n"
+    with proxies_of(request.param, monkeypatch) as made:
+        yield lambda text: made(times + text)
 
 
 def listen(lines: str, *, bind: str = "") -> str:
@@ -318,7 +305,9 @@ def test_between_two_haproxies(scripted, serve, program, tmp_path: Path, version
     server = scripted()
     ports = [free_port() for _ in range(2)]
     proxy = serve(
-        f"listen web\n mode {mode}\n bind 127.0.0.1:{free_port()} accept-proxy\n server s 127.0.0.1:{ports[1]} {version}\n"
+        # A client may be silent for longer than a second while the next program waits for its turn.
+        f"listen web\n mode {mode}\n timeout client 20s\n timeout server 20s\n bind 127.0.0.1:{free_port()} accept-proxy\n"
+        f" server s 127.0.0.1:{ports[1]} {version}\n"
     )
     file = tmp_path / "haproxy.cfg"
     file.write_text(
