@@ -115,7 +115,9 @@ def test_records_and_holders() -> None:
         C: Holding(True),
         X: Holding(known=False),
     }
-    assert codes(judge_holdings(wanted, [A, X], held)) == ["holder", "free", "dangling"]
+    found = judge_holdings(wanted, [A, X], held)
+    assert codes(found) == ["holder", "free", "dangling"]
+    assert B in found[0].text and "lb1" in found[0].text and C in found[1].text and X in found[2].text
 
 
 LIVE = {A: 1, B: 1, C: 1}
@@ -173,3 +175,30 @@ def test_a_restarted_watch_returns_what_it_withdrew_with_its_weight() -> None:
     for at in range(3):
         assert other.round(LIVE, good, at).edits == {}, "somebody else returned it"
     assert other.withdrawn == {}
+
+
+def test_a_cache_may_not_keep_an_answer_longer_than_declared() -> None:
+    (one,) = judge_views(declared(), [rotating(3), View("cache", False, ((A, B, C),), 31)], {})
+    assert one.code == "ttl" and one.text.startswith("cache keeps the answer for 31 s")
+
+
+def test_route_53_answers_with_eight_of_more_members() -> None:
+    """A member of ten that one answer lacks is chance; that a hundred lack it is not."""
+    ten = {f"203.0.113.{number}": 1 for number in range(10)}
+    wanted = Declared("www.example.com", "multivalue", 30, ten, dict.fromkeys(ten, ""), False)
+    eight = tuple(ten)[:8]
+    assert [one for one in judge_views(wanted, [View("ns1", True, (eight,), 30)], {}) if one.code == "missing"] == []
+    many = View("ns1", True, (eight,) * 100, 30)
+    found = [one for one in judge_views(wanted, [many], {}) if one.code == "missing"]
+    assert len(found) == 2
+
+
+def test_equal_weights_of_one_are_weights() -> None:
+    many = View("ns1", True, ((A,), (B,)) * 30, 30)
+    assert codes(judge_views(declared("weighted", (1, 1, 1)), [many], {})) == ["missing"]
+
+
+def test_a_statistic_that_cannot_be_is_refused() -> None:
+    for statistic, freedom in ((-0.1, 1), (1.0, 0)):
+        with pytest.raises(ValueError, match="at least one degree"):
+            chi_square_tail(statistic, freedom)
