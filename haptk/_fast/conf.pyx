@@ -11,6 +11,7 @@ from libc.stdint cimport uint16_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
+from haptk._fast.faults cimport faults_free, faults_of
 from haptk._fast.hashing cimport HASH_CRC32, HASH_DJB2, HASH_SDBM, HASH_WT6
 from haptk._fast.inet cimport htons, sockaddr_in, sockaddr_in6, sockaddr_un
 from haptk._fast.logplan cimport LOG_HEADER, log_format, log_names, log_plan
@@ -96,6 +97,8 @@ cdef class Image:
         self.conf.backend_count = len(tables.backends)
         self.conf.backends = <BackendC *>self.block(self.conf.backend_count, sizeof(BackendC))
         self.conf.frontend_count = len(tables.frontends)
+        self.conf.request_faults = <void **>self.block(len(tables.frontends), sizeof(void *))
+        self.conf.response_faults = <void **>self.block(len(tables.backends), sizeof(void *))
         self.conf.frontends = <FrontendC *>self.block(self.conf.frontend_count, sizeof(FrontendC))
         self.fill_process()
         for index, be in enumerate(tables.backends):
@@ -105,6 +108,7 @@ cdef class Image:
             self.fill_frontend(&self.conf.frontends[index], index, fe)
 
     def __dealloc__(self):
+        faults_free(&self.conf)
         for address in self.blocks or ():
             free(<void *><size_t>address)
 
@@ -539,6 +543,10 @@ cdef class Image:
         if not 0 <= gid < self.conf.server_count:
             raise IndexError(gid)
         hk_store(&self.live[gid].kills, hk_load(&self.live[gid].kills) + 1)
+
+    def faults(self):
+        """(how many invalid messages were seen, the last ones as the fields of proxy.faults.Fault)."""
+        return faults_of(&self.conf)
 
     def server(self, int gid):
         """State of one server as a dict; what it did is counted by the workers."""

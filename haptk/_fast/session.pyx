@@ -10,6 +10,7 @@ from haptk._fast.deadlines cimport LINGER_MS, arm
 from haptk._fast.dispatch cimport again, connect_failed, dispatch, link_failed
 from haptk._fast.ending cimport (answer, bad_response, close_client, drop_buffers, leave, linger_step, refuse, ruled,
                                  session_kill)
+from haptk._fast.faults cimport fault_request, fault_response
 from haptk._fast.hashkey cimport hash_request
 from haptk._fast.http1 cimport BODY_LENGTH, BODY_NONE, BODY_TUNNEL, Head, body_advance, parse_request
 from haptk._fast.journal cimport note_end, note_refused, note_request
@@ -103,10 +104,12 @@ cdef int head_step(Worker *w, Session *s) noexcept nogil:
         s.tried_n = s.rx.n
         s.parse_tries += s.parse_tries < 250
         if length != 0 or s.rx.n - s.rx.p > limit:
+            fault_request(w, s, 0)
             return refuse(w, s, c"P")
     elif s.rx.n != s.rx.p:
         s.tried_n = s.rx.n
         if s.rx.n - s.rx.p > limit:
+            fault_request(w, s, 0)
             return refuse(w, s, c"P")
     if s.eof:
         if s.rx.n != s.rx.p:
@@ -256,6 +259,7 @@ cdef int begin(Worker *w, Session *s, uint32_t length) noexcept nogil:
     if s.backend.stick != NULL:
         stick_request(w, s, h, s.force_persist, s.ignore_persist)
     if not take_early_body(s):
+        fault_request(w, s, 1)
         return refuse(w, s, c"C")
     s.retries_left = s.backend.retries
     s.keeping = (s.backend.retry_on & ~RE_CONN) != 0
@@ -318,6 +322,7 @@ cdef void serve_queues(Worker *w) noexcept nogil:
 
 
 cdef int bad_body(Worker *w, Session *s) noexcept nogil:
+    fault_request(w, s, 1)
     if s.head_done or s.bytes_down:
         session_kill(w, s, c"C", c"D")
         return 0
@@ -368,6 +373,7 @@ cdef int relay_step(Worker *w, Session *s) noexcept nogil:
         session_kill(w, s, c"C", c"D")
         return 0
     if down == RELAY_BAD_RESPONSE:
+        fault_response(w, s)
         observe(s.server, SAW_BAD_ANSWER)
     if down == RELAY_AGAIN or (not s.head_done and may_repeat(s, RE_JUNK)):
         return again(w, s)

@@ -260,6 +260,8 @@ ctypedef struct Conf:
     int bufsize
     int maxrewrite
     int maxconn
+    void **request_faults   # by frontend and backend; see faults, whose lock guards what they point to
+    void **response_faults
     int *actives            # atomic: connections of all frontends, for %ac; NULL when no log asks
     int *numbers            # atomic: requests so far, for %rt; NULL when nobody asks
     Text pid                # of this process

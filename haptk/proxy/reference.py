@@ -18,6 +18,7 @@ from typing import Any
 
 from haptk.io import clock
 from haptk.proxy import reference_census
+from haptk.proxy.faults import Fault, Faults
 from haptk.proxy.glance import Glance
 from haptk.proxy.listeners import Opened
 from haptk.proxy.logsink import LogSink
@@ -53,12 +54,17 @@ class Image:
         self.workers: list[DataWorker] = []
         self.answer: Callable[[Ask], Answer] | None = None  # the control plane; set by the engine
         self.meters = Meters(len(tables.frontends), len(self.farms), len(self.seats))
+        self.faulty = Faults(tables.process.bufsize)
         self.sinks = [LogSink(frontend.log) for frontend in tables.frontends]
 
     @staticmethod
     def make_store(table: StickTable) -> Table:
         """An empty table."""
         return Table(table.name, table.type, table.length, table.size, table.expire_s, table.nopurge, table.stored)
+
+    def faults(self) -> tuple[int, list[Fault]]:
+        """How many invalid messages were seen, and the last ones."""
+        return self.faulty.all()
 
     def set_state(self, gid: int, name: str) -> None:
         """One server's state by its index over all backends: UP, DRAIN, DOWN or MAINT."""

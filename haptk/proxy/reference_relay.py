@@ -13,6 +13,7 @@ from haptk.core.sticktable import fetch_key
 from haptk.io import clock
 from haptk.proxy.pages import REASONS
 from haptk.proxy.reference_http import Bad, Gone, Head, Wire, body_pieces, parse_response
+from haptk.proxy.reference_messages import HOP, deadline_in, frame, from_path, with_cookies, without_hops
 from haptk.proxy.reference_route import Farm, Seat
 from haptk.proxy.reference_rules import Message, Reply, Unfit, apply, page, settle
 from haptk.proxy.reference_session import IDEMPOTENT, End, forwarded, persistence, render
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 RETRYABLE = ("conn-failure", "empty-response", "junk-response", "response-timeout", "500", "502", "503", "504")
 RETRY_S = 1.0  # HAProxy's turn-around before the same server is tried again
 PASSIVE = CookieRule("")  # names no cookie, and tidies as every rule does
-_HOP = ("connection", "keep-alive", "proxy-connection")
 
 
 class Exchange:
@@ -70,6 +70,7 @@ class Exchange:
                 return self._reply(reply, f"{reply.cause or 'L'}R")
             return self._counted()
         except Bad:
+            self._fault(self.session.client.data, at=0)
             return self._reply(page(400, close=True), "CD" if self.body_started else "CR", close=True)
         except End as end:
             self._flags(end.flags)
@@ -234,7 +235,7 @@ class Exchange:
                 rule, self.head.values("cookie"), candidates, int(clock.wall()),
                 persist=force or self.back.persist, ignore=self.ignore,
             )  # fmt: skip
-            self.head.headers = _with_cookies(self.head.headers, self.asked.headers)
+            self.head.headers = with_cookies(self.head.headers, self.asked.headers)
             if self.asked.server is not None:
                 self.seat = self.farm.seats[self.asked.server]
                 self.direct = True
@@ -304,7 +305,7 @@ class Exchange:
             self.session.bill.slot(seat, balanced=not bound)
             if seat.server.redir and self.head.method in ("GET", "HEAD"):
                 self._release(seat)
-                location = seat.server.redir + _from_path(self.head.target)
+                location = seat.server.redir + from_path(self.head.target)
                 headers = [("cache-control", "no-cache"), ("content-length", "0"), ("location", location)]
                 return self._reply(Reply(302, headers, reason="Found"), "LR", close=True)
             try:
@@ -376,7 +377,7 @@ class Exchange:
         """A seat with room for one more, counted in; waits up to `timeout queue` for it. Raises End."""
         assert self.back is not None and self.farm is not None  # noqa: S101
         farm, limits = self.farm, self.back.timeouts
-        until = _until(limits.queue or limits.connect)
+        until = deadline_in(limits.queue or limits.connect)
         while True:
             with farm.changed:
                 seat = self.seat or self._last_seat(avoid) or farm.choose(self.facts, avoid)
@@ -454,7 +455,7 @@ class Exchange:
     def _request_head(self) -> bytes:
         assert self.back is not None  # noqa: S101
         head = self.head
-        headers = _without_hops(head.headers)
+        headers = without_hops(head.headers)
         headers += forwarded(self.back.forwardfor or self.front.forwardfor, head.headers, self.session.src)
         headers += forwarded(self.back.originalto or self.front.originalto, head.headers, self.session.dst)
         if self.upgrade:
@@ -483,6 +484,7 @@ class Exchange:
             self._retry_on("response-timeout" if isinstance(error, TimeoutError) else "empty-response", end)
             raise end from None
         except End as end:
+            self._fault(wire.data, response=True)
             self._retry_on("junk-response", end)
             raise
         self._observe(7, good=response.status < 500 or response.status in (501, 505))
@@ -577,19 +579,19 @@ class Exchange:
                 if not wire.data:
                     return True
                 continue
-            if not wire.fill(_until(self.back.timeouts.server)):
+            if not wire.fill(deadline_in(self.back.timeouts.server)):
                 return False
 
     def _pass_interim(self, found: Head) -> None:
         if self.head.minor:
             line = f"HTTP/1.1 {found.status} {found.reason}"
-            headers = [pair for pair in found.headers if pair[0] not in _HOP]
+            headers = [pair for pair in found.headers if pair[0] not in HOP]
             self.session.client.send(render(line, headers), self.front.timeouts.client)
 
     def _response_head(self, wire: Wire) -> Head:
         """The final response head; interim ones are passed on. Raises End for one that is refused."""
         assert self.back is not None  # noqa: S101
-        until = _until(self.back.timeouts.server)
+        until = deadline_in(self.back.timeouts.server)
         while True:
             found = _parsed(wire.data) if wire.data else None
             if found is not None:
@@ -603,6 +605,16 @@ class Exchange:
             if not wire.fill(until):
                 raise Gone("no whole answer")
 
+    def _fault(self, data: bytes, *, response: bool = False, at: int = -1) -> None:
+        """Keep what was no message for `show errors`; `at` is where the reader stands when that is a body."""
+        image, session = self.session.image, self.session
+        back = image.farms.index(self.farm) if self.farm is not None else -1
+        proxy, other = (back, session.front_index) if response else (session.front_index, back)
+        image.faulty.note(
+            response=response, proxy=proxy, other=other, server=image.gids.get(id(self.seat), -1) if response else -1,
+            wall_s=clock.wall(), src=(session.src, session.src_port), data=data, at=at,
+        )  # fmt: skip
+
     def _bad_response(self, flags: str = "PH") -> End:
         self._observe(7, good=False)
         self.shared.count("bad_responses")
@@ -614,12 +626,12 @@ class Exchange:
         if response.status == 101 and not self.upgrade:
             raise self._bad_response()
         tunnel = response.status == 101 or (self.head.method == "CONNECT" and 200 <= response.status < 300)
-        _frame(response, head_only="HEAD" in (self.asked_method, self.head.method))
+        frame(response, head_only="HEAD" in (self.asked_method, self.head.method))
         if self.head.method == "HEAD" != self.asked_method:
             self.keep = False  # the client waits for a body that does not come
         self.facts.status, self.facts.res_headers = response.status, response.headers
         self._learn(self.seat)
-        headers = _without_hops(response.headers)
+        headers = without_hops(response.headers)
         if response.status == 204 or (self.head.minor == 0 and response.body == "chunked"):
             headers = [pair for pair in headers if pair[0] != "transfer-encoding"]
         self.facts.captures.headers(response.headers, response=True)
@@ -694,6 +706,8 @@ class Exchange:
             try:
                 piece = next(pieces, None)
             except (Gone, Bad, TimeoutError) as error:
+                if isinstance(error, Bad):
+                    self._fault(wire.data, response=True, at=0)
                 self._flags("sD" if isinstance(error, TimeoutError) else "PD" if isinstance(error, Bad) else "SD")
                 if response.body == "eof":
                     reset(self.session.client.socket)
@@ -756,45 +770,8 @@ class _Failed(Exception):
         self.error = error
 
 
-def _with_cookies(headers: list[tuple[str, str]], cookies: tuple[str | None, ...]) -> list[tuple[str, str]]:
-    """The headers with the values of the Cookie headers replaced; None removes one."""
-    values = iter(cookies)
-    changed = [(name, next(values) if name == "cookie" else value) for name, value in headers]
-    return [(name, value) for name, value in changed if value is not None]
-
-
-def _without_hops(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """The headers without those that speak of one connection; other words of Connection stay."""
-    kept: list[tuple[str, str]] = []
-    for name, value in headers:
-        words = [word.strip(" \t") for word in value.split(",")]
-        rest = [word for word in words if word.lower() not in ("close", "keep-alive", "upgrade", "")]
-        if name == "connection" and rest:
-            kept.append((name, ", ".join(rest)))
-        elif name not in _HOP:
-            kept.append((name, value))
-    return kept
-
-
-def _from_path(target: str) -> str:
-    """The target without the authority that an absolute one begins with."""
-    return target if target.startswith("/") else "/".join(["", *target.partition("://")[2].split("/")[1:]])
-
-
 def _parsed(data: bytes) -> Head | None:
     try:
         return parse_response(data)
     except Bad:
         raise End("PH", page(502)) from None
-
-
-def _frame(response: Head, *, head_only: bool) -> None:
-    """How the response's body ends (RFC 9112 6.3)."""
-    if head_only or response.status in (204, 304) or 100 <= response.status < 200:
-        response.body = "none"
-    elif response.body == "none":
-        response.body = "eof"
-
-
-def _until(timeout_s: float | None) -> float | None:
-    return None if timeout_s is None else clock.monotonic() + timeout_s

@@ -184,6 +184,7 @@ class Session:
             try:
                 head = parse_request(self.client.data, lax=self.front.accept_invalid) if self.client.data else None
             except Bad:
+                self._fault()
                 raise self._refused("CR", record) from None
             if head is not None and head.size <= limit:
                 self.client.data = self.client.data[head.size :]
@@ -191,6 +192,7 @@ class Session:
                 record.request_ms = 0
                 return head
             if len(self.client.data) > limit:
+                self._fault()
                 raise self._refused("PR", record)
             try:
                 if not self.client.fill(until):
@@ -206,6 +208,13 @@ class Session:
                 got = True
                 record.idle_ms = _ms(began)
                 until = None if request_s is None else clock.monotonic() + request_s
+
+    def _fault(self) -> None:
+        """Keep what was no request for `show errors`."""
+        self.image.faulty.note(
+            response=False, proxy=self.front_index, other=-1, server=-1, wall_s=clock.wall(), data=self.client.data,
+            src=(self.src, self.src_port),
+        )  # fmt: skip
 
     def _refused(self, flags: str, record: Record) -> End:
         self.shared.count("bad_requests")

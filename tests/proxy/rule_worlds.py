@@ -11,7 +11,7 @@ from haptk.core.acl import CONVERTERS, FETCHES, Call, Condition, Expr, Facts, Fo
 from haptk.core.logline import expand
 from haptk.proxy.compile import load_text
 from haptk.proxy.reference_http import Bad, parse_request, parse_response
-from haptk.proxy.reference_relay import _without_hops
+from haptk.proxy.reference_messages import without_hops
 from haptk.proxy.reference_rules import Message, Unfit, apply, settle
 from haptk.proxy.reference_session import render
 from haptk.proxy.tables import Rule
@@ -176,7 +176,7 @@ def edited_by_reference(rules: tuple[Rule, ...], facts: Facts) -> bytes | None:
         settle(message)
     except Unfit:
         return None
-    headers = _without_hops(message.headers)
+    headers = without_hops(message.headers)
     if facts.version == "1.0":
         headers.append(("connection", "keep-alive"))
     return render(f"{message.method} {message.target} HTTP/{facts.version}", headers)

@@ -15,7 +15,7 @@ import haptk
 from haptk.formats.haproxy_cfg import units
 from haptk.formats.haproxy_cfg.model import Refused
 from haptk.proxy.listeners import describe
-from haptk.proxy.runtime import changes, rows, schema, sessions, state_of_process, states, stats, sticks
+from haptk.proxy.runtime import changes, faults, rows, schema, sessions, state_of_process, states, stats, sticks
 from haptk.proxy.runtime.world import Unknown, World
 
 LEVELS = ("user", "operator", "admin")
@@ -374,6 +374,8 @@ COMMANDS: tuple[Command, ...] = (
     _command("show backend", "list backends in the current running config", "user", show_backend),
     _command("show cli level", "display the level of the current CLI session", "user", show_cli_level),
     _command("show cli sockets", "dump list of cli sockets", "user", show_cli_sockets),
+    _command("show errors [<px>] [request|response]", "report last request and/or response errors for each proxy",
+             "operator", faults.show_errors, "show errors"),
     _command("show fd [num]", "dump list of file descriptors in use or a specific one", "operator", show_fd, "show fd"),
     _command("show info [desc|json|typed|float]*", "report information about the running process", "user", show_info,
              "show info"),
