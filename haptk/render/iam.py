@@ -33,9 +33,11 @@ def iam_policy(cluster: Cluster) -> tuple[Artefact, ...]:
         tables = [f"arn:aws:dynamodb:{region.name}:*:table/{table}" for region in cluster.regions]
         statements.append(statement("Lease", ("dynamodb:GetItem", "dynamodb:UpdateItem"), tables))
     if cluster.dns is not None and cluster.dns.provider == "route53":
+        # For a node that drains itself, and for `haptk dns watch`: records change, health checks stay.
         zone = f"arn:aws:route53:::hostedzone/{cluster.dns.zone_id}"
-        actions = ("route53:ChangeResourceRecordSets", "route53:ListResourceRecordSets", "route53:GetHostedZone")
+        actions = ("route53:ChangeResourceRecordSets", "route53:ListResourceRecordSets")
         statements.append(statement("Records", actions, [zone]))
+        statements.append(statement("SeeChecks", ("route53:ListHealthChecks",), ["*"]))
     if not statements:
         statements.append(statement("See", READ, ["*"]))
     return (document("aws/iam-policy.json", "iam-policy", {"Version": "2012-10-17", "Statement": statements}),)

@@ -1,4 +1,4 @@
-"""IAM in front of every call that haptk makes in a test: what the tier's operator policy does not allow is refused.
+"""IAM in front of every call that haptk makes in a test: what the tier's generated policy does not allow is refused.
 
 moto's own enforcement knows no resources and no conditions (its access_control.py says so), so each call is judged here:
 the actions, resources and condition keys after AWS's Service Authorization Reference, against the generated document.
@@ -33,8 +33,19 @@ class Need(NamedTuple):
     keys: dict[str, str] = {}  # noqa: RUF012
 
 
-def needs(service: str, operation: str, parameters: dict[str, Any], region: str) -> Iterator[Need]:
-    """What AWS wants to be allowed for one call."""
+Place = Callable[[str], tuple[str, str]]
+"""(allocation id, interface) of an association id, which EC2 itself looks up before it judges."""
+
+
+def needs(
+    service: str,
+    operation: str,
+    parameters: dict[str, Any],
+    region: str,
+    place: Place | None = None,
+    tags: dict[str, str] | None = None,
+) -> Iterator[Need]:
+    """What AWS wants to be allowed for one call. `tags` are the condition keys of the tags on every EC2 resource."""
     action = f"{PREFIX.get(service, service)}:{operation}"
     if service == "route53":
         zone, check = parameters.get("HostedZoneId"), parameters.get("HealthCheckId")
@@ -44,6 +55,14 @@ def needs(service: str, operation: str, parameters: dict[str, Any], region: str)
         yield Need(action, f"arn:aws:dynamodb:{region}:{ACCOUNT}:table/{parameters['TableName']}")
     elif service == "elbv2" and not operation.startswith("Describe"):
         yield from _balancing(action, operation, parameters, region)
+    elif operation in ("AssociateAddress", "DisassociateAddress"):
+        if operation == "AssociateAddress":
+            address, interface = parameters["AllocationId"], parameters["NetworkInterfaceId"]
+        else:
+            assert place is not None
+            address, interface = place(parameters["AssociationId"])
+        for name in (f"elastic-ip/{address}", f"network-interface/{interface}"):
+            yield Need(action, f"arn:aws:ec2:{region}:{ACCOUNT}:{name}", tags or {})
     elif operation == "CreateSecurityGroup":
         group = f"arn:aws:ec2:{region}:{ACCOUNT}:security-group/sg-new"
         yield Need(action, group)
@@ -101,9 +120,15 @@ def _allows(one: dict[str, Any], need: Need) -> bool:
 class Guard:
     """Stands before `Clients.call`; `used` is every action that was wanted."""
 
-    def __init__(self, policy: Callable[[], dict[str, Any]], region: str = "eu-west-1") -> None:
+    def __init__(
+        self,
+        policy: Callable[[], dict[str, Any]],
+        region: str = "eu-west-1",
+        place: Place | None = None,
+        tags: dict[str, str] | None = None,
+    ) -> None:
         self.used: set[str] = set()
-        self._policy, self._region = policy, region
+        self._policy, self._region, self._place, self._tags = policy, region, place, tags
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> Guard:
         real, guard = Clients.call, self
@@ -118,10 +143,10 @@ class Guard:
     def judge(self, service: str, operation: str, parameters: dict[str, Any]) -> None:
         """Raises AwsDenied, as AWS would have it."""
         policy = self._policy()
-        for need in needs(service, operation, parameters, self._region):
+        for need in needs(service, operation, parameters, self._region, self._place, self._tags):
             self.used.add(need.action)
             if not allows(policy, need):
-                raise AwsDenied(action=need.action, target=need.resource, why="the operator policy does not allow it")
+                raise AwsDenied(action=need.action, target=need.resource, why="the policy does not allow it")
 
 
 def policy_of(cluster: Cluster) -> dict[str, Any]:

@@ -24,7 +24,8 @@ from haptk.dns.members import declared
 from haptk.dns.route53 import Route53
 from haptk.dns.watch import Watch, rules_of
 from haptk.errors import OperatorError
-from tests.apply.operator_guard import guard_of_file
+from haptk.render.iam import iam_policy
+from tests.apply.operator_guard import Guard, guard_of_file
 from tests.dns.test_dns_bind import Member
 from tests.fixtures_cloud import NET
 from tests.ports import free_port
@@ -182,6 +183,18 @@ def test_a_drain_without_weights_removes_and_apply_returns(zone: Zone, changes: 
     assert ("missing", zone.addresses[1]) in zone.problems()
     assert zone.run("apply", "--yes").return_value == 0 and set(zone.weights()) == set(zone.addresses)
     assert {one["Id"] for one in zone.route53.list_health_checks()["HealthChecks"]} == before
+
+
+def test_a_balancer_may_take_itself_out_and_bring_itself_back(zone: Zone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the role of the balancers, which has the records and no health check of Route 53."""
+    assert zone.run("apply", "--yes").exception is None
+    guard = Guard(lambda: json.loads(iam_policy(load(zone.path.read_text()).cluster)[0].text)).install(monkeypatch)
+    for argv in (("drain", "lb2", "--yes"), ("weight", "lb2", "3", "--yes"), ("show",)):
+        assert zone.run(*argv).exception is None
+    assert zone.weights()[zone.addresses[1]] == 3
+    assert {one for one in guard.used if one.startswith("route53:")} == {
+        "route53:ChangeResourceRecordSets", "route53:ListHealthChecks", "route53:ListResourceRecordSets",
+    }  # fmt: skip
 
 
 def test_a_name_of_another_provider_is_told(zone: Zone) -> None:
