@@ -11,6 +11,8 @@ cdef enum CapturedId:
 
 cdef enum:
     ID_SLOT = 255           # of the request's unique id, among the request's captures
+    OUR_END_SLOT = 252      # and of the two ends of a connection to a server that was closed before the line
+    SERVER_END_SLOT = 251
 
 # What was kept for slot `i` (0 for cookies); n[0] is its length. NULL when nothing was captured.
 cdef const char *captured_text(Session *s, int which, int i, uint32_t *n) noexcept nogil

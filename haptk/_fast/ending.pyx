@@ -1,7 +1,7 @@
 from libc.stdint cimport int64_t
 
 from haptk._fast.http1 cimport BODY_EOF
-from haptk._fast.journal cimport note_end
+from haptk._fast.journal cimport note_end, note_link
 from haptk._fast.pool cimport buf_take, session_free
 from haptk._fast.queue cimport dequeue
 from haptk._fast.reply cimport reply_page, settle_body
@@ -94,6 +94,8 @@ cdef void give_back(Worker *w, Session *s, char cause, char at) noexcept nogil:
     if not s.open:
         tally_request(w, s, 0)
     dequeue(w, s)
+    if s.link != NULL and s.frontend.noting:
+        note_link(w, s)
     detach(w, s, 0)
     service_drop(s)
     buf_drop(w, &s.sx)

@@ -24,6 +24,8 @@ cdef void note_request(Worker *w, Session *s, Head *h) noexcept nogil
 cdef void note_response(Worker *w, Session *s) noexcept nogil
 # Make the unique id of this request and keep it; n[0] is its length. NULL where there is no room.
 cdef const char *make_id(Worker *w, Session *s, uint32_t *n) noexcept nogil
+# The connection to the server is about to be closed: keep its two ends, where a line names them.
+cdef void note_link(Worker *w, Session *s) noexcept nogil
 # s.status, s.cause, s.at and the cookie letters are final. Counts in any case, writes where the frontend logs.
 cdef void note_end(Worker *w, Session *s) noexcept nogil
 # The PROXY header was none, or never came (`late`: in time).

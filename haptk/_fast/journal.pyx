@@ -5,12 +5,14 @@ from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memchr, memcmp, memcpy, memset
 
-from haptk._fast.address cimport note_local
-from haptk._fast.captures cimport CAPTURED_REQUEST, ID_SLOT, captured_text, keep_item
+from haptk._fast.address cimport note_address, note_local
+from haptk._fast.captures cimport CAPTURED_REQUEST, ID_SLOT, OUR_END_SLOT, SERVER_END_SLOT, captured_text, keep_item
+from haptk._fast.inet cimport getsockname, sockaddr, sockaddr_storage, socklen_t
 from haptk._fast.logline cimport Told, log_plain, log_refused, log_text, log_wall_us
 from haptk._fast.logplan cimport LOG_REQUEST, LOG_RESPONSE, LogPlanC
 from haptk._fast.pool cimport buf_take
 from haptk._fast.scan cimport hk_acquire, hk_add, hk_load, hk_release, hk_store
+from haptk._fast.state cimport Peer
 from haptk._fast.tally cimport tally_end
 
 cdef extern from "<sys/eventfd.h>" nogil:
@@ -119,6 +121,21 @@ cdef const char *make_id(Worker *w, Session *s, uint32_t *n) noexcept nogil:
     return captured_text(s, CAPTURED_REQUEST, ID_SLOT, n)
 
 
+cdef void note_link(Worker *w, Session *s) noexcept nogil:
+    cdef sockaddr_storage addr
+    cdef socklen_t n = sizeof(addr)
+    cdef Peer ends[2]
+    if s.frontend.log == NULL or not s.frontend.log.wants_link or not s.link.connected:
+        return
+    memset(ends, 0, sizeof(ends))
+    memset(&addr, 0, sizeof(addr))
+    if getsockname(s.link.fd, <sockaddr *>&addr, &n) == 0:
+        note_address(&ends[0], &addr)
+    note_address(&ends[1], &s.link.place.addr)
+    keep_item(s, OUR_END_SLOT, <const char *>&ends[0], sizeof(Peer))
+    keep_item(s, SERVER_END_SLOT, <const char *>&ends[1], sizeof(Peer))
+
+
 # ---------------------------------------------------------------- lines
 
 cdef void tell(Worker *w, Session *s, Told *x) noexcept nogil:
@@ -195,7 +212,7 @@ cdef void note_end(Worker *w, Session *s) noexcept nogil:
     if s.request_ms == 0 and not s.frontend.tcp:
         x.bare = 1
         x.down = 0
-        x.backend = NULL
+        x.backend = s.frontend.own
     elif plan.no_normal and not failed(s):
         return
     elif s.frontend.tcp and plan.dontlognull and s.up.seen == 0:
@@ -226,5 +243,5 @@ cdef void note_refused(Worker *w, Session *s, bint late) noexcept nogil:
         return
     tell(w, s, &x)
     x.bare = 1
-    x.backend = NULL
+    x.backend = s.frontend.own
     send_line(w, s, &x, refusal(s, late))

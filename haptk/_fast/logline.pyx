@@ -6,7 +6,7 @@ from libc.string cimport memchr, memcpy, memset, strlen
 
 from haptk._fast.address cimport note_address
 from haptk._fast.captures cimport (CAPTURED_CLIENT_COOKIE, CAPTURED_REQUEST, CAPTURED_RESPONSE, CAPTURED_SERVER_COOKIE,
-                                   ID_SLOT, captured_text)
+                                   ID_SLOT, OUR_END_SLOT, SERVER_END_SLOT, captured_text)
 from haptk._fast.convert cimport fetch_one
 from haptk._fast.facts cimport Sample, Seen, as_text, path_in
 from haptk._fast.logplan cimport (L_ac, L_B, L_b, L_bc, L_bi, L_bp, L_bq, L_CC, L_ci, L_cp, L_CS, L_EXPR, L_f, L_fc, L_fi,
@@ -289,10 +289,17 @@ cdef void link_end(Out *o, Told *x, bint ours, bint wants_port, int flags) noexc
     # Our or the server's end of the connection to the server.
     cdef sockaddr_storage addr
     cdef socklen_t n = sizeof(addr)
+    cdef uint32_t length = 0
+    cdef const char *kept
     cdef Peer peer
     memset(&peer, 0, sizeof(peer))
     memset(&addr, 0, sizeof(addr))
-    if x.s.link != NULL and not x.bare:
+    if x.s.link == NULL and not x.bare:
+        # it is closed already, but what there was of it is kept
+        kept = captured_text(x.s, CAPTURED_REQUEST, OUR_END_SLOT if ours else SERVER_END_SLOT, &length)
+        if kept != NULL and length == sizeof(Peer):
+            memcpy(&peer, kept, sizeof(Peer))
+    elif not x.bare and x.s.link.connected:
         if not ours:
             note_address(&peer, &x.s.link.place.addr)
         elif getsockname(x.s.link.fd, <sockaddr *>&addr, &n) == 0:
@@ -452,7 +459,7 @@ cdef void counted(Out *o, Told *x, int op) noexcept nogil:
     elif op == L_rc:
         if s.redispatched and not x.bare:
             put_char(o, 43)
-        number(o, s.backend.retries - s.retries_left if be != NULL and not x.bare and s.server != NULL else 0)
+        number(o, s.backend.retries - s.retries_left if be != NULL and not x.bare and s.retries_left >= 0 else 0)
     elif op == L_sq:
         number(o, s.behind_server if not x.bare else 0)
     else:

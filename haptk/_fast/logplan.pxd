@@ -53,6 +53,7 @@ ctypedef struct LogPlanC:
     int separate_errors
     int wants_line          # the request line is kept
     int wants_local         # %fi, %fp
+    int wants_link          # %bi, %bp, %si, %sp
     int wants_room          # samples
     uint32_t most           # bytes of a line
     int *lines              # atomic, shared by all workers: %lc

@@ -108,6 +108,7 @@ cdef LogPlanC *log_plan(Arena arena, fe, int index, int most) except NULL:
     out.separate_errors = plan.log_separate_errors
     out.wants_line = fe.mode == "http"
     out.wants_local = out.plain or any(log_names(one, ("fi", "fp")) for one in formats)
+    out.wants_link = any(log_names(one, ("bi", "bp", "si", "sp")) for one in formats)
     out.wants_room = any(isinstance(part, Expr) for one in formats if one is not None for part in one.parts)
     out.most = most
     out.lines = <int *>arena.block(1, 64)

@@ -13,7 +13,7 @@ from haptk._fast.pool cimport buf_drop, buf_grow, buf_take
 from haptk._fast.render cimport render_response
 from haptk._fast.retry cimport event_of, keep_body, may_repeat
 from haptk._fast.rules cimport RULES_ANSWER, RULES_GO, rules_response
-from haptk._fast.sockets cimport IO_AGAIN, IO_EOF, fill, no_delay, put2, shut_write
+from haptk._fast.sockets cimport IO_AGAIN, IO_EOF, established, fill, no_delay, put2, shut_write
 from haptk._fast.state cimport BULK_SIZE, Link, MODE_KEEP
 from haptk._fast.stick cimport stick_response
 
@@ -110,6 +110,9 @@ cdef int push(Worker *w, Session *s) noexcept nogil:
         if head == 0 and body == 0:
             if s.up.done:
                 return RELAY_DONE
+            if s.backend.tcp and not l.connected and established(l.fd):
+                # nobody has spoken yet: that is no reason to count the connection as failed
+                link_ready(w, s)
             got = more_request(w, s)
             if got == 1:
                 continue
@@ -336,11 +339,7 @@ cdef int more_response(Worker *w, Session *s) noexcept nogil:
         l.readable = 0
     s.bulk_down = s.head_done and got == s.sx.size
     if not l.connected:
-        # the server spoke before anything was sent to it
-        l.connected = 1
-        s.connect_ms = w.now
-        if s.backend.tcp and s.frontend.noting:
-            note_response(w, s)
+        link_ready(w, s)    # the server spoke before anything was sent to it
     if not s.response_any:
         s.response_any = 1
         if s.stick.d != NULL and s.backend.tcp:

@@ -197,7 +197,8 @@ cdef void reset_transaction(Session *s, Head *h) noexcept nogil:
     s.cause = s.at = c"-"
     s.status = 0
     s.head_done = s.response_any = s.server_eof = s.server_keep = s.up_failed = 0
-    s.keeping = s.redispatched = s.dead_retry = s.body_started = s.want_fresh = s.tunnel = 0
+    s.retries_left = -1
+    s.keeping = s.moving = s.redispatched = s.dead_retry = s.body_started = s.want_fresh = s.tunnel = 0
     s.bytes_down = 0
     s.down.done = 0
     s.connect_ms = s.response_ms = s.queue_ms = 0

@@ -45,6 +45,8 @@ cdef void keep_alive(int fd, int probes, int idle_s, int interval_s) noexcept no
 # TCP_NODELAY; on a unix socket it fails silently.
 cdef void no_delay(int fd) noexcept nogil
 # SO_ERROR, cleared by reading it.
+# Whether a connection attempt has succeeded.
+cdef bint established(int fd) noexcept nogil
 cdef int socket_error(int fd) noexcept nogil
 cdef void close_fd(int fd) noexcept nogil
 # Close with a reset: the peer must not take what it has for the whole.

@@ -3,7 +3,7 @@
 from libc.errno cimport EAGAIN, ECONNABORTED, EINPROGRESS, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
 from libc.string cimport memset
 
-from haptk._fast.inet cimport sockaddr, socklen_t
+from haptk._fast.inet cimport sockaddr, sockaddr_storage, socklen_t
 
 cdef extern from "sys/socket.h" nogil:
     cdef struct msghdr:
@@ -21,6 +21,7 @@ cdef extern from "sys/socket.h" nogil:
     int connect(int fd, const sockaddr *addr, socklen_t n)
     int accept4(int fd, sockaddr *addr, socklen_t *n, int flags)
     int shutdown(int fd, int how)
+    int getpeername(int fd, sockaddr *addr, socklen_t *n)
     int getsockopt(int fd, int level, int name, void *value, socklen_t *n)
     int setsockopt(int fd, int level, int name, const void *value, socklen_t n)
     ssize_t sendmsg(int fd, const msghdr *message, int flags)
@@ -148,6 +149,12 @@ cdef void keep_alive(int fd, int probes, int idle_s, int interval_s) noexcept no
 cdef void no_delay(int fd) noexcept nogil:
     cdef int one = 1
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one))
+
+
+cdef bint established(int fd) noexcept nogil:
+    cdef sockaddr_storage addr
+    cdef socklen_t n = sizeof(addr)
+    return getpeername(fd, <sockaddr *>&addr, &n) == 0
 
 
 cdef int socket_error(int fd) noexcept nogil:

@@ -360,6 +360,7 @@ ctypedef struct Session:    # one client connection and its current transaction
     uint8_t cause           # log: first letter of the termination state
     uint8_t at              # log: second letter
     uint8_t redispatched
+    uint8_t moving          # a redispatch looks for a server; 2: a cookie had chosen the one before
     uint8_t dead_retry      # the one retry after a dead reused connection was used
     uint8_t counted         # stands in server.live.sessions
     uint8_t tunnel

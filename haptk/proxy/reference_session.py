@@ -185,7 +185,7 @@ class Session:
                 head = parse_request(self.client.data, lax=self.front.accept_invalid) if self.client.data else None
             except Bad:
                 self._fault()
-                raise self._refused("CR", record) from None
+                raise self._refused("PR", record) from None
             if head is not None and head.size <= limit:
                 self.client.data = self.client.data[head.size :]
                 record.request_s = clock.wall()
