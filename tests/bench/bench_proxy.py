@@ -11,7 +11,8 @@ once; the ratio is taken within the round, and the median of the ratios is print
 Besides the cases by CPU there are `latency` (p50 and p99 at half of the highest rate that HAProxy reached just before,
 from a load that sends on time whether or not answers come) and `idle` (resident memory at start and for each of many
 connections that wait between two requests). `watched` compares haptk with itself: with a statistics page, metrics and
-`show stat` asked for every five seconds, and with `option httplog` over UDP besides.
+`show stat` asked for every five seconds, and with `option httplog` over UDP besides. `logs` says what log lines cost haptk
+and HAProxy, by the place they go to.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 BODY = "x" * 73
-SPECIAL = ("latency", "idle", "watched")
+SPECIAL = ("latency", "idle", "watched", "logs")
 AIMS = {
     "keep64": 0.75,
     "keep256": 0.70,
@@ -506,6 +507,15 @@ def rigged() -> Iterator[Rig]:
             rig.stop()
 
 
+def special(name: str) -> Callable[[Rig, int, float], list[str]]:
+    """The cases that print rows of their own."""
+    if name != "logs":
+        return {"latency": latency, "watched": watched}[name]
+    import logcost
+
+    return lambda rig, rounds, seconds: logcost.logs(sys.modules[__name__], rig, rounds, seconds)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/bench proxy", description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
@@ -526,8 +536,7 @@ def main() -> int:
     for name in chosen.cases.split(","):
         if name in SPECIAL:
             with rigged() as rig:
-                special = {"latency": latency, "watched": watched}
-                words = idle(rig) if name == "idle" else special[name](rig, chosen.rounds, chosen.seconds)
+                words = idle(rig) if name == "idle" else special(name)(rig, chosen.rounds, chosen.seconds)
             print("\n".join(words), file=sys.stderr if chosen.json else sys.stdout, flush=True)
             continue
         with rigged() as rig:

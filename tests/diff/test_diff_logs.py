@@ -207,7 +207,7 @@ defaults
 
 
 class Run:
-    """One program with all parts; `lines[part]` is what it logged, in order."""
+    """One program with all parts; `lines[part]` is the shape of what it logged, in order, `raw` all of it as it came."""
 
     def __init__(self, kind: str, host: str, chosen: list[Part], actors: Actors, directory: Path) -> None:
         self.chosen, self.host = chosen, host
@@ -220,6 +220,7 @@ class Run:
         self.program: Program = start(kind, text, directory, [])
         self._wait()
         self.lines: dict[str, list[str]] = {}
+        self.raw: list[str] = []
 
     def _wait(self) -> None:
         deadline = time.monotonic() + 30
@@ -257,7 +258,7 @@ class Run:
         with self.program.log.changed:
             everything = [line for lines in self.program.log.lines.values() for line in lines]
             self.program.log.lines.clear()
-        self.lines = {}
+        self.lines, self.raw = {}, everything
         for line in everything:
             shaped = worlds.shape(line, self.names)
             names = (part.name for part in self.chosen)

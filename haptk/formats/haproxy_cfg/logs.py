@@ -126,10 +126,9 @@ def _ring_format(section: Section, args: Args) -> None:
 
 def _ring_bytes(key: str) -> Parser:
     def parse(section: Section, args: Args) -> None:
-        value = units.size(args.take("a size"), f"ring {key}")
-        if not (1 if key == "maxlen" else 1024) <= value <= 2**30:
-            raise Refused(f"ring {key}: {value} is not between {1 if key == 'maxlen' else 1024} and {2**30}")
-        section.set(key, value)
+        # HAProxy refuses a size below its default
+        low = 1 if key == "maxlen" else 16384
+        section.set(key, units.integer(args.take("a number of bytes"), f"ring {key}", low, 2**30))
 
     return parse
 
