@@ -362,7 +362,7 @@ cdef void send_batch(LogWriter self, Sink *s) noexcept nogil:
             at += got
             s.stalled = 0
             s.sent += got
-            again = 0
+            again = waited = 0
             continue
         if errno == EINTR:
             continue
@@ -417,7 +417,7 @@ cdef void write_batch(LogWriter self, Sink *s) noexcept nogil:
             at = first
             continue
         if put == <long>total:
-            s.torn = s.stalled = 0
+            s.torn = s.stalled = waited = 0
             s.sent += at - first
             continue
         k = first

@@ -18,10 +18,12 @@ cdef void enqueue(Worker *w, Session *s, bint bound) noexcept nogil:
     q.queue_tail = s
     q.queued += 1
     w.queued += 1
+    # for the log: how many were served before this one, which is those that wait, and the one it waits for
     if bound:
-        hk_add(&s.server.live.queued, 1)
+        s.behind_server += hk_add(&s.server.live.queued, 1)
     else:
         q.unbound += 1
+        s.behind_backend += q.unbound
     tally_queued(w, s, bound)
 
 

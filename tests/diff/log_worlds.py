@@ -80,6 +80,9 @@ class Actors:
             return False
         if what == "close":
             return False
+        if what == "slow":
+            time.sleep(0.2)
+            what = "200"
         if what == "garbage":
             channel.sendall(b"no http at all\r\n\r\n")
             return False

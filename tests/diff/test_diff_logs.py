@@ -5,6 +5,7 @@ Only what no two programs can share is left out of the comparison: dates, durati
 
 from __future__ import annotations
 
+import contextlib
 import random
 import re
 import socket
@@ -244,9 +245,9 @@ class Run:
     def play(self) -> None:
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(self._play_part, sorted(self.chosen, key=lambda part: -len(part.exchanges))))
-        self._settle()
+        self.settle()
 
-    def _settle(self) -> None:
+    def settle(self) -> dict[str, list[str]]:
         """Take what was logged, once no line has come for a moment."""
         seen, still = -1, 0
         while still < 5:
@@ -264,27 +265,26 @@ class Run:
             names = (part.name for part in self.chosen)
             tag = next((name for name in names if f" {name}[PID]" in shaped or f" - {name} " in shaped), "")
             self.lines.setdefault(tag, []).append(shaped)
+        return self.lines
 
     def again(self, part: Part) -> list[str]:
         """The lines of one part that is played once more, alone and without haste."""
         for one in part.exchanges:
             worlds.play((self.host, self.ports[part.name]), replace(one, rest_s=max(one.rest_s, 0.1)))
         everything, self.lines = self.lines, {}
-        self._settle()
+        self.settle()
         found, self.lines = self.lines.get(part.name, []), everything
         return found
 
 
-@pytest.fixture(scope="module", params=["fast", "reference"])
-def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Run, Run]]:
+@contextlib.contextmanager
+def played(kind: str, chosen: list[Part], directory: Path) -> Iterator[tuple[Run, Run]]:
     """haproxy and haptk, after both have met the same clients."""
-    chosen = [part for part in parts() if request.param == "fast" or part.name in REFERENCE]
     actors = Actors()
-    directory = tmp_path_factory.mktemp("logs")
     runs: list[Run] = []
     try:
-        for kind, host in (("haproxy", "127.0.0.1"), (request.param, "127.0.0.9")):
-            runs.append(Run(kind, host, chosen, actors, directory))
+        for program, host in (("haproxy", "127.0.0.1"), (kind, "127.0.0.9")):
+            runs.append(Run(program, host, chosen, actors, directory))
         threads = [threading.Thread(target=run.play) for run in runs]
         for thread in threads:
             thread.start()
@@ -297,6 +297,19 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         actors.close()
 
 
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Run, Run]]:
+    with played("fast", parts(), tmp_path_factory.mktemp("logs")) as both:
+        yield both
+
+
+@pytest.fixture(scope="module")
+def slow_pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Run, Run]]:
+    chosen = [part for part in parts() if part.name in REFERENCE]
+    with played("reference", chosen, tmp_path_factory.mktemp("logs-reference")) as both:
+        yield both
+
+
 # What the slow reference is asked: that its own formats print what HAProxy prints. When it writes and what it counts is
 # the compiled path's business.
 REFERENCE = ("mixed", "errors", "structured", "levels", "sampled", "nolog")
@@ -305,9 +318,16 @@ REFERENCE = ("mixed", "errors", "structured", "levels", "sampled", "nolog")
 @pytest.mark.real("haproxy")
 @pytest.mark.parametrize("name", [part.name for part in parts()])
 def test_lines_are_haproxys(pair: tuple[Run, Run], name: str) -> None:
-    theirs, ours = pair
-    if name not in {part.name for part in theirs.chosen}:
-        pytest.skip("the reference is asked for formats only")
+    compare(*pair, name)
+
+
+@pytest.mark.real("haproxy")
+@pytest.mark.parametrize("name", REFERENCE)
+def test_lines_of_the_reference_are_haproxys(slow_pair: tuple[Run, Run], name: str) -> None:
+    compare(*slow_pair, name)
+
+
+def compare(theirs: Run, ours: Run, name: str) -> None:
     expected, got = portrait(name, ours, theirs.lines.get(name, []), ours.lines.get(name, []))
     if got != expected and name not in STATEFUL:
         # how many were connected at a moment, and who ended first, may differ on a loaded machine: once more, slowly
@@ -331,6 +351,28 @@ def portrait(name: str, ours: Run, expected: list[str], got: list[str]) -> tuple
         after = zip(expected, [*expected[1:], ""], strict=True)
         expected = [line for line, following in after if line != following or "BADREQ" in line]
     return expected, got
+
+
+@pytest.mark.real("haproxy")
+@pytest.mark.parametrize("cookie", ["", "Cookie: SRV=s1"])
+def test_positions_in_queues(pair: tuple[Run, Run], cookie: str) -> None:
+    """%sq and %bq: four requests at once for a server that takes one, bound to it by a cookie or not."""
+    part = next(part for part in pair[0].chosen if part.name == "queued")
+    found = []
+    for run in pair:
+        before = run.lines
+        threads: list[threading.Thread] = []
+        for number in range(4):
+            one = Exchange(get(f"/{number}", "X-Do: slow", *([cookie] if cookie else [])))
+            threads.append(threading.Thread(target=worlds.play, args=((run.host, run.ports[part.name]), one)))
+            threads[-1].start()
+            time.sleep(0.03)
+        for thread in threads:
+            thread.join()
+        found.append(run.settle().get(part.name, []))
+        run.lines = before
+    assert found[1] == found[0]
+    assert len({line.split("]: ")[1].split(" 200")[0] for line in found[0]}) == 4
 
 
 @pytest.mark.real("haproxy")
