@@ -250,8 +250,8 @@ def shape(line: str, ports: dict[int, str]) -> str:
     line = re.sub(r"\bac=(\"?)\d+", r"ac=\1N", line)  # other sections are at work too
     if "tcp" in line:
         # when a relay has gone is seen at different moments
-        line = re.sub(r"\b(fc|bc)=(\"?)\d+", r"\1=\2N", line)
-        line = re.sub(r" (\d+)/\d+/(\d+/\d+/\+?\d+ \d+/\d+)$", r" \1/0/\2", line)
+        line = re.sub(r"\b(fc|bc|sc)=(\"?)\d+", r"\1=\2N", line)
+        line = re.sub(r" \d+/\d+/\d+/\d+/(\+?\d+ \d+/\d+)$", r" 0/0/0/0/\1", line)
     line = re.sub(r" \d+/(\d+/\d+/\d+/\+?\d+ \d+/\d+)\b", r" N/\1", line)
     line = re.sub(r"\b(Ts|ms|pid|cp|bp)=(\"?)[0-9A-F]+", r"\1=\2N", line)
     line = re.sub(r"\b(fp|sp)=(\"?)([0-9A-F]+)", lambda m: f"{m[1]}={m[2]}{_port(m[3], ports)}", line)
