@@ -195,19 +195,17 @@ class _Search:
         self.last_s = 0
         self.first_s = 0
 
-    def look(self, value: str) -> str:
-        """Take one value of our cookie into account; returns what the server is to see of it."""
+    def look(self, value: str) -> None:
+        """Take one value of our cookie into account."""
         if self.rule.mode == "prefix":
-            name, tilde, rest = value.partition("~")
-            self._find(name)
-            return rest if tilde else value
+            self._find(value.partition("~")[0])
+            return
         name, _, dates = value.partition("|")
         if "|" in value:
             self._read_dates(dates)
         if self._too_old():
             name = ""
         self._find(name)
-        return value
 
     def _find(self, name: str) -> None:
         if name and not self.ignore and self.server is None:
@@ -283,11 +281,10 @@ def read_request(
         seen: list[Piece] = []
         for piece, mine in zip(parts, ours, strict=True):
             if mine:
-                lead, _, raw = piece.text.partition("=")
-                shown = search.look(piece.value)
+                search.look(piece.value)
                 if rule.mode == "prefix" and "~" in piece.value:
-                    shown = raw.partition("~")[2]
-                    piece = replace(piece, text=f"{lead}={shown}")
+                    lead, _, raw = piece.text.partition("=")
+                    piece = replace(piece, text=f"{lead}={raw.partition('~')[2]}")
             seen.append(piece)
         text = _without(seen, ours) if removes and any(ours) else "".join(p.delimiter + p.text for p in seen)
         out.append(text if text or not header else None)

@@ -267,3 +267,13 @@ def test_responses_never_fail(headers: list[tuple[str, str]], mode: str) -> None
     asked = Asked(None, (), "N")
     done = write_response(rule, asked, SERVERS[0], headers, method="GET", status=200, now_s=NOW_S, direct=False)
     assert len(done.headers) <= len(headers) + (mode == "insert")
+
+
+@pytest.mark.parametrize(("ahead_s", "server"), [(86400, 0), (86401, None)])
+def test_a_clock_may_be_a_day_behind_and_no_second_more(ahead_s: int, server: int | None) -> None:
+    """A date of the future is that of a balancer whose clock goes before ours."""
+    rule = CookieRule(name="SRV", mode="insert", maxidle_s=1800)
+    date_s = 0x6500_0000
+    asked = read_request(rule, (f"SRV=s1|{encode_date(date_s >> 2)}",), SERVERS, date_s - ahead_s)
+    assert asked.server == server
+    assert asked.flag == ("V" if server == 0 else "E")
