@@ -104,7 +104,7 @@ def _read_file(path: str) -> bytes:
 # Settings that are read and kept, but that nothing carries out yet: each use of one draws a warning.
 _NOT_YET = {
     "option_independent_streams": "option independent-streams",
-    "option_log_health_checks": "option log-health-checks", "http_connects": "http-check connect",
+    "http_connects": "http-check connect",
     "ulimit_n": "ulimit-n", "maxhdr": "tune.http.maxhdr",
     "max_spread_checks_s": "max-spread-checks", "users": "user",
 }  # fmt: skip
@@ -231,6 +231,7 @@ class _Compiler:
             nolinger=bool(section.get("option_nolinger")),
             rules=self._rules(section, front=False), errorfiles=self._errorfiles(section), log=compile_logs.plan(self, section, front=False),
             stats=_stats(section), accept_invalid=bool(section.get("option_accept_invalid_http_response")),
+            log_checks=bool(section.get("option_log_health_checks")),
             load_state=section.get("load_server_state") or "", state_file=self._state_file(section),
             disabled=bool(section.get("disabled")), strict_persist=bool(section.get("option_strict_persist")),
             where=section.where,

@@ -99,7 +99,9 @@ def resolvers(work: _Compiler) -> tuple[Resolvers, ...]:
 
 
 def _resolvers(work: _Compiler, section: Section) -> Resolvers:
-    servers = [NameServer(each["host"], each["port"], each["tcp"]) for each in section.get("nameservers", ())]
+    servers = [
+        NameServer(each["host"], each["port"], each["tcp"], each["name"]) for each in section.get("nameservers", ())
+    ]
     if section.get("system"):
         servers += _system_nameservers(work, section)
     if not servers:
@@ -120,7 +122,11 @@ def _system_nameservers(work: _Compiler, section: Section) -> list[NameServer]:
         work.error(section.get("system"), f"parse-resolv-conf: /etc/resolv.conf: {error.strerror}")
         return []
     words = [line.split() for line in text.splitlines()]
-    return [NameServer(line[1].partition("%")[0]) for line in words if len(line) > 1 and line[0] == "nameserver"]
+    return [
+        NameServer(line[1].partition("%")[0], name=line[1])
+        for line in words
+        if len(line) > 1 and line[0] == "nameserver"
+    ]
 
 
 def _source(text: str) -> Source | None:

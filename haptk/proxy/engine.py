@@ -16,6 +16,7 @@ from haptk.io import clock
 from haptk.proxy.adjust import Adjustments
 from haptk.proxy.glance import Glance
 from haptk.proxy.health import HealthRunner
+from haptk.proxy.herald import Herald
 from haptk.proxy.journal import Journal
 from haptk.proxy.listeners import Listeners
 from haptk.proxy.names import NameWatch
@@ -75,6 +76,7 @@ class Engine:
             worker_type(self.image, listeners.for_worker(tables.frontends, index), index, (seed + index) or 1)
             for index in range(count)
         ]
+        self.herald: Herald = Herald(tables, self.image.server, inherit.herald if inherit else None)
         self.health: HealthRunner = HealthRunner(
             tables,
             self.image.set_state,
@@ -84,6 +86,7 @@ class Engine:
             end=self._end,
             place=self.image.set_address,
             tripped=self.image.tripped,
+            herald=self.herald,
         )
         self.names = NameWatch(tables, self.health.move)
         self.adjust = Adjustments(tables, self.image, self.workers, listeners)

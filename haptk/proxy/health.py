@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from haptk.core.health import Change, CheckRules, Health, State, Verdict, transplant
 from haptk.io import clock
 from haptk.io.probe import ProbeResult, probe_http, probe_tcp
+from haptk.proxy.herald import Herald
 from haptk.proxy.tables import Backend, CheckPlan, ProxyTables, Server
 
 PROBES_AT_ONCE = 32
@@ -149,6 +150,7 @@ class HealthRunner:
         end: Cut | None = None,
         place: Settle | None = None,
         tripped: Tripped | None = None,
+        herald: Herald | None = None,
     ) -> None:
         self.publish = publish
         self.weigh = weigh
@@ -156,6 +158,7 @@ class HealthRunner:
         self.end = end
         self.place = place
         self.tripped = tripped
+        self.herald = herald
         self.servers: list[Checked] = []
         self.leaders: dict[int, str] = {}
         self._results: queue.SimpleQueue[tuple[Checked, ProbeResult] | None] = queue.SimpleQueue()
@@ -222,7 +225,7 @@ class HealthRunner:
             one = self.servers[gid]
             change = one.health.admin(wish, clock.monotonic())
             if change is not None:
-                self._changed(one, change)
+                self._changed(one, change, "admin")
 
     def force(self, gid: int, wish: str) -> None:
         """Health `up`, `stopping` or `down` for one server, until a check says otherwise."""
@@ -246,7 +249,7 @@ class HealthRunner:
                 self.weigh(gid, weight)
             self.standing(one.name.rpartition("/")[0])
 
-    def move(self, gid: int, host: str, port: int | None = None) -> None:
+    def move(self, gid: int, host: str, port: int | None = None, by: str = "") -> None:
         """One server is at another address from now on, as are its checks; "" takes it out of service."""
         with self._lock:
             one = self.servers[gid]
@@ -254,8 +257,10 @@ class HealthRunner:
                 self.place(gid, host, one.port if port is None else port)
             if one.plan is not None and one.plan.host == one.host:
                 one.plan = replace(one.plan, host=host)
+            if self.herald is not None and by:
+                self.herald.moved(one, one.host, host, by)
             one.host, one.port = host, one.port if port is None else port
-            self._tell(one)
+            self._tell(one, "name", by)
 
     def chain(self, one: Checked) -> list[Checked]:
         """The servers that `one` tracks, next one first; its state follows the last."""
@@ -297,14 +302,20 @@ class HealthRunner:
         found.see(clock.monotonic(), up=up)
         return found
 
-    def _tell(self, one: Checked) -> None:
-        self.publish(one.gid, self.state(one).value)
-        self.standing(one.name.rpartition("/")[0])
+    def _tell(self, one: Checked, why: str = "check", via: str = "") -> None:
+        self._publish(one, why, via=via)
         for gid in self.leaders:
             follower = self.servers[gid]
-            if one in self.chain(follower):
-                self.publish(gid, self.state(follower).value)
-                self.standing(follower.name.rpartition("/")[0])
+            chain = self.chain(follower)
+            if one in chain:
+                self._publish(follower, "track", via=chain[0].name)
+
+    def _publish(self, one: Checked, why: str, *, via: str = "") -> None:
+        state = self.state(one)
+        self.publish(one.gid, state.value)
+        self.standing(one.name.rpartition("/")[0])
+        if self.herald is not None:
+            self.herald.see(one, state, why, via=via)
 
     def _run(self) -> None:
         shortest = min(one.plan.inter_s for one in self.checked if one.plan is not None)
@@ -367,7 +378,7 @@ class HealthRunner:
                 self.weigh(one.gid, one.weight * (percent if one.warming else 100) / 100)
             return any(one.warming for one in self.checked)
 
-    def _changed(self, one: Checked, change: Change) -> None:
+    def _changed(self, one: Checked, change: Change, why: str = "check") -> None:
         """A transition: tell the log and the workers, start warming up, cut sessions."""
         log.log(logging.WARNING if change.new is State.DOWN else logging.INFO, "%s", change.reason)
         if not change.old.usable:
@@ -378,7 +389,7 @@ class HealthRunner:
         if change.new is State.UP and one.server.slowstart_s > 0:
             one.warming = True
             self._warm_up(change.at)
-        self._tell(one)
+        self._tell(one, why)
         if not change.new.usable and one.server.on_marked_down == "shutdown-sessions" and self.cut is not None:
             self.cut(one.gid)
 
@@ -393,9 +404,12 @@ class HealthRunner:
             health = one.health
             if one.plan is not None and health.due_at() is not None:
                 verdict = verdict_of(one.plan, result)
+                before = (health.health, one.last.code if one.last is not None else "")
                 one.last = result
                 one.failed += verdict is Verdict.FAIL and health.health >= health.rules.rise
                 change = health.check(verdict, result.reason, now)
+                if self.herald is not None and before != (health.health, result.code):
+                    self.herald.checked(one, good=verdict is not Verdict.FAIL)
                 if change is not None:
                     self._changed(one, change)
             return health.due_at() or now + health.rules.inter_s

@@ -30,8 +30,13 @@ PERIOD_S = 10.0  # HAProxy's `hold valid`
 HOLD_S = 30.0  # HAProxy's `hold nx`
 EAGER_S = 2.0
 
+# HAProxy's words
+REASONS = {
+    "nx": "DNS NX status", "timeout": "DNS timeout status", "refused": "DNS refused status", "other": "unspecified DNS error",
+}  # fmt: skip
+
 log = logging.getLogger("haptk.proxy")
-Move = Callable[[int, str], None]
+Move = Callable[[int, str, None, str], None]
 Lookup = Callable[[str], list[str] | None]
 
 
@@ -52,6 +57,7 @@ class Answer:
 
     status: str
     addresses: tuple[str, ...] = ()
+    by: str = ""  # which name server of which section said so
 
 
 @dataclass
@@ -80,7 +86,7 @@ class Named:
 
 
 class NameWatch:
-    """Looks names up and calls `move(gid, address)` for every change; "" for a server that has lost its name."""
+    """Looks names up and calls `move(gid, address, None, by)` for every change; "" for a server that has lost its name."""
 
     def __init__(
         self,
@@ -169,7 +175,7 @@ class NameWatch:
         fresh = next((address for address in answer.addresses if address not in taken), answer.addresses[0])
         log.info("server %s: %s is now %s, it was %s", one.label, one.host, fresh, one.address or "unknown")
         one.address = fresh
-        self.move(one.gid, fresh)
+        self.move(one.gid, fresh, None, answer.by or "the system's resolver")
 
     def _over(self, one: Named, status: str, now: float) -> bool:
         """Whether `status` has lasted as long as it may; the first time it is seen begins its time."""
@@ -185,6 +191,6 @@ class NameWatch:
         if self._over(one, status, now):
             log.warning("server %s: %s (%s) for %.0f s: maintenance", one.label, one.host, status, now - one.since)
             one.address, one.failing = "", ""
-            self.move(one.gid, "")
+            self.move(one.gid, "", None, REASONS[status])
         elif begins:
             log.warning("server %s: looking %s up fails (%s); it keeps %s", one.label, one.host, status, one.address)

@@ -12,6 +12,7 @@ import contextlib
 import ipaddress
 import selectors
 import socket
+from dataclasses import replace
 
 import dns.exception
 import dns.flags
@@ -37,7 +38,7 @@ def ask(rules: Resolvers, host: str, prefer: str, networks: tuple[str, ...] = ()
         if answer.addresses:
             known = [ipaddress.ip_network(each) for each in networks]
             inside = [one for one in answer.addresses if any(ipaddress.ip_address(one) in net for net in known)]
-            return Answer("valid", tuple(dict.fromkeys((*inside, *answer.addresses))))
+            return Answer("valid", tuple(dict.fromkeys((*inside, *answer.addresses))), answer.by)
         if answer.status == "timeout":
             break
     return Answer("nx") if answer.status == "valid" else answer
@@ -51,10 +52,11 @@ def _ask(rules: Resolvers, host: str, kind: dns.rdatatype.RdataType) -> Answer:
         return Answer("other")
     worst = Answer("timeout")
     for _ in range(rules.retries):
-        response = _first_response(rules, query)
-        if response is None:
+        first = _first_response(rules, query)
+        if first is None:
             continue
-        worst = _meaning(response, kind)
+        response, server = first
+        worst = replace(_meaning(response, kind), by=f"{rules.name}/{server.name}")
         if worst.status in ("valid", "nx"):
             return worst
     return worst
@@ -72,16 +74,16 @@ def _meaning(response: dns.message.Message, kind: dns.rdatatype.RdataType) -> An
     return Answer("valid", tuple(item.address for rrset in response.answer if rrset.rdtype == kind for item in rrset))
 
 
-def _first_response(rules: Resolvers, query: dns.message.Message) -> dns.message.Message | None:
+def _first_response(rules: Resolvers, query: dns.message.Message) -> tuple[dns.message.Message, NameServer] | None:
     """The first valid response of any name server within `timeout retry`; None when there is none."""
     wire = query.to_wire()
     ends = clock.monotonic() + rules.retry_s
-    refused: dns.message.Message | None = None
+    refused: tuple[dns.message.Message, NameServer] | None = None
     with selectors.DefaultSelector() as waiting, contextlib.ExitStack() as opened:
         for server in rules.nameservers:
             if server.tcp:
                 if (response := _over_tcp(server, query, ends)) is not None:
-                    return response
+                    return response, server
                 continue
             with contextlib.suppress(OSError):
                 sock = opened.enter_context(_connected(server))
@@ -100,8 +102,8 @@ def _first_response(rules: Resolvers, query: dns.message.Message) -> dns.message
                 if response.flags & dns.flags.TC:
                     response = _over_tcp(server, query, ends) or response
                 if response.rcode() in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
-                    return response
-                refused = response  # another one may know better
+                    return response, server
+                refused = response, server  # another one may know better
                 waiting.unregister(sock)
     return refused
 

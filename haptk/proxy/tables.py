@@ -448,6 +448,7 @@ class Backend:
     rules: tuple[Rule, ...] = ()
     errorfiles: tuple[ErrorFile, ...] = ()
     log: LogPlan = LogPlan()
+    log_checks: bool = False  # option log-health-checks
     stats: Stats | None = None
     accept_invalid: bool = False
     disabled: bool = False
@@ -491,6 +492,7 @@ class NameServer:
     host: str
     port: int = 53
     tcp: bool = False
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ class Names:
 
 def watch_of(tables: ProxyTables, names: Names) -> tuple[NameWatch, list[tuple[int, str]]]:
     moves: list[tuple[int, str]] = []
-    return NameWatch(tables, lambda gid, host: moves.append((gid, host)), lookup=names, hold_s=30), moves
+    return NameWatch(tables, lambda gid, host, *_: moves.append((gid, host)), lookup=names, hold_s=30), moves
 
 
 def settle_all(watch: NameWatch, names: Names, now: float) -> None:

@@ -9,19 +9,12 @@ from collections.abc import Iterator, Mapping
 
 from haptk.core.health import State
 from haptk.proxy.health import Checked
+from haptk.proxy.outcomes import CHECKS
 from haptk.proxy.runtime.world import Proxy, World
 from haptk.proxy.tally import Tally
 
 Row = Mapping[str, int | str]
 FRONTEND, BACKEND, SERVER = 0, 1, 2
-# what HAProxy calls the outcomes of a check
-CHECKS = {
-    "UNK": "Unknown", "INI": "Initializing", "HANA": "Health analyze", "SOCKERR": "Socket error",
-    "L4OK": "Layer4 check passed", "L4TOUT": "Layer4 timeout", "L4CON": "Layer4 connection problem",
-    "L6OK": "Layer6 check passed", "L6TOUT": "Layer6 timeout", "L6RSP": "Layer6 invalid response",
-    "L7OK": "Layer7 check passed", "L7OKC": "Layer7 check conditionally passed", "L7STS": "Layer7 wrong status",
-    "L7RSP": "Layer7 invalid response", "L7TOUT": "Layer7 timeout",
-}  # fmt: skip
 
 
 # -- what a server is -------------------------------------------------------------------------------------------------
