@@ -1,16 +1,19 @@
 # Converters write into the room of Seen; what does not fit there has no result.
 
-from libc.stdint cimport INT64_MAX, INT64_MIN, uint8_t
+cimport cython
+
+from libc.stdint cimport INT64_MAX, INT64_MIN, uint8_t, uint64_t
 from libc.string cimport memchr, memcpy
 
 from haptk._fast.facts cimport ROOM_SIZE, S_BOOL, S_INT, S_STR, as_int, as_text, fetch_last, room_take
-from haptk._fast.program cimport (C_ADD, C_BYTES, C_CONCAT, C_FIELD, C_LENGTH, C_LOWER, C_NOT, C_REGSUB, C_SUB,
-                                  C_UPPER, C_URL_DEC, C_WORD, ConverterC)
+from haptk._fast.program cimport (C_ADD, C_AND, C_B64DEC, C_BASE64, C_BOOL, C_BYTES, C_CONCAT, C_CPL, C_DIV, C_EVEN, C_FIELD, C_HEX,
+                                  C_LENGTH, C_LOWER, C_LTRIM, C_MOD, C_MUL, C_NEG, C_NOT, C_ODD, C_OR, C_REGSUB, C_RTRIM, C_SUB,
+                                  C_UPPER, C_URL_DEC, C_WORD, C_XOR, ConverterC)
 from haptk._fast.regex cimport Groups, regex_exec
 from haptk._fast.scan cimport HEX
 
 cdef enum:
-    SP = 32, BACKSLASH = 92, QUESTION = 63
+    SP = 32, BACKSLASH = 92, QUESTION = 63, EQUAL = 61
 
 
 cdef inline bint is_text(Sample *out, const char *p, uint32_t n) noexcept nogil:
@@ -172,6 +175,142 @@ cdef bint substituted(Seen *x, Sample *v, ConverterC *c) noexcept nogil:
     return is_text(v, out, n)
 
 
+cdef int64_t product(int64_t a, int64_t b) noexcept nogil:
+    # Held at the ends of 64 bits.
+    cdef bint negative = (a < 0) != (b < 0)
+    cdef uint64_t x = <uint64_t>0 - <uint64_t>a if a < 0 else <uint64_t>a
+    cdef uint64_t y = <uint64_t>0 - <uint64_t>b if b < 0 else <uint64_t>b
+    cdef uint64_t limit = <uint64_t>INT64_MAX + negative
+    if y and x > limit // y:
+        return INT64_MIN if negative else INT64_MAX
+    return <int64_t>(<uint64_t>0 - x * y) if negative else <int64_t>(x * y)
+
+
+cdef int64_t computed(int op, int64_t v, int64_t a) noexcept nogil:
+    if op == C_ADD:
+        return saturated(v, a)
+    if op == C_SUB:
+        return saturated(v, -a) if a != INT64_MIN else saturated(saturated(v, INT64_MAX), 1)
+    if op == C_MUL:
+        return product(v, a)
+    if op == C_DIV or op == C_MOD:
+        if a == 0:
+            return INT64_MAX if op == C_DIV else 0
+        if a == -1:
+            # the one quotient that does not fit
+            return 0 if op == C_MOD else INT64_MAX if v == INT64_MIN else -v
+        return c_div(v, a) if op == C_DIV else v - c_div(v, a) * a
+    if op == C_NEG:
+        return INT64_MAX if v == INT64_MIN else -v
+    if op == C_AND:
+        return v & a
+    if op == C_OR:
+        return v | a
+    if op == C_XOR:
+        return v ^ a
+    return ~v
+
+
+@cython.cdivision(True)
+cdef inline int64_t c_div(int64_t v, int64_t a) noexcept nogil:
+    return v // a       # towards zero
+
+
+cdef bint convert_number(ConverterC *c, Sample *v) noexcept nogil:
+    if not as_int(v):
+        return 0
+    if c.op == C_NOT or c.op == C_BOOL or c.op == C_ODD or c.op == C_EVEN:
+        v.kind = S_BOOL
+        if c.op == C_ODD or c.op == C_EVEN:
+            v.v = (v.v & 1) == (c.op == C_ODD)
+        else:
+            v.v = (v.v != 0) == (c.op == C_BOOL)
+        return 1
+    return is_int(v, computed(c.op, v.v, c.a))
+
+
+cdef const char *B64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+cdef const char *HEXITS = b"0123456789ABCDEF"
+
+
+cdef bint hexed(Seen *x, Sample *v) noexcept nogil:
+    cdef char *out
+    cdef uint32_t i
+    if v.n > ROOM_SIZE // 2:
+        return 0
+    out = room_take(x, 2 * v.n)
+    if out == NULL:
+        return 0
+    for i in range(v.n):
+        out[2 * i] = HEXITS[<uint8_t>v.p[i] >> 4]
+        out[2 * i + 1] = HEXITS[<uint8_t>v.p[i] & 15]
+    return is_text(v, out, 2 * v.n)
+
+
+cdef bint to_base64(Seen *x, Sample *v) noexcept nogil:
+    cdef char *out
+    cdef uint32_t i = 0, k = 0, bits, left
+    if v.n > ROOM_SIZE // 2:
+        return 0
+    out = room_take(x, (v.n + 2) // 3 * 4)
+    if out == NULL:
+        return 0
+    while i < v.n:
+        left = v.n - i
+        bits = <uint32_t><uint8_t>v.p[i] << 16
+        if left > 1:
+            bits |= <uint32_t><uint8_t>v.p[i + 1] << 8
+        if left > 2:
+            bits |= <uint8_t>v.p[i + 2]
+        out[k] = B64[bits >> 18]
+        out[k + 1] = B64[bits >> 12 & 63]
+        out[k + 2] = B64[bits >> 6 & 63] if left > 1 else EQUAL
+        out[k + 3] = B64[bits & 63] if left > 2 else EQUAL
+        i += 3
+        k += 4
+    return is_text(v, out, k)
+
+
+cdef int digit64(char c) noexcept nogil:
+    cdef const char *at = <const char *>memchr(B64, <unsigned char>c, 64) if c else NULL
+    return -1 if at == NULL else <int>(at - B64)
+
+
+cdef bint from_base64(Seen *x, Sample *v) noexcept nogil:
+    # Whole groups of four, with `=` at the very end only; anything else is no base 64.
+    cdef char *out = room_take(x, v.n // 4 * 3)
+    cdef uint32_t i, n = v.n, k = 0, bits = 0
+    cdef int d
+    if out == NULL or v.n % 4:
+        return 0
+    if n and v.p[n - 1] == EQUAL:
+        n -= 1
+        if v.p[n - 1] == EQUAL:
+            n -= 1
+    for i in range(n):
+        d = digit64(v.p[i])
+        if d < 0:
+            return 0
+        bits = bits << 6 | <uint32_t>d
+        if i % 4 == 3:
+            out[k], out[k + 1], out[k + 2] = <char>(bits >> 16), <char>(bits >> 8), <char>bits
+            k += 3
+    if n % 4 == 3:
+        out[k], out[k + 1] = <char>(bits >> 10), <char>(bits >> 2)
+        k += 2
+    elif n % 4 == 2:
+        out[k] = <char>(bits >> 4)
+        k += 1
+    return is_text(v, out, k)
+
+
+cdef bint trimmed(Sample *v, Text *what, bint left) noexcept nogil:
+    while v.n and divides(what, v.p[0] if left else v.p[v.n - 1]):
+        v.p += left
+        v.n -= 1
+    return 1
+
+
 cdef bint convert_text(Seen *x, ConverterC *c, Sample *v) noexcept nogil:
     cdef char *out
     cdef uint32_t n
@@ -197,7 +336,19 @@ cdef bint convert_text(Seen *x, ConverterC *c, Sample *v) noexcept nogil:
         return field_of(v, c.a, &c.text, c.op == C_WORD)
     if c.op == C_URL_DEC:
         return url_decoded(x, v, c.a != 0)
+    if c.op == C_HEX:
+        return hexed(x, v)
+    if c.op == C_BASE64:
+        return to_base64(x, v)
+    if c.op == C_B64DEC:
+        return from_base64(x, v)
+    if c.op == C_RTRIM or c.op == C_LTRIM:
+        return trimmed(v, &c.text, c.op == C_LTRIM)
     return c.op == C_REGSUB and substituted(x, v, c)
+
+
+cdef inline bint of_numbers(int op) noexcept nogil:
+    return op == C_ADD or op == C_SUB or op == C_NOT or C_MUL <= op <= C_BOOL
 
 
 cdef bint convert(Seen *x, ExprC *e, Sample *v) noexcept nogil:
@@ -205,15 +356,9 @@ cdef bint convert(Seen *x, ExprC *e, Sample *v) noexcept nogil:
     cdef ConverterC *c
     for i in range(e.converter_count):
         c = &e.converters[i]
-        if c.op == C_ADD or c.op == C_SUB or c.op == C_NOT:
-            if not as_int(v):
+        if of_numbers(c.op):
+            if not convert_number(c, v):
                 return 0
-            if c.op == C_NOT:
-                v.kind = S_BOOL
-                v.v = v.v == 0
-            else:
-                v.kind = S_INT
-                v.v = saturated(v.v, c.a if c.op == C_ADD else -c.a)
         elif not as_text(x, v) or not convert_text(x, c, v):
             return 0
     return 1

@@ -34,6 +34,9 @@ _TRUE = {"always_true": 1, "always_false": 0, "wait_end": 1, "ssl_fc": 0, "req.p
 _CONVERTERS = {
     "lower": C_LOWER, "upper": C_UPPER, "length": C_LENGTH, "add": C_ADD, "sub": C_SUB, "not": C_NOT,
     "concat": C_CONCAT, "bytes": C_BYTES, "field": C_FIELD, "word": C_WORD, "url_dec": C_URL_DEC, "regsub": C_REGSUB,
+    "mul": C_MUL, "div": C_DIV, "mod": C_MOD, "neg": C_NEG, "and": C_AND, "or": C_OR, "xor": C_XOR, "cpl": C_CPL,
+    "odd": C_ODD, "even": C_EVEN, "bool": C_BOOL, "base64": C_BASE64, "b64dec": C_B64DEC, "hex": C_HEX,
+    "rtrim": C_RTRIM, "ltrim": C_LTRIM,
 }
 _MATCHES = {
     "str": MT_STR, "beg": MT_BEG, "end": MT_END, "sub": MT_SUB, "dir": MT_DIR, "dom": MT_DOM, "reg": MT_REG,
@@ -44,7 +47,8 @@ _ACTIONS = {
     "add-header": A_ADD_HEADER, "del-header": A_DEL_HEADER, "replace-header": A_REPLACE_HEADER,
     "replace-value": A_REPLACE_VALUE, "set-status": A_SET_STATUS, "set-method": A_SET_METHOD, "set-path": A_SET_PATH,
     "set-pathq": A_SET_PATHQ, "set-query": A_SET_QUERY, "set-uri": A_SET_URI, "capture": A_CAPTURE,
-    "use-service": A_USE_SERVICE,
+    "disable-l7-retry": A_NO_RETRY, "replace-path": A_REPLACE_PATH, "replace-pathq": A_REPLACE_PATHQ,
+    "replace-uri": A_REPLACE_URI, "use-service": A_USE_SERVICE,
     "use_backend": A_USE_BACKEND, "force-persist": A_FORCE_PERSIST, "ignore-persist": A_IGNORE_PERSIST,
     "monitor-fail": A_MONITOR_FAIL,
 }
@@ -124,13 +128,13 @@ cdef class Arena:
         args = call.args
         out.op = _CONVERTERS[call.name]
         out.b = INT64_MAX
-        if call.name in ("add", "sub", "field", "word", "bytes"):
+        if call.name in ("add", "sub", "mul", "div", "mod", "and", "or", "xor", "field", "word", "bytes"):
             out.a = _bound(args[0], 0)
             if call.name == "bytes" and len(args) > 1:
                 out.b = _bound(args[1], 0)
             elif call.name in ("field", "word"):
                 self.text(&out.text, args[1])
-        elif call.name == "concat":
+        elif call.name in ("concat", "rtrim", "ltrim"):
             self.text(&out.text, args[0])
         elif call.name == "url_dec":
             out.a = bool(args) and args[0] not in ("", "0")
@@ -298,7 +302,7 @@ cdef class Arena:
             out.match = _MATCHES[values["match"]]
             if values["match"] == "reg":
                 out.regex = self.regex(values["name"], True)
-        elif action in ("replace-header", "replace-value"):
+        elif action.startswith("replace-"):
             out.regex = self.regex(values["pattern"], False)
         elif action in ("deny", "return"):
             out.reply = self.reply(values)

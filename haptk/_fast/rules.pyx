@@ -14,7 +14,8 @@ from haptk._fast.http1 cimport (H_CODING, H_COOKIE, H_HOST, H_LENGTH, Header, M_
 from haptk._fast.match cimport holds
 from haptk._fast.program cimport (A_ADD_HEADER, A_ALLOW, A_CAPTURE, A_DEL_HEADER, A_DENY, A_FORCE_PERSIST, A_REDIRECT,
                                   A_REPLACE_HEADER, A_REPLACE_VALUE, A_RETURN, A_SET_HEADER, A_SET_METHOD, A_SET_PATH,
-                                  A_SET_QUERY, A_SET_STATUS, A_SET_URI, A_USE_SERVICE, MT_BEG, MT_END, MT_REG, MT_STR,
+                                  A_SET_PATHQ,
+                                  A_NO_RETRY, A_REPLACE_PATH, A_REPLACE_PATHQ, A_REPLACE_URI, A_SET_QUERY, A_SET_STATUS, A_SET_URI, A_USE_SERVICE, MT_BEG, MT_END, MT_REG, MT_STR,
                                   MT_SUB, Program, RuleC, Text)
 from haptk._fast.regex cimport Groups, regex_exec
 from haptk._fast.reply cimport reply_redirect, reply_rule, settle_body
@@ -189,7 +190,7 @@ cdef int host_from(Seen *x, Head *h) noexcept nogil:
     return 0
 
 
-cdef int new_target(Seen *x, RuleC *r, Head *h, const char *text, uint32_t n) noexcept nogil:
+cdef int new_target(Seen *x, int action, Head *h, const char *text, uint32_t n) noexcept nogil:
     # One part of the target replaced; an authority in front of the path stays. Built behind `text`.
     cdef const char *t = h.d + h.target
     cdef uint32_t start = 0, end = 0, query = h.target_len, room, k = 0
@@ -203,7 +204,7 @@ cdef int new_target(Seen *x, RuleC *r, Head *h, const char *text, uint32_t n) no
             start = end = 0     # `*`: there is nothing in front to keep
     memcpy(out, t, start)
     k = start
-    if r.action == A_SET_QUERY:
+    if action == A_SET_QUERY:
         memcpy(out + k, t + start, end - start)
         k += end - start
         if n:
@@ -211,7 +212,7 @@ cdef int new_target(Seen *x, RuleC *r, Head *h, const char *text, uint32_t n) no
             k += 1
     memcpy(out + k, text, n)
     k += n
-    if r.action == A_SET_PATH and asked:
+    if action == A_SET_PATH and asked:
         memcpy(out + k, t + query - 1, h.target_len - query + 1)
         k += h.target_len - query + 1
     return set_request_line(x.w, h, h.d + h.start, h.method_len, out, k)
@@ -230,13 +231,44 @@ cdef int change_line(Seen *x, RuleC *r, Head *h) noexcept nogil:
         # a tunnel is not begun or prevented by a rule
         return -1 if (before == M_CONNECT) != (h.method == M_CONNECT) else 0
     if r.action == A_SET_URI:
-        if n == 0:
-            text[0] = 47
-            n = 1
-        if set_request_line(x.w, h, h.d + h.start, h.method_len, text, <uint32_t>n) < 0:
-            return -1
-        return host_from(x, h)
-    return new_target(x, r, h, text, <uint32_t>n)
+        return new_uri(x, h, text, <uint32_t>n)
+    return new_target(x, r.action, h, text, <uint32_t>n)
+
+
+cdef int new_uri(Seen *x, Head *h, char *text, uint32_t n) noexcept nogil:
+    if n == 0:
+        text[0] = 47
+        n = 1
+    if set_request_line(x.w, h, h.d + h.start, h.method_len, text, n) < 0:
+        return -1
+    return host_from(x, h)
+
+
+cdef int replace_target(Seen *x, RuleC *r, Head *h) noexcept nogil:
+    # The part that matches becomes the template, with its groups filled from there.
+    cdef const char *t = h.d + h.target
+    cdef uint32_t room, size, start = 0, end = h.target_len
+    cdef char *text = edits_room(x.w, &room)
+    cdef Text template
+    cdef int64_t n
+    cdef int got
+    size = room // 3
+    template.p = text + 2 * size
+    n = format_put(x, &r.format, template.p, size)
+    if n < 0:
+        return -1
+    template.n = <uint32_t>n
+    if r.action != A_REPLACE_URI:
+        if not path_in(t, h.target_len, &start, &end):
+            return 0
+        if r.action == A_REPLACE_PATHQ:
+            end = h.target_len
+    got = replaced(x, r, &template, t + start, end - start, text, size)
+    if got < 0:
+        return 0 if got == -1 else -1
+    if r.action == A_REPLACE_URI:
+        return new_uri(x, h, text, <uint32_t>got)
+    return new_target(x, A_SET_PATH if r.action == A_REPLACE_PATH else A_SET_PATHQ, h, text, <uint32_t>got)
 
 
 # ---------------------------------------------------------------- lists of rules
@@ -253,6 +285,8 @@ cdef int edit(Seen *x, RuleC *r, Head *h) noexcept nogil:
     if r.action == A_SET_STATUS:
         x.s.status = r.status       # what the log says; h.status goes on saying how the body is framed
         return set_status(x.w, h, r.status, &r.reason)
+    if r.action == A_REPLACE_PATH or r.action == A_REPLACE_PATHQ or r.action == A_REPLACE_URI:
+        return replace_target(x, r, h)
     return change_line(x, r, h)
 
 
@@ -316,6 +350,8 @@ cdef int carry_out(Seen *x, RuleC *rules, int count, Head *h) noexcept nogil:
                 return got
         elif r.action == A_CAPTURE:
             capture_sample(x, r)
+        elif r.action == A_NO_RETRY:
+            x.s.no_retry = 1
         elif r.action == A_USE_SERVICE:
             hand_over(x, r.target)
             return RULES_SERVICE

@@ -202,7 +202,7 @@ cdef void reset_transaction(Session *s, Head *h) noexcept nogil:
     s.bytes_down = 0
     s.down.done = 0
     s.connect_ms = s.response_ms = s.queue_ms = 0
-    s.service = s.response_minor = 0
+    s.service = s.response_minor = s.no_retry = 0
 
 
 cdef void request_body(Session *s, Head *h) noexcept nogil:
@@ -263,7 +263,7 @@ cdef int begin(Worker *w, Session *s, uint32_t length) noexcept nogil:
         fault_request(w, s, 1)
         return refuse(w, s, c"C")
     s.retries_left = s.backend.retries
-    s.keeping = (s.backend.retry_on & ~RE_CONN) != 0
+    s.keeping = (s.backend.retry_on & ~RE_CONN) != 0 and not s.no_retry
     s.phase = PH_RELAY
     return dispatch(w, s)
 

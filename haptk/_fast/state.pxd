@@ -380,6 +380,7 @@ ctypedef struct Session:    # one client connection and its current transaction
     uint8_t open            # a transaction is open and will be counted when it ends
     uint8_t in_backend      # stands in backend.sessions
     uint8_t denied          # a rule refused this transaction
+    uint8_t no_retry        # http-request disable-l7-retry
     uint8_t response_minor  # of HTTP/1 of the server's answer, plus 1; 0 before it is there
     uint8_t service         # ServiceId that answers this transaction
     uint32_t head_in        # bytes of the request head

@@ -10,6 +10,7 @@ The tables of fetches and converters below are the whole supported language: the
 
 from __future__ import annotations
 
+import base64
 import functools
 import ipaddress
 import re
@@ -108,6 +109,7 @@ class Facts:
     hostname: str = ""
     environ: Mapping[str, str] = field(default_factory=dict)
     line: str = ""  # the request line as the client sent it, where rules may have changed method and target
+    retries_answers: bool = True  # until `http-request disable-l7-retry`
     captures: Captures = field(default_factory=Captures)
     answering: bool = False  # the response is looked at: of the request only the method is still there
 
@@ -479,6 +481,37 @@ def _arithmetic(sign: int) -> Callable[[Sample, tuple[str, ...]], Sample]:
     return apply
 
 
+def _held(number: int) -> int:
+    return max(-_INT_MAX - 1, min(_INT_MAX, number))
+
+
+def _quotient(number: int, by: int) -> int:
+    """Towards zero; by nothing it is the largest number, as in HAProxy."""
+    if by == 0:
+        return _INT_MAX
+    return (abs(number) // abs(by)) * (1 if (number < 0) is (by < 0) else -1)
+
+
+def _numeric(compute: Callable[[int, int], int | bool]) -> Callable[[Sample, tuple[str, ...]], Sample]:
+    """A converter of whole numbers, whose result is held at the ends of 64 bits."""
+
+    def apply(value: Sample, args: tuple[str, ...]) -> Sample:
+        number = _number(value)
+        if number is None:
+            return None
+        found = compute(number, _held(int(args[0])) if args else 0)
+        return found if isinstance(found, bool) else _held(found)
+
+    return apply
+
+
+def _b64dec(value: Sample, _args: tuple[str, ...]) -> Sample:
+    text = _text_of(value)
+    if not re.fullmatch(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?", text):
+        return None
+    return base64.b64decode(text).decode("latin-1")
+
+
 def _not(value: Sample, _args: tuple[str, ...]) -> Sample:
     number = _number(value)
     return None if number is None else number == 0
@@ -517,17 +550,33 @@ class Converter:
 
 CONVERTERS: dict[str, Converter] = {
     "add": Converter(_arithmetic(1), 1, 1, "int"),
+    "and": Converter(_numeric(lambda n, a: n & a), 1, 1, "int"),
+    "b64dec": Converter(_b64dec),
+    "base64": Converter(lambda v, a: base64.b64encode(_text_of(v).encode("latin-1")).decode()),
+    "bool": Converter(_numeric(lambda n, a: n != 0), 0, 0, "bool"),
     "bytes": Converter(lambda v, a: _text_of(v)[int(a[0]) :][: int(a[1]) if len(a) > 1 else None], 1, 2),
     "concat": Converter(lambda v, a: f"{_text_of(v)}{''.join(a)}", 1, 1),
+    "cpl": Converter(_numeric(lambda n, a: ~n), 0, 0, "int"),
+    "div": Converter(_numeric(_quotient), 1, 1, "int"),
+    "even": Converter(_numeric(lambda n, a: n % 2 == 0), 0, 0, "bool"),
     "field": Converter(lambda v, a: _field(_text_of(v), a), 2, 2),
+    "hex": Converter(lambda v, a: _text_of(v).encode("latin-1").hex().upper()),
     "length": Converter(lambda v, a: len(_text_of(v)), 0, 0, "int"),
     "lower": Converter(lambda v, a: _text_of(v).translate(_LOWER)),
+    "ltrim": Converter(lambda v, a: _text_of(v).lstrip(a[0]) if a[0] else v, 1, 1),
+    "mod": Converter(_numeric(lambda n, a: n - _quotient(n, a) * a if a else 0), 1, 1, "int"),
+    "mul": Converter(_numeric(lambda n, a: n * a), 1, 1, "int"),
+    "neg": Converter(_numeric(lambda n, a: -n), 0, 0, "int"),
     "not": Converter(_not, 0, 0, "bool"),
+    "odd": Converter(_numeric(lambda n, a: n % 2 == 1), 0, 0, "bool"),
+    "or": Converter(_numeric(lambda n, a: n | a), 1, 1, "int"),
     "regsub": Converter(lambda v, a: _regsub(_text_of(v), a), 2, 3),
+    "rtrim": Converter(lambda v, a: _text_of(v).rstrip(a[0]) if a[0] else v, 1, 1),
     "sub": Converter(_arithmetic(-1), 1, 1, "int"),
     "upper": Converter(lambda v, a: _text_of(v).translate(_UPPER)),
     "url_dec": Converter(_url_dec, 0, 1),
     "word": Converter(lambda v, a: _word(_text_of(v), a), 2, 2),
+    "xor": Converter(_numeric(lambda n, a: n ^ a), 1, 1, "int"),
 }
 # What looks at the request's head, which is gone when the response is there.
 REQUEST_ONLY = frozenset(

@@ -74,12 +74,12 @@ def load(paths: Sequence[Path | str], environ: Mapping[str, str] | None = None, 
     files = ";".join(str(path) for path in paths)
     variables = {**(os.environ if environ is None else environ), "HAPROXY_CFGFILES": files}
     variables["HAPROXY_LOCALPEER"] = localpeer or socket.gethostname()
-    return compile_config(parse(read_sources(paths), variables), localpeer=localpeer)
+    return compile_config(parse(read_sources(paths), variables, _read_file), localpeer=localpeer)
 
 
 def load_text(text: str, name: str = "-", environ: Mapping[str, str] | None = None, localpeer: str = "") -> ProxyTables:
     """The same for a text; `name` stands in messages."""
-    return compile_config(parse([Source(name, text)], environ or {}), localpeer=localpeer)
+    return compile_config(parse([Source(name, text)], environ or {}, _read_file), localpeer=localpeer)
 
 
 def compile_config(

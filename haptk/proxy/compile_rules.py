@@ -110,7 +110,7 @@ def _check_framing(rule: Rule, complain: Complain) -> None:
 
 def _patterns(rule: Rule) -> Iterator[tuple[str, bool]]:
     values: dict[str, Any] = dict(rule.values)
-    if rule.action in ("replace-header", "replace-value"):
+    if rule.action in ("replace-header", "replace-value", "replace-path", "replace-pathq", "replace-uri"):
         yield values["pattern"], False
     if rule.action == "del-header" and values["match"] == "reg":
         yield values["name"], True

@@ -496,6 +496,8 @@ class Exchange:
         """Raise _Again when `retry-on` names this event and the request can be sent a second time."""
         assert self.back is not None  # noqa: S101
         words = self.back.retry_on
+        if not self.facts.retries_answers:
+            return
         if event not in words and not ("all-retryable-errors" in words and event in RETRYABLE):
             return
         if (self.body_started and not (self.body_done and self.kept)) or (

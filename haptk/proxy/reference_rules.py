@@ -78,6 +78,9 @@ def apply(rules: Iterable[Rule], kind: str, message: Message, facts: Facts) -> R
             if values.get("ignore_empty") and not expand(values["format"], facts):
                 continue
             return _redirect(values, facts)
+        if rule.action == "disable-l7-retry":
+            facts.retries_answers = False
+            continue
         if rule.action == "capture":
             found = expression_text(values["expr"], facts)
             if found is not None:
@@ -115,8 +118,14 @@ def _edit(action: str, values: dict[str, Any], message: Message, facts: Facts) -
         }:
             raise Unfit(f"the method {method!r}")
         message.method = method
-    elif action in ("set-path", "set-pathq", "set-query", "set-uri"):
-        message.target = _target(action, message.target, expand(values["format"], facts))
+    elif action in ("set-path", "set-pathq", "set-query", "set-uri", "replace-path", "replace-pathq", "replace-uri"):
+        text = expand(values["format"], facts)
+        if action.startswith("replace"):
+            new = _replaced_part(action, values["pattern"], text, message.target)
+            if new is None:
+                return
+            action, text = action.replace("replace", "set"), new
+        message.target = _target(action, message.target, text)
         if not re.fullmatch(r"[\x21\x22\x24-\x7e]+", message.target):
             raise Unfit(f"the target {message.target!r}")
         if action == "set-uri" and (found := _AUTHORITY.match(message.target)):
@@ -171,6 +180,16 @@ def _replaced(action: str, values: dict[str, Any], value: str, facts: Facts) -> 
 
 def _groups(template: str, found: re.Match[str]) -> str:
     return fill_groups(template, found)
+
+
+def _replaced_part(action: str, pattern: str, template: str, target: str) -> str | None:
+    """What `replace-path|pathq|uri` make of their part of the target; None when that does not match."""
+    path, query = path_of(target), query_of(target)
+    part = {"path": path, "pathq": path + ("?" + query if "?" in target else ""), "uri": target}[action[8:]]
+    if not path and action != "replace-uri":
+        return None
+    found = compiled(pattern, False).search(part)
+    return fill_groups(template, found) if found else None
 
 
 def _target(action: str, target: str, text: str) -> str:

@@ -75,10 +75,12 @@ def _arguments(rng: random.Random, name: str) -> tuple[str, ...]:
 def _converter(rng: random.Random) -> Call:
     name = rng.choice(sorted(CONVERTERS))
     arguments: tuple[str, ...] = ()
-    if name in ("add", "sub"):
-        arguments = (str(rng.choice([1, -3, 9223372036854775807])),)
+    if name in ("add", "sub", "mul", "div", "mod", "and", "or", "xor"):
+        arguments = (str(rng.choice([1, 2, 7, -1, -3, 9223372036854775807, -9223372036854775808])),)
     elif name == "bytes":
         arguments = rng.choice([("1",), ("0", "2"), ("5", "1")])
+    elif name in ("rtrim", "ltrim"):
+        arguments = (rng.choice(["a", " b", "=1"]),)
     elif name in ("field", "word"):
         arguments = (str(rng.choice([1, 2, -1, -2, 3])), rng.choice([",", ";=", "a"]))
     elif name == "concat":

@@ -9,7 +9,8 @@ in haptk draws a warning.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import PurePath
 
 from haptk.formats.haproxy_cfg import globals as global_table
 from haptk.formats.haproxy_cfg import known, logs, proxies, resolvers, stats, words
@@ -33,12 +34,15 @@ TABLES: dict[str, Mapping[str, Directive]] = {
 _ENVIRONMENT_WORDS = ("setenv", "presetenv", "resetenv", "unsetenv")
 
 
-def parse(sources: Iterable[Source], environ: Mapping[str, str] | None = None) -> Config:
+def parse(
+    sources: Iterable[Source], environ: Mapping[str, str] | None = None, read: Callable[[str], bytes] | None = None
+) -> Config:
     """Read `sources` in order as one configuration. Never raises for their content: see `errors` of the result.
 
-    `environ` are the variables that `"$NAME"` sees; `setenv` and friends change a copy of them.
+    `environ` are the variables that `"$NAME"` sees; `setenv` and friends change a copy of them. `read` reads the files
+    that lines name (patterns of ACLs); without it such a line is an error.
     """
-    reader = _Reader(dict(environ or {}))
+    reader = _Reader(dict(environ or {}), read)
     for source in sources:
         reader.read(source)
     reader.finish()
@@ -46,7 +50,8 @@ def parse(sources: Iterable[Source], environ: Mapping[str, str] | None = None) -
 
 
 class _Reader:
-    def __init__(self, environ: dict[str, str]) -> None:
+    def __init__(self, environ: dict[str, str], read: Callable[[str], bytes] | None) -> None:
+        self.read_file = read
         self.config = Config()
         self.environ = environ
         self.section: Section | None = None
@@ -116,11 +121,18 @@ class _Reader:
             if kind not in ("peers", "userlist", "ring", "resolvers"):
                 self._inherit(self.section, base)
             self.config.sections.append(self.section)
+        self.section.read, self.section.directory = self.read_file, self._directory(file)
         if kind == "defaults":
             self._new_defaults(self.section)
         self.skipping = False
         if rest:
             self._directive(file, number, ["bind", *rest])
+
+    def _directory(self, file: str) -> str:
+        """What relative names in a file are relative to, as `default-path` says."""
+        how, origin = self.config.globals().get("default_path", ("current", ""))
+        here = PurePath(file).parent
+        return str({"config": here, "parent": here.parent, "origin": origin}.get(how, ""))
 
     def _heading(self, found: list[str]) -> tuple[str, str | None, list[str]]:
         """Name, `from` base and the rest (an address, as old `listen NAME ADDRESS` lines have) of a section line."""

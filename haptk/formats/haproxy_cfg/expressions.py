@@ -140,6 +140,9 @@ def _check_arguments(name: str, arguments: tuple[str, ...], what: str) -> None:
             raise Refused(f"{what}: {name!r} takes a number here, found {number!r}")
 
 
+NUMBERED = ("add", "sub", "mul", "div", "mod", "and", "or", "xor", "bytes", "field", "word")
+
+
 def _converter(call: tuple[str, tuple[str, ...]], what: str) -> Call:
     name, arguments = call
     row = CONVERTERS.get(name)
@@ -148,7 +151,7 @@ def _converter(call: tuple[str, tuple[str, ...]], what: str) -> Call:
     if not row.low <= len(arguments) <= row.high:
         raise Refused(f"{what}: the converter {name!r} takes {row.low} to {row.high} arguments, found {len(arguments)}")
     for argument in arguments[:1]:
-        if name in ("add", "sub", "bytes", "field", "word") and not re.fullmatch(r"-?\d+", argument):
+        if name in NUMBERED and not re.fullmatch(r"-?\d+", argument):
             raise Refused(f"{what}: the converter {name!r} takes a number first, found {argument!r}")
         if name == "regsub":
             _regex(argument, what)

@@ -110,6 +110,8 @@ class Section:
     line: int
     settings: dict[str, Any] = field(default_factory=dict)
     warnings: list[Problem] = field(default_factory=list)
+    read: Callable[[str], bytes] | None = None  # reads the files that lines name
+    directory: str = ""  # what their names are relative to
     own: set[str] = field(default_factory=set)  # what this section said itself, not what it inherited
 
     @property

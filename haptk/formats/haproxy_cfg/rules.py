@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from haptk.core.acl import ALIASES, FETCHES, REQUEST_ONLY, Condition, Term, Test
-from haptk.formats.haproxy_cfg import captures, expressions, units
+from haptk.formats.haproxy_cfg import captures, expressions, patterns, units
 from haptk.formats.haproxy_cfg.model import Args, Refused, Section, names
 
 _PREDEFINED = {
@@ -27,7 +27,7 @@ def acl(section: Section, args: Args) -> None:
     if not re.fullmatch(r"[A-Za-z0-9_.:-]+", name) or name in ("or", "and", "if", "unless"):
         raise Refused(f"acl: {name!r} is no name for an ACL; accepted are A-Z a-z 0-9 - _ . :")
     criterion = args.take("a criterion")
-    words = (criterion, *args.rest())
+    words = patterns.with_files(section, (criterion, *args.rest()), f"acl {name}")
     # A line may look at the response; whether that is there is decided where the ACL is used.
     test = expressions.test(words, f"acl {name}", response=_looks_at_response(criterion))
     section.settings["acls"] = {**section.get("acls", {}), name: (*section.get("acls", {}).get(name, ()), test)}
@@ -82,7 +82,8 @@ def _term(section: Section, args: Args, operand: str, negated: bool, *, response
             raise Refused("the anonymous ACL does not close: '}' is missing, with blanks around it")
         if not words:
             raise Refused("an anonymous ACL needs a criterion between its braces")
-        test = expressions.test(tuple(words), "anonymous acl", response=response, early=True)
+        whole = patterns.with_files(section, tuple(words), "anonymous acl")
+        test = expressions.test(whole, "anonymous acl", response=response, early=True)
         _warn_too_early(section, args, operand, (test,), response=response)
         return Term("", (test,), negated)
     tests = section.get("acls", {}).get(operand)
@@ -178,6 +179,13 @@ def _uri_format(key: str, response: bool, words: tuple[str, ...]) -> dict[str, A
     if len(words) != 1 or not words[0]:
         raise Refused(f"{key} takes one value, and not an empty one")
     return {"format": expressions.format_string(words[0], key, response=response)}
+
+
+def _replace_uri(key: str, response: bool, words: tuple[str, ...]) -> dict[str, Any]:
+    if len(words) != 2:
+        raise Refused(f"{key} takes a regular expression and a replacement")
+    expressions.compiled_or_refused(words[0], key)
+    return {"pattern": words[0], "format": expressions.format_string(words[1], key, response=response)}
 
 
 def _deny(key: str, response: bool, words: tuple[str, ...]) -> dict[str, Any]:
@@ -295,6 +303,10 @@ _EDITS: dict[str, _Reader] = {
 }
 REQUEST_ACTIONS: dict[str, _Reader] = {
     **_EDITS,
+    "disable-l7-retry": _nothing,
+    "replace-path": _replace_uri,
+    "replace-pathq": _replace_uri,
+    "replace-uri": _replace_uri,
     "set-method": _uri_format,
     "set-path": _uri_format,
     "set-pathq": _uri_format,
@@ -304,8 +316,8 @@ REQUEST_ACTIONS: dict[str, _Reader] = {
 }
 RESPONSE_ACTIONS: dict[str, _Reader] = {**_EDITS, "set-status": _status}
 UNSUPPORTED_REQUEST = names(
-    "add-acl auth cache-use del-acl del-map disable-l7-retry do-resolve early-hint normalize-uri reject "
-    "replace-path replace-pathq replace-uri sc-inc-gpc sc-inc-gpc0 sc-inc-gpc1 sc-set-gpt sc-set-gpt0 send-spoe-group "
+    "add-acl auth cache-use del-acl del-map do-resolve early-hint normalize-uri reject "
+    "sc-inc-gpc sc-inc-gpc0 sc-inc-gpc1 sc-set-gpt sc-set-gpt0 send-spoe-group "
     "set-dst set-dst-port set-log-level set-map set-mark set-nice set-priority-class set-priority-offset set-src "
     "set-src-port set-timeout set-tos set-var set-var-fmt silent-drop strict-mode tarpit track-sc0 track-sc1 track-sc2 "
     "unset-var wait-for-body wait-for-handshake"
