@@ -42,6 +42,7 @@ class Story:
     out: list[list[object]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
+    seen: int = 0  # exchanges, also those that were judged and forgotten
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def count(self, what: str) -> None:
@@ -55,6 +56,18 @@ def text_for(name: str) -> bytes:
     return (name.encode() + b"\n") * (1 + int.from_bytes(digest[:2], "big") % (1500 if digest[2] < 40 else 20))
 
 
+def answer_to(line: bytes) -> bytes:
+    """What a server answers to a line of the protocol behind 101."""
+    return line + b" " + hashlib.sha256(line).hexdigest().encode() + b"\n"
+
+
+def vanish(channel: socket.socket) -> None:
+    """Be gone without a word, as after a power cut: no FIN, no RST (TCP_REPAIR; an ordinary end without the right)."""
+    with contextlib.suppress(PermissionError):
+        channel.setsockopt(socket.IPPROTO_TCP, 19, 1)
+    channel.close()
+
+
 # -- servers ----------------------------------------------------------------------------------------------------------
 
 
@@ -63,7 +76,7 @@ class Server:
 
     MISCHIEF = ("good",) * 40 + (
         "slow", "trickle", "reset", "garbage", "huge", "empty", "cut", "silent", "close", "chunked", "chunked", "early",
-        "continue", "bare",
+        "continue", "bare", "vanish",
     )  # fmt: skip
 
     def __init__(self, name: str, seed: int, story: Story) -> None:
@@ -96,9 +109,32 @@ class Server:
                 name = head.split(b" ")[1].decode("latin-1").strip("/")
                 mischief = "good" if self.mild else self.dice.choice(self.MISCHIEF)
                 self.story.count(f"server {mischief}")
+                if b"upgrade: websocket" in head.lower():
+                    self._talk(channel, data, mischief)
+                    return
                 data = self._body(channel, head, data)
                 if not self._answer(channel, name, mischief):
                     return
+
+    def _talk(self, channel: socket.socket, data: bytes, mischief: str) -> None:
+        """A protocol of its own behind 101: every line comes back with the digest of what it says."""
+        if mischief == "silent":
+            return
+        channel.sendall(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        while True:
+            *lines, data = data.split(b"\n")
+            if lines:
+                channel.sendall(b"".join(answer_to(line) for line in lines))
+            if mischief == "vanish":
+                vanish(channel)
+                return
+            if mischief == "reset" and lines:
+                channel.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                return
+            part = channel.recv(65536)
+            if not part:
+                return
+            data += part
 
     def _body(self, channel: socket.socket, head: bytes, data: bytes) -> bytes:
         length = re.search(rb"content-length: (\d+)", head.lower())
@@ -140,6 +176,10 @@ class Server:
             whole = bytes(self.dice.randrange(256) for _ in range(300))
         elif mischief == "huge":
             whole = head + b"X-Long: " + b"x" * 40000 + b"\r\n" + whole[len(head) :]
+        elif mischief == "vanish":
+            channel.sendall(whole[: len(whole) // 2])
+            vanish(channel)
+            return False
         elif mischief == "silent":
             time.sleep(2.5)  # beyond the proxy's patience
             return False
@@ -180,6 +220,10 @@ class Client:
         "half",
         "page",
         "raw",
+        "chat",
+        "chat",
+        "game",
+        "vanish",
     )
 
     def __init__(self, number: int, seed: int, ports: dict[str, int], story: Story, ending: threading.Event) -> None:
@@ -254,6 +298,7 @@ class Client:
             got = Exchange(name, cookie, began, time.monotonic(), server[1].decode(), body, text_for(name))
             with self.story.lock:
                 self.story.exchanges.append(got)
+                self.story.seen += 1
 
     # -- ways
 
@@ -349,6 +394,56 @@ class Client:
             channel.sendall(f"GET /{name} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
             self.read(channel, name, began, "")
 
+    def chat(self) -> None:
+        """A WebSocket, as far as a proxy sees one: lines both ways, with pauses; each answer has to be to our line."""
+        with self.connect() as channel:
+            upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n"
+            channel.sendall(self.request(self.name(), upgrade))
+            data = b""
+            while b"\r\n\r\n" not in data:
+                part = channel.recv(65536)
+                if not part:
+                    return
+                data += part
+            head, data = data.split(b"\r\n\r\n", 1)
+            self.story.count(f"status {int(head.split(b' ')[1])}")
+            if b" 101 " not in head:
+                return
+            for turn in range(self.dice.randrange(1, 12)):
+                lines = [b"%s %d.%d" % (self.name().encode(), turn, at) for at in range(self.dice.randrange(1, 200))]
+                channel.sendall(b"".join(line + b"\n" for line in lines))
+                wanted = b"".join(map(answer_to, lines))
+                while len(data) < len(wanted):
+                    part = channel.recv(65536)
+                    if not part:
+                        self._echo(data, wanted[: len(data)])
+                        return
+                    data += part
+                self._echo(data, wanted)
+                data = b""
+                time.sleep(self.dice.random() * 0.3)
+
+    def _echo(self, got: bytes, wanted: bytes) -> None:
+        self.story.count("lines echoed" if got else "lines lost with their connection")
+        if got != wanted:
+            self.story.notes.append(f"c{self.number}: other lines came back: {got[:80]!r} instead of {wanted[:80]!r}")
+
+    def game(self) -> None:
+        """A TCP connection that lives for a while and says little."""
+        with self.connect("raw") as channel:
+            for _ in range(self.dice.randrange(2, 10)):
+                name = self.name()
+                channel.sendall(f"GET /{name} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+                if self.read(channel, name, time.monotonic(), "") is None:
+                    return
+                time.sleep(self.dice.random() * 0.4)
+
+    def vanish(self) -> None:
+        channel = self.connect(self.dice.choice(("web", "raw")))
+        channel.sendall(self.request(self.name())[: self.dice.choice((0, 30, 1000))])
+        time.sleep(self.dice.random() * 0.02)
+        vanish(channel)
+
 
 def _unchunked(data: bytes) -> bytes:
     out = b""
@@ -374,9 +469,11 @@ class Nemesis:
         self.text = config.read_text()
         self.acts = ("maint", "drain", "weight", "limit", "squeeze", "step", "look", "pause")
         self.reloads = 0
+        self.first = self.dice.sample([*self.acts, "reload", "bad_reload"], len(self.acts) + 2)  # each at least once
 
     def act(self, *, reloads: bool) -> None:
         name = self.dice.choice((*self.acts, "reload", "reload", "bad_reload") if reloads else self.acts)
+        name = self.first.pop() if self.first else name
         self.story.count(f"nemesis {name}")
         getattr(self, name)()
 
