@@ -12,7 +12,8 @@ Besides the cases by CPU there are `latency` (p50 and p99 at half of the highest
 from a load that sends on time whether or not answers come) and `idle` (resident memory at start and for each of many
 connections that wait between two requests). `watched` compares haptk with itself: with a statistics page, metrics and
 `show stat` asked for every five seconds, and with `option httplog` over UDP besides. `logs` says what log lines cost haptk
-and HAProxy, by the place they go to.
+and HAProxy, by the place they go to. `longlived` holds thousands of idle TCP and WebSocket connections with some that talk
+among them, and `reload` reloads a hundred times in a row under wrk: see lasting.py.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import re
 import resource
 import shutil
@@ -33,13 +33,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
+from rigging import Rig, build, cores, cpu_s, free_port, rss_kb, wait_port
+
 BODY = "x" * 73
-SPECIAL = ("latency", "idle", "watched", "logs")
+SPECIAL = ("latency", "idle", "watched", "logs", "longlived", "reload")
 AIMS = {
     "keep64": 0.75,
     "keep256": 0.70,
@@ -97,67 +98,6 @@ CASES = {
         Case("rules", 64, path="/app/page?x=1", mode="rules"),
     )
 }
-
-
-def cores() -> tuple[int, int]:
-    """The core for the proxy, and the one for everything else."""
-    allowed = sorted(os.sched_getaffinity(0))
-    return allowed[0], allowed[-1]
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
-def cpu_s(pid: int) -> float:
-    """CPU seconds of all threads of a process and of its children (nginx works in one), exact to microseconds."""
-    total = 0
-    pids = [pid, *(int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
-    for one in pids:
-        for task in Path(f"/proc/{one}/task").iterdir():
-            total += int((task / "schedstat").read_text().split()[0])
-    return total / 1e9
-
-
-def rss_kb(pid: int) -> int:
-    found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
-    return int(found[1]) if found else 0
-
-
-def wait_port(port: int) -> None:
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            return
-        time.sleep(0.05)
-    raise SystemExit(f"nothing listens on port {port}")
-
-
-@dataclass
-class Rig:
-    """The files and processes of one run."""
-
-    work: Path
-    backends: tuple[int, int]
-    running: list[subprocess.Popen[bytes]] = field(default_factory=list)
-
-    def start(self, argv: list[str], core: int) -> subprocess.Popen[bytes]:
-        child = subprocess.Popen(
-            ["taskset", "-c", str(core), *argv], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=self.work
-        )
-        self.running.append(child)
-        return child
-
-    def stop(self) -> None:
-        for child in self.running:
-            child.send_signal(signal.SIGTERM)
-        for child in self.running:
-            try:
-                child.wait(5)
-            except subprocess.TimeoutExpired:
-                child.kill()
 
 
 def nginx_backend(rig: Rig) -> str:
@@ -279,14 +219,6 @@ def measure(rig: Rig, case: Case, peers: list[str], rounds: int, seconds: float)
         child.kill()
         rig.running.remove(child)
     return rows
-
-
-def build(rig: Rig, name: str) -> str:
-    """Compile one of the C programs beside this file."""
-    target = rig.work / name
-    if not target.exists():
-        subprocess.run([os.environ.get("CC", "cc"), "-O2", "-o", str(target), str(HERE / f"{name}.c")], check=True)
-    return str(target)
 
 
 def paced(program: str, port: int, rate: int, seconds: float) -> tuple[float, float]:
@@ -509,11 +441,13 @@ def rigged() -> Iterator[Rig]:
 
 def special(name: str) -> Callable[[Rig, int, float], list[str]]:
     """The cases that print rows of their own."""
-    if name != "logs":
-        return {"latency": latency, "watched": watched}[name]
+    import lasting
     import logcost
 
-    return lambda rig, rounds, seconds: logcost.logs(sys.modules[__name__], rig, rounds, seconds)
+    cases = {"latency": latency, "watched": watched, "longlived": lasting.longlived, "reload": lasting.reload}
+    return cases.get(name) or (
+        lambda rig, rounds, seconds: logcost.logs(sys.modules[__name__], rig, rounds, seconds)
+    )
 
 
 def main() -> int:
