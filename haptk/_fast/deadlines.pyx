@@ -57,7 +57,7 @@ cdef void arm(Worker *w, Session *s) noexcept nogil:
         if s.got_byte or s.first:
             due = after(s.started_ms, client.request) if client.request else after(w.now, client.client)
         else:
-            due = after(s.since_ms, client.keep_alive)
+            due = after(s.since_ms, shorter(client.keep_alive, PARTING_MS) if w.stopping else client.keep_alive)
     elif s.phase == PH_RELAY:
         due = relay_deadline(w, s)
     elif s.phase == PH_REPLY:

@@ -76,8 +76,6 @@ cdef int next_request(Worker *w, Session *s) noexcept nogil:
     s.bytes_down = 0
     s.up.done = 1
     s.up.seen = 0
-    if w.stopping and not s.got_byte:
-        return close_client(w, s)
     return 1
 
 

@@ -8,6 +8,7 @@ from libc.string cimport memset
 
 from haptk._fast.address cimport note_address, note_local
 from haptk._fast.census cimport CENSUS_END, CENSUS_LIST, census_ask, census_close, census_step, census_take
+from haptk._fast.deadlines cimport PARTING_MS
 from haptk._fast.edit cimport edits_size
 from haptk._fast.ending cimport session_kill
 from haptk._fast.facts cimport ROOM_SIZE
@@ -293,7 +294,8 @@ cdef void close_listeners(Worker *w) noexcept nogil:
 
 
 cdef void begin_stop(Worker *w) noexcept nogil:
-    # No new connections; those that wait for another request are closed, the others finish theirs.
+    # No new connections. Who has waited for long for another request is closed; of one that spoke a moment ago the next
+    # request may be on the way, and is still answered, with the word that it is the last one.
     cdef Session *s
     cdef Session *following
     cdef int i
@@ -306,6 +308,8 @@ cdef void begin_stop(Worker *w) noexcept nogil:
         if (s.phase == PH_HEAD or s.phase == PH_PROXY) and not s.got_byte:
             if s.first:
                 timer_set(w, &s.timer, w.now + FIRST_MS)    # its request may be on the way
+            elif w.now - s.since_ms < PARTING_MS:
+                timer_set(w, &s.timer, s.since_ms + PARTING_MS)
             else:
                 session_kill(w, s, 0, 0)
         s = following

@@ -11,6 +11,7 @@ import contextlib
 import ipaddress
 import os
 import socket
+import threading
 from typing import TYPE_CHECKING, Any
 
 from haptk.core.acl import Facts, holds
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 LINGER_S = 1.0
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
+
+PARTING_S = 1.0  # when we stop, a client that was told nothing of that has so long for its next request
 
 
 class End(Exception):
@@ -58,6 +61,7 @@ class Session:
         self.accepted_s = clock.wall()
         self.first = True
         self.idle = True
+        self.since = clock.monotonic()  # of being idle
         self.ended = False  # an administrator ended it
         self.src, self.src_port = _address(channel, peer=True)
         self.dst, self.dst_port = _address(channel, peer=False)
@@ -68,10 +72,16 @@ class Session:
         self.bill = Bill(self.image, self.front_index, 0)
 
     def stop(self, *, now: bool) -> None:
-        """Cut the connection at once, or when it is idle between two requests."""
-        if now or (self.idle and not self.first):
+        """Cut the connection at once, or when it is idle between two requests.
+
+        Of a client that spoke a moment ago the next request may be on the way: it is answered, as the last one.
+        """
+        rested_s = clock.monotonic() - self.since
+        if now or (self.idle and not self.first and rested_s >= PARTING_S):
             with contextlib.suppress(OSError):
                 self.client.socket.shutdown(socket.SHUT_RDWR)
+        elif self.idle and not self.first:
+            threading.Timer(PARTING_S - rested_s, self.stop, kwargs={"now": False}).start()
 
     def run(self) -> None:
         """Serve the client to the end. Nothing a peer does leaves this method as an exception."""
@@ -93,6 +103,7 @@ class Session:
             while self._once():
                 self.first = False
                 self.idle = True
+                self.since = clock.monotonic()
         except (Bad, Gone, TimeoutError, OSError):
             pass
         finally:

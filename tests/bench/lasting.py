@@ -185,6 +185,7 @@ def _reloads(pid: int, port: int, path: Path, what: str, header: str) -> list[st
     )  # fmt: skip
     time.sleep(1)
     before, began = figures(pid), time.monotonic()
+    third = before
     for number in range(RELOADS):
         if number % 3 == 2:
             _ask(path, "reload")
@@ -192,6 +193,8 @@ def _reloads(pid: int, port: int, path: Path, what: str, header: str) -> list[st
             # the answer to a command comes after the reload that was asked for before it
             os.kill(pid, (signal.SIGUSR2, signal.SIGHUP)[number % 3])
             time.sleep(0.05)
+        if number == RELOADS // 3:
+            third = figures(pid)
     took = time.monotonic() - began
     deadline = time.monotonic() + 20
     while figures(pid)[1] > before[1] and time.monotonic() < deadline:
@@ -204,8 +207,8 @@ def _reloads(pid: int, port: int, path: Path, what: str, header: str) -> list[st
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [
         f"reload, {what}: {RELOADS} reloads in {took:.1f} s under {rate[1] if rate else '?'} requests/s: {'; '.join(trouble) or '0 errors'}",
-        f"reload, {what}: resident {before[0]:,} -> {after[0]:,} kB, threads {before[1]} -> {after[1]}, "
-        f"descriptors {before[2]} -> {after[2]}, {1 + len(children)} process",
+        f"reload, {what}: resident {before[0]:,} kB before, {third[0]:,} after a third, {after[0]:,} at the end; "
+        f"threads {before[1]} -> {after[1]}, descriptors {before[2]} -> {after[2]}, {1 + len(children)} process",
     ]
 
 
