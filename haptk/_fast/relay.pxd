@@ -23,6 +23,8 @@ cdef void link_ready(Worker *w, Session *s) noexcept nogil
 cdef int push(Worker *w, Session *s) noexcept nogil
 # Response: heads (1xx included) are parsed and rendered, then body bytes.
 cdef int pull(Worker *w, Session *s) noexcept nogil
+# A tunnel that has nothing to move holds no buffer: connections that last are silent most of the time.
+cdef void rest_tunnel(Worker *w, Session *s) noexcept nogil
 # Bytes still to be written to the client.
 cdef bint owes_client(Session *s) noexcept nogil
 # Moves the unread rest of b to its beginning.

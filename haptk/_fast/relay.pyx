@@ -43,6 +43,15 @@ cdef bint owes_client(Session *s) noexcept nogil:
     return s.in_head.r != s.in_head.n or s.sx.r != s.sx.f
 
 
+cdef void rest_tunnel(Worker *w, Session *s) noexcept nogil:
+    if s.rx.r == s.rx.n:
+        buf_drop(w, &s.rx)
+    if s.sx.r == s.sx.n:
+        buf_drop(w, &s.sx)
+    if s.in_head.r == s.in_head.n:
+        buf_drop(w, &s.in_head)
+
+
 # ---------------------------------------------------------------- request
 
 cdef int more_request(Worker *w, Session *s) noexcept nogil:

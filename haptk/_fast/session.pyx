@@ -19,7 +19,8 @@ from haptk._fast.pool cimport buf_drop, buf_take
 from haptk._fast.queue cimport dequeue, next_waiting
 from haptk._fast.proxyproto cimport read_proxy
 from haptk._fast.relay cimport (RELAY_AGAIN, RELAY_BAD_REQUEST, RELAY_BAD_RESPONSE, RELAY_CLIENT, RELAY_DONE, RELAY_LINK,
-                                RELAY_RULED, RELAY_RULES_FAILED, RELAY_WAIT, compact, owes_client, pull, push)
+                                RELAY_RULED, RELAY_RULES_FAILED, RELAY_WAIT, compact, owes_client, pull, push,
+                                rest_tunnel)
 from haptk._fast.render cimport render_request
 from haptk._fast.reply cimport REPLY_LOST, REPLY_WAIT, reply_send, settle_body
 from haptk._fast.retry cimport RE_CONN, RE_JUNK, RE_TIMEOUT, may_repeat, take_early_body
@@ -355,9 +356,12 @@ cdef int relay_step(Worker *w, Session *s) noexcept nogil:
     if down == RELAY_WAIT:
         if s.head_done:
             tally_bytes(w, s)
+        if s.tunnel:
+            rest_tunnel(w, s)
         return 0
     if down == RELAY_DONE:
         if s.tunnel and not s.up.done:
+            rest_tunnel(w, s)
             return 0
         if up == RELAY_WAIT and s.server_keep and not l.hup:
             return 0        # answered early, but the server goes on reading: so does everybody

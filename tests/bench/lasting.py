@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -26,7 +27,7 @@ from rigging import Rig, build, cores, cpu_s, free_port, rss_kb, wait_port
 IDLE, ACTIVE = 10_000, 2_000
 RELOADS = 100
 FILE = """global
-    maxconn 15000
+    maxconn {most}
     nbthread 1
     stats socket {socket} level admin
 defaults
@@ -38,7 +39,6 @@ defaults
     option srvtcpka
 listen crowd
     bind 127.0.0.1:{port}
-    maxconn 14000
 {lines}    server A 127.0.0.1:{a}
     server B 127.0.0.1:{b}
 """
@@ -57,11 +57,16 @@ def program(name: str) -> list[str]:
     return [shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin:/usr/bin") or "haproxy", "-db", "-q", "-f"]
 
 
+def descriptors() -> int:
+    """The most of them that a process may have."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+
+
 def longlived(rig: Rig, rounds: int, seconds: float) -> list[str]:
     """The lines of the case; `rounds` is how often the active ones are measured, alternating between the proxies."""
     crowd = build(rig, "crowd")
-    most = (int(Path("/proc/sys/fs/nr_open").read_text()), os.sysconf("SC_OPEN_MAX"))[1]
-    scale = min(1.0, (most - 1000) / 2 / (IDLE + ACTIVE))
+    # a proxy has two descriptors for each; where fewer are allowed, fewer connections are made and the line says so
+    scale = min(1.0, (descriptors() - 1000) / 2 / (IDLE + ACTIVE))
     idle, active = int(IDLE * scale), int(ACTIVE * scale)
     servers = [free_port(), free_port()]
     for port in servers:
@@ -93,7 +98,7 @@ def _kind(
         for name in names:
             port = free_port()
             file = rig.work / f"{kind.replace(' ', '-')}-{name}.cfg"
-            values = {"socket": rig.work / "crowd.sock", "a": servers[0], "b": servers[1]}
+            values = {"socket": rig.work / "crowd.sock", "a": servers[0], "b": servers[1], "most": sum(crowd) + 100}
             file.write_text(FILE.format(port=port, lines=lines, **values))
             child = rig.start([*program(name), str(file)], cores()[0])
             wait_port(port)
@@ -115,7 +120,7 @@ def _kind(
         )
     if len(names) == 2:
         cpu = statistics.median(a / b for a, b in zip(spent["haptk"], spent["haproxy"], strict=True))
-        told.append(f"{kind} haptk/haproxy: memory {each['haptk'] / each['haproxy']:.2f}, CPU {cpu:.2f} (aims 1.0)")
+        told.append(f"{kind} haptk/haproxy: memory {each['haptk'] / max(each['haproxy'], 1.0):.2f}, CPU {cpu:.2f} (aims 1.0)")
     return told
 
 
@@ -168,7 +173,7 @@ def reload(rig: Rig, rounds: int, seconds: float) -> list[str]:
         a, b = rig.backends
         file = folder / "reload.cfg"
         lines = "    mode http\n    cookie SRV insert indirect nocache\n"
-        file.write_text(FILE.format(socket=folder / "reload.sock", port=port, lines=lines, a=a, b=b))
+        file.write_text(FILE.format(most=2000, socket=folder / "reload.sock", port=port, lines=lines, a=a, b=b))
         child = rig.start([*program("haptk"), str(file)], cores()[0])
         wait_port(port)
         out += _reloads(child.pid, port, folder / "reload.sock", what, header)
