@@ -120,7 +120,9 @@ def _kind(
         )
     if len(names) == 2:
         cpu = statistics.median(a / b for a, b in zip(spent["haptk"], spent["haproxy"], strict=True))
-        told.append(f"{kind} haptk/haproxy: memory {each['haptk'] / max(each['haproxy'], 1.0):.2f}, CPU {cpu:.2f} (aims 1.0)")
+        told.append(
+            f"{kind} haptk/haproxy: memory {each['haptk'] / max(each['haproxy'], 1.0):.2f}, CPU {cpu:.2f} (aims 1.0)"
+        )
     return told
 
 
