@@ -445,9 +445,7 @@ def special(name: str) -> Callable[[Rig, int, float], list[str]]:
     import logcost
 
     cases = {"latency": latency, "watched": watched, "longlived": lasting.longlived, "reload": lasting.reload}
-    return cases.get(name) or (
-        lambda rig, rounds, seconds: logcost.logs(sys.modules[__name__], rig, rounds, seconds)
-    )
+    return cases.get(name) or (lambda rig, rounds, seconds: logcost.logs(sys.modules[__name__], rig, rounds, seconds))
 
 
 def main() -> int:
