@@ -311,6 +311,30 @@ def test_lsb_codes(lab: Any, prefix: Path, tmp_path: Path) -> None:
     lab.power("lb1", True)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_log_on_a_full_disk_changes_no_answer(lab: Any, prefix: Path, tmp_path: Path) -> None:
+    """A cluster manager goes by the code, and keeps what was printed in a log: losing that must not fail a start."""
+    settings = tmp_path / "eip.env"
+    settings.write_text(f"HAPTK_EIP={lab.ip()}\n")
+    settings.chmod(0o644)
+    env = lab.env("lb1", HAPTK_EIP_ENV=str(settings), HA_LOGFACILITY="none")
+
+    def code(*argv: str) -> int:
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(argv, env=env, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+        assert "Traceback" not in done.stderr and "Exception" not in done.stderr
+        said = "cannot write to standard output: No space left on device" in done.stderr
+        assert said or argv[-1] == "stop", done.stderr
+        return done.returncode
+
+    lsb, heartbeat = (str(prefix / PLACES[name][0]) for name in ("lsb", "heartbeat"))
+    codes = [code(lsb, "status"), code(lsb, "start")]
+    lab.settle()
+    codes += [code(lsb, "status"), code(heartbeat, lab.ip(), "status"), code(lsb, "stop")]
+    assert codes == [3, 0, 0, 0, 0]
+    assert lab.holder() is None
+
+
 def test_a_settings_file_that_others_can_write_is_not_believed(lab: Any, prefix: Path, tmp_path: Path) -> None:
     settings = tmp_path / "eip.env"
     settings.write_text(f"HAPTK_EIP={lab.ip()}\n")

@@ -9,12 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from haptk.errors import CannotPrint
+from haptk.io import leave
+
+LOST = "haptk: cannot write to standard output: No space left on device\n"
 LEAVE = "from haptk.io import leave; import sys, threading, time, atexit\n"
 
 
 def run(code: str, **options: object) -> subprocess.CompletedProcess[str]:
     argv = [sys.executable, "-c", LEAVE + code]
     options.setdefault("stdout", subprocess.PIPE)
+    options["env"] = {**os.environ, "PYTHONUNBUFFERED": ""}  # else print itself fails, before the end is reached
     return subprocess.run(argv, stderr=subprocess.PIPE, text=True, timeout=60, **options)  # type: ignore[call-overload, no-any-return]
 
 
@@ -39,7 +44,16 @@ def test_closed_streams_are_no_trouble() -> None:
 def test_what_cannot_be_printed_is_no_success() -> None:
     with Path("/dev/full").open("w") as full:
         done = run("print('said'); leave.at_once(0)", stdout=full)
-    assert done.returncode not in (0, 3) and "No space left" in done.stderr
+        assert (done.returncode, done.stderr) == (leave.IO_ERROR, LOST)
+        assert run("print('said'); leave.at_once(7)", stdout=full).returncode == 7
+        stands = run("print('said'); leave.at_once(0, stands=True)", stdout=full)
+        assert (stands.returncode, stands.stderr) == (0, LOST)
+
+
+def test_the_code_and_the_sentence_are_those_of_the_error() -> None:
+    error = OSError(28, "No space left on device")
+    known = CannotPrint(why=error.strerror)
+    assert (leave.exit_code(error), leave.unprinted(error)) == (known.exit_code, str(known))
 
 
 def test_a_reader_that_went_away_is_no_success() -> None:
@@ -47,4 +61,4 @@ def test_a_reader_that_went_away_is_no_success() -> None:
     os.close(end)
     with os.fdopen(other, "w") as pipe:
         done = run("print('said'); leave.at_once(0)", stdout=pipe)
-    assert done.returncode != 0
+    assert (done.returncode, done.stderr) == (leave.BROKEN_PIPE, "")
