@@ -164,3 +164,12 @@ def test_a_stop_releases_exactly_what_was_seen(
     plan = plan_stop(seen, HERE)
     assert (plan.call, plan.handle) == (call, handle)
     assert says in plan.because
+
+
+def test_states_are_sentences() -> None:
+    assert str(Ours("metadata")) == "ours (says metadata)"
+    assert str(NotOurs(OTHERS)) == "not ours: held by eni-9 (10.0.0.9) of i-9"
+    assert str(NotOurs(None)) == "not ours: nobody holds it"
+    assert str(Unknown("no answer")) == "unknown: no answer"
+    assert str(Unknown("no answer", WAS_OURS)) == "unknown: no answer; 10 s ago it was ours"
+    assert str(Unknown("no answer", LET_GO)) == "unknown: no answer; 10 s ago it was not ours"
