@@ -497,3 +497,13 @@ def test_a_table_of_another_kind_is_passed_over(codec) -> None:
     net.run(1)
     assert content(b) == {}
     assert len(net.wires) == 2
+
+
+def test_a_node_without_others_has_all_there_is_unless_an_old_process_has_more() -> None:
+    for predecessor in (False, True):
+        node = Node("A", ["A"], [shared(table())], 0.0, jitter=lambda: 0.5, predecessor=predecessor)
+        assert (node.state == DONE) is not predecessor
+        acts = []
+        while (act := node.next_event()) is not None:
+            acts.append(act.text)
+        assert ("tables are complete: there is no other peer" in acts) is not predecessor
