@@ -15,7 +15,7 @@ import haptk
 from haptk.formats.haproxy_cfg import units
 from haptk.formats.haproxy_cfg.model import Refused
 from haptk.proxy.listeners import describe
-from haptk.proxy.runtime import changes, faults, rows, schema, sessions, state_of_process, states, stats, sticks
+from haptk.proxy.runtime import changes, events, faults, rows, schema, sessions, state_of_process, states, stats, sticks
 from haptk.proxy.runtime.world import Unknown, World
 
 LEVELS = ("user", "operator", "admin")
@@ -38,6 +38,7 @@ class Caller:
     timeout_s: float = 10.0
     over: bool = False
     severity: str = "none"  # in front of answers: none, number or string
+    follow: events.Follow | None = None  # `show events -w`: what it waits for
 
     def may(self, level: str) -> bool:
         """True when its level is at least `level`."""
@@ -376,6 +377,7 @@ COMMANDS: tuple[Command, ...] = (
     _command("show cli sockets", "dump list of cli sockets", "user", show_cli_sockets),
     _command("show errors [<px>] [request|response]", "report last request and/or response errors for each proxy",
              "operator", faults.show_errors, "show errors"),
+    _command("show events [<sink>] [-w] [-n]", "show event sink state", "user", events.show_events, "show events"),
     _command("show fd [num]", "dump list of file descriptors in use or a specific one", "operator", show_fd, "show fd"),
     _command("show info [desc|json|typed|float]*", "report information about the running process", "user", show_info,
              "show info"),

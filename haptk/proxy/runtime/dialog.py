@@ -35,6 +35,10 @@ class Dialog:
 
     def receive(self, data: bytes) -> None:
         """Bytes from the client; b"" for its end of stream. A line without an end is no command."""
+        if self.caller.follow is not None:
+            self.caller.follow = None  # whatever it says, and when it goes: it has seen enough
+            self._ended = self._ended or not data or not self.caller.prompt
+            return
         if not data:
             self._ended = True
             return
@@ -59,7 +63,10 @@ class Dialog:
         self._todo.append(MORE)
 
     def step(self) -> bytes | None:
-        """The answer to the next command; None when there is none waiting."""
+        """The answer to the next command, or what came since for who waits for events; None when there is nothing."""
+        following = self.caller.follow
+        if following is not None:
+            return following.more() or None
         if self.caller.over or not self._todo:
             return None
         command = self._todo.popleft()
@@ -69,6 +76,8 @@ class Dialog:
         self._spoken = True
         if self._left():
             return b""
+        if self.caller.follow is not None:
+            return answer.encode("latin-1")
         return f"{answer}\n{'> ' if self.caller.prompt else ''}".encode()
 
     def _left(self) -> bool:
@@ -79,6 +88,8 @@ class Dialog:
         """True when nothing more will be said."""
         if self.caller.over:
             return True
+        if self.caller.follow is not None:
+            return False
         if self._todo:
             return False
         open_yet = self._waiting is not None or bool(self._rest)

@@ -27,6 +27,7 @@ from haptk.proxy.tables import Bind, Process
 
 BACKLOG = 128
 PENDING_BYTES = 1 << 18  # of answers that a client has not taken; then it gets no more
+FOLLOW_S = 0.1  # between two looks at a ring, for `show events -w`
 COMMANDS_A_TURN = 4
 READ_BYTES = 16384
 log = logging.getLogger("haptk.proxy")
@@ -163,13 +164,19 @@ class Runtime:
                 if self._changed:
                     self._changed = False
                     self._watch(selector, watched)
-                for key, events in selector.select(0 if busy else 1.0 if self._clients else None):
+                for key, events in selector.select(0 if busy else self._patience_s()):
                     self._event(selector, key, events)
                 busy = self._turn(selector)
                 self._watch(selector, watched)
             self._watch(selector, watched)
             for client in list(self._clients):
                 self._drop(selector, client)
+
+    def _patience_s(self) -> float | None:
+        """How long to wait for something to happen: not long while somebody waits for events."""
+        if any(client.dialog.caller.follow is not None for client in self._clients):
+            return FOLLOW_S
+        return 1.0 if self._clients else None
 
     def _watch(self, selector: selectors.BaseSelector, watched: dict[int, Door]) -> None:
         """Listen on the doors that are open, and on none while there are too many clients."""
@@ -257,7 +264,8 @@ class Runtime:
             if client not in self._clients:
                 continue
             ended = client.dialog.over and not client.out
-            if ended or now - client.active_at > client.dialog.caller.timeout_s:
+            waits = client.dialog.caller.follow is not None
+            if ended or (not waits and now - client.active_at > client.dialog.caller.timeout_s):
                 self._drop(selector, client)
                 continue
             stuck = len(client.out) >= PENDING_BYTES

@@ -46,6 +46,7 @@ class Engine(Protocol):
 
     stores: Stores
     adjust: Adjustments
+    journal: Any
 
     def counters(self) -> dict[str, Any]:
         """Sums over the workers."""
