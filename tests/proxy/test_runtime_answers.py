@@ -52,6 +52,7 @@ class Engine:
 
     def __init__(self, text: str = CONFIG, old: Engine | None = None) -> None:
         self.tables = load_text(text, "x.cfg")
+        self.journal = None
         self.stores = stores_for(self.tables, reference.Image.make_store)
         self.published: dict[int, str] = {}
         self.weights: dict[int, float] = {}

@@ -377,7 +377,7 @@ COMMANDS: tuple[Command, ...] = (
     _command("show cli sockets", "dump list of cli sockets", "user", show_cli_sockets),
     _command("show errors [<px>] [request|response]", "report last request and/or response errors for each proxy",
              "operator", faults.show_errors, "show errors"),
-    _command("show events [<sink>] [-w] [-n]", "show event sink state", "user", events.show_events, "show events"),
+    _command("show events [<sink>] [-w] [-n]", "show event sink state", "operator", events.show_events, "show events"),
     _command("show fd [num]", "dump list of file descriptors in use or a specific one", "operator", show_fd, "show fd"),
     _command("show info [desc|json|typed|float]*", "report information about the running process", "user", show_info,
              "show info"),
