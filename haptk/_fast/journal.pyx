@@ -13,6 +13,7 @@ from haptk._fast.logplan cimport LOG_REQUEST, LOG_RESPONSE, LogPlanC
 from haptk._fast.pool cimport buf_take
 from haptk._fast.scan cimport hk_acquire, hk_add, hk_load, hk_release, hk_store
 from haptk._fast.state cimport Peer
+from haptk._fast.state cimport LOG_SILENT
 from haptk._fast.tally cimport tally_end
 
 cdef extern from "<sys/eventfd.h>" nogil:
@@ -167,6 +168,8 @@ cdef void send_line(Worker *w, Session *s, Told *x, const char *why) noexcept no
     out = <char *>r + sizeof(Record)
     r.plan = <uint16_t>plan.index
     r.level = LEVEL_ERR if plan.separate_errors and (x.bare or failed(s)) else LEVEL_INFO
+    if s.log_level:
+        r.level = s.log_level - 1
     r.wall_us = log_wall_us(w.lane, w.now, w.now)
     r.structured = 0
     if plan.structured.count:
@@ -202,7 +205,7 @@ cdef void note_response(Worker *w, Session *s) noexcept nogil:
 cdef void note_end(Worker *w, Session *s) noexcept nogil:
     cdef LogPlanC *plan = s.frontend.log
     cdef Told x
-    if plan == NULL or s.logged or s.unlogged or plan.plain:
+    if plan == NULL or s.logged or s.unlogged or s.log_level == LOG_SILENT or plan.plain:
         s.logged = 0
         tally_end(w, s)
         return

@@ -47,7 +47,7 @@ _ACTIONS = {
     "add-header": A_ADD_HEADER, "del-header": A_DEL_HEADER, "replace-header": A_REPLACE_HEADER,
     "replace-value": A_REPLACE_VALUE, "set-status": A_SET_STATUS, "set-method": A_SET_METHOD, "set-path": A_SET_PATH,
     "set-pathq": A_SET_PATHQ, "set-query": A_SET_QUERY, "set-uri": A_SET_URI, "capture": A_CAPTURE,
-    "disable-l7-retry": A_NO_RETRY, "replace-path": A_REPLACE_PATH, "replace-pathq": A_REPLACE_PATHQ,
+    "disable-l7-retry": A_NO_RETRY, "set-log-level": A_LOG_LEVEL, "replace-path": A_REPLACE_PATH, "replace-pathq": A_REPLACE_PATHQ,
     "replace-uri": A_REPLACE_URI, "use-service": A_USE_SERVICE,
     "use_backend": A_USE_BACKEND, "force-persist": A_FORCE_PERSIST, "ignore-persist": A_IGNORE_PERSIST,
     "monitor-fail": A_MONITOR_FAIL,
@@ -311,6 +311,8 @@ cdef class Arena:
         elif action == "set-status":
             out.status = values["status"]
             self.text(&out.reason, values["reason"] or reason(values["status"]))
+        elif action == "set-log-level":
+            out.target = 1 + values["level"]
         elif action == "capture":
             out.target = values["slot"]
             out.expr = <ExprC *>self.block(1, sizeof(ExprC))

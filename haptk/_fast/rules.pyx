@@ -15,7 +15,7 @@ from haptk._fast.match cimport holds
 from haptk._fast.program cimport (A_ADD_HEADER, A_ALLOW, A_CAPTURE, A_DEL_HEADER, A_DENY, A_FORCE_PERSIST, A_REDIRECT,
                                   A_REPLACE_HEADER, A_REPLACE_VALUE, A_RETURN, A_SET_HEADER, A_SET_METHOD, A_SET_PATH,
                                   A_SET_PATHQ,
-                                  A_NO_RETRY, A_REPLACE_PATH, A_REPLACE_PATHQ, A_REPLACE_URI, A_SET_QUERY, A_SET_STATUS, A_SET_URI, A_USE_SERVICE, MT_BEG, MT_END, MT_REG, MT_STR,
+                                  A_LOG_LEVEL, A_NO_RETRY, A_REPLACE_PATH, A_REPLACE_PATHQ, A_REPLACE_URI, A_SET_QUERY, A_SET_STATUS, A_SET_URI, A_USE_SERVICE, MT_BEG, MT_END, MT_REG, MT_STR,
                                   MT_SUB, Program, RuleC, Text)
 from haptk._fast.regex cimport Groups, regex_exec
 from haptk._fast.reply cimport reply_redirect, reply_rule, settle_body
@@ -352,6 +352,8 @@ cdef int carry_out(Seen *x, RuleC *rules, int count, Head *h) noexcept nogil:
             capture_sample(x, r)
         elif r.action == A_NO_RETRY:
             x.s.no_retry = 1
+        elif r.action == A_LOG_LEVEL:
+            x.s.log_level = <uint8_t>r.target
         elif r.action == A_USE_SERVICE:
             hand_over(x, r.target)
             return RULES_SERVICE

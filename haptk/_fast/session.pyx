@@ -72,6 +72,7 @@ cdef int next_request(Worker *w, Session *s) noexcept nogil:
     s.handshake_ms = 0
     s.status = 0
     s.cause = s.at = c"-"
+    s.log_level = 0
     s.request_ms = s.queue_ms = s.connect_ms = s.response_ms = 0
     s.server = NULL
     s.bytes_down = 0
@@ -201,7 +202,7 @@ cdef void reset_transaction(Session *s, Head *h) noexcept nogil:
     s.bytes_down = 0
     s.down.done = 0
     s.connect_ms = s.response_ms = s.queue_ms = 0
-    s.service = s.response_minor = s.no_retry = 0
+    s.service = s.response_minor = s.no_retry = s.log_level = 0
 
 
 cdef void request_body(Session *s, Head *h) noexcept nogil:

@@ -300,6 +300,9 @@ ctypedef struct Listener:
     FrontendC *frontend
     int bind                # index of its bind line in the frontend
 
+cdef enum:
+    LOG_SILENT = 9          # of Session.log_level
+
 cdef enum LinkRest:
     REST_NOT = 0            # it serves a request, or is on its way to
     REST_SHARED             # in its server's idle list
@@ -380,6 +383,7 @@ ctypedef struct Session:    # one client connection and its current transaction
     uint8_t open            # a transaction is open and will be counted when it ends
     uint8_t in_backend      # stands in backend.sessions
     uint8_t denied          # a rule refused this transaction
+    uint8_t log_level       # that a rule set, of syslog plus 1; LOG_SILENT for no line, 0 for the usual one
     uint8_t no_retry        # http-request disable-l7-retry
     uint8_t response_minor  # of HTTP/1 of the server's answer, plus 1; 0 before it is there
     uint8_t service         # ServiceId that answers this transaction

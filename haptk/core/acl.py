@@ -109,6 +109,7 @@ class Facts:
     hostname: str = ""
     environ: Mapping[str, str] = field(default_factory=dict)
     line: str = ""  # the request line as the client sent it, where rules may have changed method and target
+    log_level: int = -1  # that a rule set; 8 for no line
     retries_answers: bool = True  # until `http-request disable-l7-retry`
     captures: Captures = field(default_factory=Captures)
     answering: bool = False  # the response is looked at: of the request only the method is still there

@@ -78,6 +78,9 @@ def apply(rules: Iterable[Rule], kind: str, message: Message, facts: Facts) -> R
             if values.get("ignore_empty") and not expand(values["format"], facts):
                 continue
             return _redirect(values, facts)
+        if rule.action == "set-log-level":
+            facts.log_level = values["level"]
+            continue
         if rule.action == "disable-l7-retry":
             facts.retries_answers = False
             continue

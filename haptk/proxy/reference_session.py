@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from haptk.core.acl import Facts, holds
 from haptk.core.captures import Captures
 from haptk.core.logline import Record, custom_line, expand, http_line, plain_line, tcp_line
+from haptk.formats.haproxy_cfg.logs import LEVELS
 from haptk.io import clock
 from haptk.proxy.logformats import is_early, line_of, named
 from haptk.proxy.pages import as_sent
@@ -274,7 +275,8 @@ class Session:
             record.flags = "K" + record.flags[1:]
         self.bill.end(record, self.client.received - len(self.client.data))
         self.shared.responses[min(max(record.status // 100, 0), 5)] += 1
-        if not plan.targets or record.unlogged:
+        chosen = record.facts.log_level
+        if not plan.targets or record.unlogged or chosen == len(LEVELS):
             return
         if plan.dontlognull and record.status < 0 and not self.client.received:
             return
@@ -297,7 +299,7 @@ class Session:
             record.unique_id = record.unique_id or custom_line(self.front.unique_id_format, record, frozenset("H"))
         structured = custom_line(plan.sd_format, record) if plan.sd_format is not None else ""
         level = "err" if plan.log_separate_errors and (record.bare or _failed(record)) else "info"
-        sink.write(self._line(record), level, structured)
+        sink.write(self._line(record), level if chosen < 0 else LEVELS[chosen], structured)
 
     def _line(self, record: Record) -> str:
         plan = self.front.log

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import random
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -38,6 +39,13 @@ RULES = {
  http-request add-header X-M reg if reg
  http-request add-header X-M num if num
  http-request add-header X-M anonymous if { path_end -f @DIR@/ends.txt }""",
+    "levels": """ http-request set-log-level silent if { path_end /quiet }
+ http-request set-log-level debug if { path_end /debug }
+ http-request set-log-level emerg if { path_end /emerg }
+ http-request deny if { path_end /deny }
+ http-response set-log-level warning if { status 404 }
+ http-response set-log-level silent if { status 500 }
+ http-response set-log-level notice if { path_end /quiet } || { status 200 } { res.hdr(x-loud) -m found }""",
     "retry": " retries 2\n retry-on 500 empty-response\n http-request disable-l7-retry if { hdr(x-a) never } || METH_POST",
 }
 FILES = {
@@ -97,3 +105,42 @@ def test_a_rule_keeps_an_answer_from_being_retried(pair: Pair, response: bytes) 
     for method, value, attempts in (("GET", None, 3), ("GET", "never", 1), ("POST", None, 1)):
         assert not compare(pair, "retry", method, "/case/@CASE@", value, response)
         assert len(pair.one(1, "retry", f"{method} / HTTP/1.1\r\nHost: h\r\nX-Case: @CASE@\r\nX-A: {value}\r\nContent-Length: 0\r\n\r\n".encode(), response).seen) == attempts  # fmt: skip
+
+
+def test_a_rule_sets_the_level_of_the_line(pair: Pair) -> None:
+    """The priority in front of each line, in the order of the lines; a last request says that no more will come."""
+    asked = [
+        ("/quiet", 200),
+        ("/debug", 200),
+        ("/emerg", 200),
+        ("/deny", 200),
+        ("/x", 404),
+        ("/x", 500),
+        ("/x", 200),
+        ("/last", 200),
+    ]
+    asked[1:1] = [("/quiet", 404), ("/debug", 500)]
+    found = []
+    for index, (host, program) in enumerate(pair.programs):
+        sent = b""
+        for number, (path, status) in enumerate(asked):
+            case = f"level-{index}-{number}"
+            pair.servers.scripts[case] = (
+                f"HTTP/1.1 {status} X\r\ncontent-length: 0\r\n{'x-loud: 1' if number == 8 else 'a: b'}\r\n\r\n".encode()
+            )
+            closing = "Connection: close\r\n" if number + 1 == len(asked) else ""
+            sent += f"GET /case/{case}{path} HTTP/1.1\r\nHost: h\r\nX-Case: {case}\r\n{closing}\r\n".encode()
+        with socket.create_connection((host, pair.ports["levels"]), 10) as channel:
+            channel.sendall(sent)
+            while channel.recv(65536):
+                pass
+        assert program.log.line(f"level-{index}-{len(asked) - 1}", 20)
+        lines = [
+            (key, line)
+            for key, lines in program.log.lines.items()
+            for line in lines
+            if key.startswith(f"level-{index}-")
+        ]
+        found.append(sorted((int(key.rpartition("-")[2]), line[: line.index(">") + 1]) for key, line in lines))
+    assert found[0] == found[1]
+    assert len(found[0]) == 7

@@ -8,6 +8,7 @@ from typing import Any
 
 from haptk.core.acl import ALIASES, FETCHES, REQUEST_ONLY, Condition, Term, Test
 from haptk.formats.haproxy_cfg import captures, expressions, patterns, units
+from haptk.formats.haproxy_cfg.logs import LEVELS
 from haptk.formats.haproxy_cfg.model import Args, Refused, Section, names
 
 _PREDEFINED = {
@@ -282,6 +283,14 @@ def _status(key: str, _response: bool, words: tuple[str, ...]) -> dict[str, Any]
     return {"status": units.integer(words[0], key, 100, 999), "reason": words[2] if len(words) == 3 else ""}
 
 
+def _log_level(key: str, _response: bool, words: tuple[str, ...]) -> dict[str, Any]:
+    """`set-log-level LEVEL|silent`; `level` is the number of syslog, silent is one more than the last."""
+    if len(words) != 1:
+        raise Refused(f"{key} takes one level")
+    levels = (*LEVELS, "silent")
+    return {"level": levels.index(units.one_of(words[0], key, levels))}
+
+
 def _service(key: str, _response: bool, words: tuple[str, ...]) -> dict[str, Any]:
     if words != ("prometheus-exporter",):
         raise Refused(f"{key}: {' '.join(words)!r} is not a service that haptk has; accepted is prometheus-exporter")
@@ -300,6 +309,7 @@ _EDITS: dict[str, _Reader] = {
     "deny": _deny,
     "redirect": _redirect,
     "return": _return,
+    "set-log-level": _log_level,
 }
 REQUEST_ACTIONS: dict[str, _Reader] = {
     **_EDITS,
@@ -318,7 +328,7 @@ RESPONSE_ACTIONS: dict[str, _Reader] = {**_EDITS, "set-status": _status}
 UNSUPPORTED_REQUEST = names(
     "add-acl auth cache-use del-acl del-map do-resolve early-hint normalize-uri reject "
     "sc-inc-gpc sc-inc-gpc0 sc-inc-gpc1 sc-set-gpt sc-set-gpt0 send-spoe-group "
-    "set-dst set-dst-port set-log-level set-map set-mark set-nice set-priority-class set-priority-offset set-src "
+    "set-dst set-dst-port set-map set-mark set-nice set-priority-class set-priority-offset set-src "
     "set-src-port set-timeout set-tos set-var set-var-fmt silent-drop strict-mode tarpit track-sc0 track-sc1 track-sc2 "
     "unset-var wait-for-body wait-for-handshake"
 )
