@@ -375,3 +375,40 @@ def test_forged_senders_do_not_flood_the_log() -> None:
     bench.node.receive(b"rubbish", Source("eth0", "10.9.0.1"), bench.now)
     bench.drain()
     assert len([say for say in bench.said if say.event == "refused"]) == 33
+
+
+class SlowBench(Bench):
+    """A node whose `status` scripts do not come back."""
+
+    def drain(self) -> list[wire.Message]:
+        new = [wire.parse(wire.unseal(packet.data)) for packet in self.node.to_send(self.now)]
+        while (event := self.node.next_event()) is not None:
+            if isinstance(event, Run) and event.op.value != "status":
+                self.node.done(event.ticket, Outcome(Seen.DONE, "", ""), self.now)
+        self.sent += new
+        return new
+
+
+def test_who_cannot_see_what_it_holds_takes_part_after_five_seconds_all_the_same() -> None:
+    """Before that it would say "I hold nothing" of what it may hold; for ever it would leave its peer waiting."""
+    bench = SlowBench()
+    bench.status("init")
+    bench.status("up")
+    bench.tell("reqnodes", dest="b")
+    bench.at(1.1)
+    bench.tell("repnodes", dest="b", nodelist="a b ", delnodelist=" ")
+    for now in (2.0, 3.0, 4.0, 4.9):
+        bench.at(now)
+        bench.status("active")
+        assert bench.node.state is not NodeState.ACTIVE
+    bench.at(5.2)
+    assert bench.node.state is NodeState.ACTIVE
+
+
+def test_a_peer_that_was_installed_anew_is_remembered_by_its_new_identity() -> None:
+    bench = Bench().pair()
+    before = len(bench.remembered)
+    bench.status()
+    assert len(bench.remembered) == before
+    bench.status(srcuuid=b"C" * 16)  # type: ignore[arg-type]
+    assert len(bench.remembered) == before + 1
