@@ -380,6 +380,70 @@ listen web
 """
 
 
+def test_workers_and_everybody_else_contend_for_one_entry(run):
+    """Four workers use one key, while others count, take what peers say, look and clear: nothing is lost or torn."""
+    lines = "stick-table type string len 20 size 50 expire 1m store gpc0\n    stick on hdr(X)"
+    one = run("global\n    nbthread 4\n" + FARM.format(lines=lines))
+    store = one.engine.stores["web"]
+    held = store.hold(b"k")
+    ending, wrong, served = threading.Event(), [], [0]
+
+    def guarded(work: Callable[[], object]) -> Callable[[], None]:
+        def loop() -> None:
+            try:
+                while not ending.is_set():
+                    work()
+            except Exception as error:  # whatever it is, the test has to hear of it
+                wrong.append(repr(error))
+
+        return loop
+
+    def client() -> None:
+        with socket.create_connection(("127.0.0.1", one.port), 10) as sock:
+            for number in range(50):
+                key = ("k", "other", f"n{number}")[number % 3]
+                sock.sendall(f"GET / HTTP/1.1\r\nHost: h\r\nX: {key}\r\n\r\n".encode())
+                if (found := read_answer(sock)[1]) not in (b"s1", b"s2"):
+                    wrong.append(found)
+                served[0] += 1
+
+    def operator() -> None:
+        for key, *_ in store.entries()[1]:
+            if key not in (b"k", b"other") and not key.startswith(b"n"):
+                wrong.append(key)
+        row = store.get(b"k")
+        if row is None or (row[2], row[3]) not in ((0, b""), (1, b"s1"), (2, b"s2")):
+            wrong.append(row)
+        store.clear()
+        store.delete(b"other")
+
+    def peer() -> None:
+        store.merge(b"k", 60_000, 1, b"s1", 0, 1 << 50)  # an old version: ours stays
+        store.merge(b"other", 60_000, 2, b"s2", 0)
+
+    works = [client] * 6 + [operator, peer]
+    threads = [threading.Thread(target=guarded(work)) for work in works]
+    counters = [threading.Thread(target=lambda: [store.count(held, (2,)) for _ in range(5000)]) for _ in range(3)]
+    for thread in (*threads, *counters):
+        thread.start()
+    for thread in counters:
+        thread.join(60)
+    deadline = time.monotonic() + 60
+    while served[0] < 1000 and not wrong and time.monotonic() < deadline:
+        time.sleep(0.05)
+    ending.set()
+    for thread in threads:
+        thread.join(60)
+    assert not wrong, wrong[:5]
+    assert served[0] >= 300
+    assert store.seek(b"k", 2) == 15000
+    store.release(held)
+    store.clear()
+    assert store.used == 0
+    assert all(store.learn(b"x%d" % number, 1) for number in range(50))
+    assert store.used == 50
+
+
 RECORDED = Path(__file__).parents[1] / "data" / "haproxy-stick-exchanges.tsv"
 CONFIGURED = {
     "st_cookie": "stick-table type string len 64 size 10k expire 30m\n    stick store-response res.cook(JSESSIONID)\n"
