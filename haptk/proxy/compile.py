@@ -315,11 +315,19 @@ class _Compiler:
                     where = section.get("stick_table")["where"]
                     self.error(where, f"stick-table: there is no peers section {words['peers']!r}")
                 found.append(StickTable(name=section.name, wire_name=section.name, **words))
+                self._fills(section, found[-1])
             for record in section.get("tables", ()) if section.kind == "peers" else ():
                 name = record["name"]
                 words = {**record["words"], "peers": section.name}
                 found.append(StickTable(name=f"{section.name}/{name}", wire_name=f"/{name}", **words))
+                self._fills(section, found[-1])
         return tuple(found)
+
+    def _fills(self, section: Section, table: StickTable) -> None:
+        """Nobody should wait for a counter that nothing counts."""
+        if table.stored:
+            why = "no rule counts yet ('track-sc0' and its like are refused); 'set table' and peers fill the table"
+            self.warn(section, f"stick-table {table.name}: 'store': {why}")
 
     def _sticks(self, section: Section, known: dict[str, StickTable]) -> tuple[StickRule, ...]:
         """The `stick` lines of a section; without `table` they use the section's own."""

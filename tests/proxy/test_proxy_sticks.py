@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from haptk.errors import HaptkError
 from haptk.proxy import reference
 from haptk.proxy.compile import load_text
 from haptk.proxy.engine import Engine
@@ -634,3 +635,32 @@ def test_entries_learned_by_the_leaving_configuration_are_not_lost(run):
         _, server, _ = read_answer(sock)
         first.engine.stop()
     assert {second.ask("/", "X: late") for _ in range(3)} == {server.decode()}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("store gpc0,http_req_rate(10s) store gpt(3),gpc_rate(2,1m)", ()),
+        ("store server_id,server_key,gpc0,gpc0", ()),
+        ("store foo", "'foo' is unknown"),
+        ("store gpc0_rate", "gpc0_rate takes a period in parentheses"),
+        ("store gpc0(3)", "gpc0 takes nothing in parentheses"),
+        ("store gpc", "gpc takes a number of elements in parentheses"),
+        ("store gpc_rate(2)", "gpc_rate takes a number of elements and a period in parentheses"),
+        ("store gpc(101)", "store gpc"),
+        ("store gpc0_rate(0)", "over no time counts nothing"),
+        ("store gpc(2),gpc1", "gpc stands for gpc0 and gpc1"),
+        ("store gpc0 srvkey addr", "srvkey"),
+    ],
+)
+def test_words_of_store(words: str, said: object):
+    text = f"listen a\n mode http\n bind :1\n stick-table type ip size 1k {words}\n server s 127.0.0.1:9\n"
+    if said:
+        with pytest.raises(HaptkError) as refused:
+            load_text(DEFAULTS + text)
+        assert str(said) in str(refused.value)
+        return
+    tables = load_text(DEFAULTS + text)
+    stored = [kind for kind, _, _ in tables.stick_tables[0].stored]
+    assert stored == ([2, 10, 22, 24] if "rate" in words else [2])
+    assert any("no rule counts yet" in str(warning) for warning in tables.warnings)
