@@ -487,6 +487,9 @@ cdef bint single(Seen *x, ExprC *e, Sample *out) noexcept nogil:
         if (x.res if e.response else x.req) == NULL:
             return 0
         return is_text(out, b"1.1" if (x.res if e.response else x.req).minor else b"1.0", 3)
+    if e.fetch == F_STATUS and x.res == NULL and x.req == NULL:
+        # a log line: what the server said, if it said anything
+        return x.s.response_ms != 0 and is_int(out, x.s.status)
     if e.fetch == F_STATUS:
         # as the line says it now: a rule may have changed it
         return x.res != NULL and is_int(out, leading_int(x.res.d + x.res.start + 9, 3))

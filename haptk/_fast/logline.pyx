@@ -15,6 +15,7 @@ from haptk._fast.logplan cimport (L_ac, L_B, L_b, L_bc, L_bi, L_bp, L_bq, L_CC, 
                                   L_t, L_Ta, L_Tc, L_Td, L_TEXT, L_Th, L_Ti, L_Tl, L_Tq, L_TR, L_Tr, L_tr, L_trg, L_trl,
                                   L_Ts, L_ts, L_tsc, L_Tt, L_Tu, L_Tw, L_U, LOG_BYTES, LOG_CAPTURE, LOG_DASH, LOG_ENDS,
                                   LOG_ESCAPE, LOG_FIELD, LOG_HEADER, LOG_HEX, LOG_QUOTE, LOG_STRUCTURED, LOG_URL, LogOp)
+from haptk._fast.program cimport F_BE_NAME
 from haptk._fast.scan cimport hk_load
 from haptk._fast.inet cimport AF_INET, AF_UNIX, getsockname, sockaddr, sockaddr_storage, socklen_t
 from haptk._fast.state cimport (CK_INSERT, CK_PREFIX, CK_REWRITE, FrontendC, Peer, SECONDS, Second)
@@ -418,7 +419,7 @@ cdef void expression(Out *o, Told *x, LogOp *op) noexcept nogil:
     cdef Seen seen
     memset(&seen, 0, sizeof(seen))
     seen.w, seen.s = x.w, x.s
-    if not fetch_one(&seen, op.expr, &v) or not as_text(&seen, &v):
+    if (x.bare and op.expr.fetch == F_BE_NAME) or not fetch_one(&seen, op.expr, &v) or not as_text(&seen, &v):
         v.p, v.n = NULL, 0
     if op.flags & LOG_HEADER:
         encode(o, v.p, v.n, LOG_FIELD, 37, op.flags)

@@ -109,6 +109,16 @@ cookie SRV insert indirect nocache
 """
 UNIQUE = "unique-id-format %{+X}o\\ %ci:%fi-%{-X}[path]\nunique-id-header X-Unique\n"
 QUEUED = 'log-format "%sq %bq %ST %r"\nserver s1 127.0.0.1:@SERVER@ cookie s1 maxconn 1'
+SAMPLES = (
+    "%[status]|%[srv_name]|%[method]|%[be_name]|%[int(5)]|%[always_true]|%{+Q}[status]|%{+E,+Q}[fe_name]|"
+    "%[capture.req.hdr(0)]|%hr|%hs|%CC|%CS|%{+Q}hrl|%hsl|%{+Q}hr|%{+E}hr"
+)
+CAPTURES = """
+capture request header X-Cap len 20
+capture request header Host len 5
+capture response header X-Res len 9
+capture cookie app len 20
+"""
 REDISPATCH = """
 option httplog
 option redispatch
@@ -136,6 +146,7 @@ def parts() -> list[Part]:
             + fmt("%{+Q,+E}r|%{-Q}HU %{+Q}[src] %[env(NOT_SET_HERE)] %{+E}[str(a]b)] %{+Q,+X}ci  x   %T %[fe_name]"),
             fewer(),
         ),
+        Part("samples", http + fmt(SAMPLES) + CAPTURES, kinds()),
         Part("plain", "mode http", fewer()),
         Part("clf", http + "option httplog clf", kinds()),
         Part("asap", http + "option httplog\noption logasap", [one for one in kinds() if not closes(one)]),
