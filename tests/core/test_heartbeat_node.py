@@ -412,3 +412,30 @@ def test_a_peer_that_was_installed_anew_is_remembered_by_its_new_identity() -> N
     assert len(bench.remembered) == before
     bench.status(srcuuid=b"C" * 16)  # type: ignore[arg-type]
     assert len(bench.remembered) == before + 1
+
+
+@pytest.mark.parametrize(
+    ("rtype", "said", "hold"),
+    [
+        ("full", "foreign", Hold.FOREIGN),
+        ("partial", "foreign", Hold.LOCAL | Hold.FOREIGN),  # beside what it said before
+        ("partial", "local", Hold.LOCAL),
+        ("partial", "none", Hold.NONE),
+        ("full", "none", Hold.NONE),
+    ],
+)
+def test_what_the_peer_holds_is_what_it_said_whole_or_more_of(rtype: str, said: str, hold: Hold) -> None:
+    bench = Bench().pair()
+    assert bench.node.peer.hold is Hold.LOCAL
+    bench.tell("resource", rsc_hold=said, rtype=rtype, isstable="1")
+    assert bench.node.peer.hold == hold
+
+
+def test_a_takeover_asks_the_peer_in_the_originals_words() -> None:
+    bench = Bench().pair()
+    bench.at(bench.now + 3)
+    bench.sent.clear()
+    assert bench.node.negotiation.want(Hold.FOREIGN) == ""
+    bench.drain()
+    asked = [message for message in bench.sent if message["t"] == "hb_takeover"]
+    assert [message["rsc_hold"] for message in asked] == ["foreign"]
