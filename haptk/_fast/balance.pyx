@@ -1,11 +1,13 @@
 # Backups serve only when no active server is up: the first one, or all of them with `option allbackups`.
 
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset
 
 from haptk._fast.ring cimport ring_find
 from haptk._fast.scan cimport hk_load
 from haptk._fast.state cimport BackendW
-from haptk._fast.state cimport LB_FIRST, LB_LEASTCONN, LB_RANDOM, LIVE_UP, RingPoint, WEIGHT_SCALE
+from haptk._fast.state cimport LB_FIRST, LB_LEASTCONN, LB_RANDOM, LB_STATIC_RR, LIVE_UP, RingPoint
 
 
 cdef bint eligible(ServerC *srv) noexcept nogil:
@@ -13,14 +15,19 @@ cdef bint eligible(ServerC *srv) noexcept nogil:
 
 
 cdef int limit_of(BackendC *be, ServerC *srv) noexcept nogil:
-    cdef int64_t busy, limit
-    if srv.minconn == 0 or srv.minconn >= srv.maxconn:
-        return srv.maxconn
-    busy = hk_load(be.sessions)
-    if busy >= be.fullconn:
-        return srv.maxconn
-    limit = busy * srv.maxconn // be.fullconn
-    return <int>limit if limit > srv.minconn else srv.minconn
+    cdef int64_t busy, limit = srv.maxconn
+    cdef int eased = hk_load(&srv.live.eased)
+    if srv.minconn and srv.minconn < srv.maxconn:
+        busy = hk_load(be.sessions)
+        if busy < be.fullconn:
+            limit = busy * srv.maxconn // be.fullconn
+            if limit < srv.minconn:
+                limit = srv.minconn
+    if eased and limit:
+        limit = limit * (eased - 1) // 100
+        if limit < 1:
+            limit = 1
+    return <int>limit
 
 
 cdef inline bint full(BackendC *be, ServerC *srv) noexcept nogil:
@@ -42,10 +49,22 @@ cdef int tier(BackendC *be) noexcept nogil:
     return found
 
 
+cdef inline bint on_duty(BackendC *be, int i, int level) noexcept nogil:
+    return be.servers[i].backup == level and eligible(&be.servers[i])
+
+
 cdef inline bint candidate(BackendC *be, int i, int level, ServerC *avoid) noexcept nogil:
-    # A hash must keep pointing at its server, be that full: there the request waits.
     cdef ServerC *srv = &be.servers[i]
-    return srv != avoid and srv.backup == level and eligible(srv) and not (srv.maxconn and not be.by_hash and full(be, srv))
+    return srv != avoid and on_duty(be, i, level) and not full(be, srv)
+
+
+cdef ServerC *the_backup(BackendC *be) noexcept nogil:
+    # The first that is up; there is no other one, be it full or just have failed.
+    cdef int i
+    for i in range(be.count):
+        if on_duty(be, i, 1):
+            return &be.servers[i]
+    return NULL
 
 
 cdef ServerC *plain_turn(Worker *w, BackendC *be, int level, ServerC *avoid) noexcept nogil:
@@ -147,55 +166,156 @@ cdef ServerC *first(BackendC *be, int level, ServerC *avoid) noexcept nogil:
     return NULL
 
 
-cdef inline int places(ServerC *srv) noexcept nogil:
-    # How often a server stands in the map: its weight as written; a started fraction is a whole place.
-    return (hk_load(&srv.live.weight) + WEIGHT_SCALE - 1) // WEIGHT_SCALE
+# ---------------------------------------------------------------- map-based: static-rr, and hashes by default
+
+cdef void draw_map(BackendC *be, BackendW *turn, int level) noexcept nogil:
+    # Each server on duty stands there as often as it weighs, spread as evenly as that goes: at every place all of them
+    # gain their weight, and the one that has gathered most pays for the place with the sum of all.
+    cdef int total = 0, i, k, best, most, score
+    cdef int *gathered = <int *>malloc(sizeof(int) * be.count)
+    turn.map_len = 0
+    for i in range(be.count):
+        if on_duty(be, i, level):
+            total += places(be, i)
+    free(turn.map)
+    turn.map = <int *>malloc(sizeof(int) * (total + 1))
+    if gathered == NULL or turn.map == NULL:
+        free(gathered)
+        return
+    memset(gathered, 0, sizeof(int) * be.count)
+    for k in range(total):
+        best, most = -1, 0
+        for i in range(be.count):
+            if on_duty(be, i, level):
+                gathered[i] += places(be, i)
+                score = (gathered[i] + total) // total
+                if best < 0 or score > most:
+                    best, most = i, score
+        if best < 0:
+            break               # the last one went down meanwhile
+        gathered[best] -= total
+        turn.map[k] = best
+        turn.map_len = k + 1
+    free(gathered)
 
 
-cdef ServerC *mapped(BackendC *be, int level, ServerC *avoid, uint32_t hash) noexcept nogil:
-    # The hash counts positions in the servers that are up, each standing there as often as it weighs.
+cdef inline int places(BackendC *be, int i) noexcept nogil:
+    # By the weight of the file: as in HAProxy, a map knows full weight or none.
+    return (be.servers[i].weight + be.weight_unit - 1) // be.weight_unit if be.servers[i].weight else 1
+
+
+cdef BackendW *fresh_map(Worker *w, BackendC *be, int level) noexcept nogil:
+    # Drawn again when other servers are on duty than at the last time.
+    cdef BackendW *turn = &w.backends[be.index]
+    cdef uint64_t seen = 14695981039346656037U
+    cdef int i
+    for i in range(be.count):
+        seen = (seen ^ <uint64_t>(1 + on_duty(be, i, level))) * 1099511628211U
+    if turn.map_of != seen or turn.map_len == 0:
+        draw_map(be, turn, level)
+        turn.map_of = seen
+    return turn
+
+
+cdef ServerC *mapped(Worker *w, BackendC *be, int level, uint32_t hash) noexcept nogil:
+    # A hash keeps pointing at its server, even where that just failed or is full: as HAProxy has it, only a health check
+    # moves its clients. With one server there is nothing to compute.
+    cdef BackendW *turn = fresh_map(w, be, level)
+    return &be.servers[turn.map[hash % <uint32_t>turn.map_len]] if turn.map_len else NULL
+
+
+cdef ServerC *map_turn(Worker *w, BackendC *be, int level, ServerC *avoid) noexcept nogil:
+    cdef BackendW *turn = fresh_map(w, be, level)
+    cdef int k, at
+    for k in range(turn.map_len):
+        at = (turn.map_at + k) % turn.map_len
+        if not candidate(be, turn.map[at], level, avoid):
+            continue
+        turn.map_at = at + 1
+        return &be.servers[turn.map[at]]
+    return NULL
+
+
+cdef void balance_close(Worker *w) noexcept nogil:
+    cdef int i
+    for i in range(w.conf.backend_count if w.backends != NULL else 0):
+        free(w.backends[i].map)
+        w.backends[i].map = NULL
+        w.backends[i].map_len = 0
+
+
+# ---------------------------------------------------------------- hash-type consistent
+
+cdef inline bint counts(BackendC *be, RingPoint *point, int level) noexcept nogil:
+    # A server has as many points as its weight of now allows.
+    return on_duty(be, point.server, level) and \
+        point.node < <uint32_t>hk_load(&be.servers[point.server].live.weight)
+
+
+cdef int ring_step(BackendC *be, int at, int by, int level) noexcept nogil:
+    # The next point that counts, from `at` on (inclusive) forwards or backwards; -1 for none.
+    cdef int _k
+    for _k in range(be.ring_n):
+        if at >= be.ring_n:
+            at = 0
+        elif at < 0:
+            at = be.ring_n - 1
+        if counts(be, &be.ring[at], level):
+            return at
+        at += by
+    return -1
+
+
+cdef ServerC *on_ring(BackendC *be, int level, ServerC *avoid, uint32_t hash) noexcept nogil:
+    # Of the two points around the hash the nearer one, the lower one when they are equally near. When that server has
+    # just failed, the next one further on.
+    cdef int at = ring_find(be, hash), high = ring_step(be, at, 1, level), low, _k
+    if high < 0:
+        return NULL
+    low = ring_step(be, at - 1, -1, level)
+    if low >= 0 and hash - be.ring[low].key <= be.ring[high].key - hash:
+        high = low
+    for _k in range(be.ring_n):
+        if &be.servers[be.ring[high].server] != avoid:
+            break
+        at = ring_step(be, high + 1, 1, level)
+        if at < 0:
+            break
+        high = at
+    return &be.servers[be.ring[high].server]
+
+
+cdef ServerC *ring_turn(Worker *w, BackendC *be, int level, ServerC *avoid) noexcept nogil:
+    # Where a request has nothing to hash: from point to point.
+    cdef BackendW *turn = &w.backends[be.index]
+    cdef int _k, at = turn.next - 1
+    for _k in range(be.ring_n):
+        at = ring_step(be, at + 1, 1, level)
+        if at < 0:
+            return NULL
+        if candidate(be, be.ring[at].server, level, avoid):
+            turn.next = at + 1
+            return &be.servers[be.ring[at].server]
+    return NULL
+
+
+# ---------------------------------------------------------------- random
+
+cdef ServerC *weighted(BackendC *be, int level, ServerC *avoid, uint32_t draw) noexcept nogil:
     cdef int64_t total = 0, at
     cdef int i
     for i in range(be.count):
         if candidate(be, i, level, avoid):
-            total += places(&be.servers[i])
+            total += hk_load(&be.servers[i].live.weight)
     if total <= 0:
         return NULL
-    at = hash % total
+    at = draw % total
     for i in range(be.count):
         if candidate(be, i, level, avoid):
-            at -= places(&be.servers[i])
+            at -= hk_load(&be.servers[i].live.weight)
             if at < 0:
                 return &be.servers[i]
     return NULL
-
-
-cdef inline bint counts(BackendC *be, RingPoint *point, int level, ServerC *avoid) noexcept nogil:
-    # A server has as many points as its weight of now allows.
-    return candidate(be, point.server, level, avoid) and \
-        point.node < <uint32_t>hk_load(&be.servers[point.server].live.weight)
-
-
-cdef ServerC *on_ring(BackendC *be, int level, ServerC *avoid, uint32_t hash) noexcept nogil:
-    # Consistent hashing: of the two points around the hash the nearer one, the lower one when they are equally near.
-    cdef int n = be.ring_n, at = ring_find(be, hash), before = at, after = at, k
-    cdef RingPoint *low = NULL
-    cdef RingPoint *high = NULL
-    for k in range(n):
-        after = at + k if at + k < n else at + k - n
-        if counts(be, &be.ring[after], level, avoid):
-            high = &be.ring[after]
-            break
-    if high == NULL:
-        return NULL
-    for k in range(1, n + 1):
-        before = at - k if at - k >= 0 else at - k + n
-        if counts(be, &be.ring[before], level, avoid):
-            low = &be.ring[before]
-            break
-    if low != NULL and hash - low.key <= high.key - hash:
-        high = low
-    return &be.servers[high.server]
 
 
 cdef uint32_t random32(Worker *w) noexcept nogil:
@@ -210,7 +330,7 @@ cdef ServerC *drawn(Worker *w, BackendC *be, int level, ServerC *avoid) noexcept
     cdef ServerC *other
     cdef int _k
     for _k in range(be.draws if be.draws > 0 else 1):
-        other = mapped(be, level, avoid, random32(w))
+        other = weighted(be, level, avoid, random32(w))
         if best == NULL or (other != NULL and
                             <int64_t>hk_load(&other.live.sessions) * hk_load(&best.live.weight) <
                             <int64_t>hk_load(&best.live.sessions) * hk_load(&other.live.weight)):
@@ -220,15 +340,19 @@ cdef ServerC *drawn(Worker *w, BackendC *be, int level, ServerC *avoid) noexcept
 
 cdef ServerC *by_algorithm(Worker *w, Session *s, BackendC *be, int level, ServerC *avoid) noexcept nogil:
     if level == 1 and not be.allbackups:
-        return first(be, level, avoid)
+        return the_backup(be)
     if be.balance == LB_LEASTCONN:
         return least(w, be, level, avoid)
     if be.balance == LB_FIRST:
         return first(be, level, avoid)
     if be.balance == LB_RANDOM:
         return drawn(w, be, level, avoid)
+    if be.ring_n:
+        return on_ring(be, level, avoid, s.hash) if s.hashed else ring_turn(w, be, level, avoid)
     if s.hashed:
-        return on_ring(be, level, avoid, s.hash) if be.ring_n else mapped(be, level, avoid, s.hash)
+        return mapped(w, be, level, s.hash)
+    if be.by_hash or be.balance == LB_STATIC_RR:
+        return map_turn(w, be, level, avoid)
     if hk_load(&be.equal_weights):
         return plain_turn(w, be, level, avoid)
     return weighted_turn(w, be, level, avoid)

@@ -12,6 +12,7 @@ cdef class Image:
     cdef readonly object stores     # name -> Table, kept alive
     cdef readonly list server_names     # "backend/server" by gid
     cdef Arena arena            # of the rules
+    cdef readonly int alarm     # eventfd that workers ring when live traffic went wrong; -1 when no server is observed
     cdef list kept              # bytes objects that Texts point into
     cdef list blocks            # addresses to free
     cdef int log_most           # bytes of the longest log line that any target takes

@@ -2,6 +2,7 @@
 # fallbacks between time-outs are applied here.
 
 import ipaddress
+import math
 import os
 import socket as pysocket
 
@@ -20,6 +21,7 @@ from haptk._fast.retry cimport (RE_401, RE_403, RE_404, RE_408, RE_425, RE_500, 
                                 RE_CONN, RE_EMPTY, RE_JUNK, RE_TIMEOUT)
 from haptk._fast.ring cimport ring_fill, ring_size
 from haptk._fast.scan cimport hk_load, hk_store, hk_store_ptr
+from haptk._fast.sockets cimport close_fd
 from haptk._fast.state cimport (AddHeaderC, AppSessionC, BackendC, CK_INDIRECT, CK_INSERT, CK_NOCACHE, CK_POSTONLY, CK_PREFIX,
                                 CK_PRESERVE, CK_REWRITE, CK_RULE, FETCH_COOKIE, FETCH_HEADER, FETCH_LINE, FETCH_PARAM,
                                 FETCH_PATH, FETCH_SRC, FETCH_URL, FrontendC, Gate, LB_FIRST, LB_HDR, LB_LEASTCONN,
@@ -76,6 +78,7 @@ cdef class Image:
     """The C image of `tables`; raises ValueError for what the data plane cannot do."""
 
     def __cinit__(self, tables, stores=None):
+        self.alarm = -1
         self.tables = tables
         self.kept = []
         self.blocks = []
@@ -111,6 +114,8 @@ cdef class Image:
         faults_free(&self.conf)
         for address in self.blocks or ():
             free(<void *><size_t>address)
+        if self.alarm >= 0:
+            close_fd(self.alarm)
 
     @staticmethod
     def make_store(table):
@@ -211,6 +216,9 @@ cdef class Image:
         out.nolinger = be.nolinger
         out.observe = {"": 0, "layer4": 4, "layer7": 7}[server.observe if server.check else ""]
         out.error_limit = server.error_limit
+        out.alarm_fd = self.alarm
+        if out.observe and self.alarm < 0:
+            self.alarm = out.alarm_fd = os.eventfd(0, os.EFD_CLOEXEC)
         out.max_reuse = server.max_reuse
         out.pool_max = -(-server.pool_max_conn // max(1, self.tables.process.nbthread))
         out.pool_purge_ms = _ms(server.pool_purge_delay_s)
@@ -331,6 +339,7 @@ cdef class Image:
         out.head_room = PROXY_OUT_MAX if any(server.send_proxy for server in be.servers) else 0
         out.fullconn = max(1, be.fullconn)
         out.limited = any(server.maxconn or server.minconn for server in be.servers)
+        out.weight_unit = math.gcd(*(server.weight for server in be.servers)) or 1
         out.balance = _BALANCE[be.balance.algorithm]
         out.hash_function = _HASHES[be.balance.hash_function or "sdbm"]
         # consistent hashing without a function is sdbm with avalanche
@@ -533,6 +542,18 @@ cdef class Image:
         if not 0 <= index < self.conf.frontend_count:
             raise IndexError(index)
         hk_store(&self.conf.frontends[index].paused, paused)
+
+    def set_ease(self, int gid, int percent):
+        """Under slowstart: the share of its maxconn that a server may use now; 100 when that is over."""
+        if not 0 <= gid < self.conf.server_count:
+            raise IndexError(gid)
+        hk_store(&self.live[gid].eased, 0 if percent >= 100 else 1 + percent)
+
+    def set_fuse(self, int gid, int trips):
+        """How many more times its error-limit takes a server down; 0 when live traffic alone never does."""
+        if not 0 <= gid < self.conf.server_count:
+            raise IndexError(gid)
+        hk_store(&self.live[gid].fuse, trips)
 
     def tripped(self, int gid):
         """How often live traffic reached the server's error-limit so far (`observe`)."""

@@ -6,7 +6,7 @@ from haptk._fast.queue cimport enqueue
 from haptk._fast.reply cimport reply_server
 from haptk._fast.retry cimport RE_CONN, RE_EMPTY, forget_answer, may_repeat, redispatch_now, repeatable
 from haptk._fast.scan cimport hk_load
-from haptk._fast.state cimport Link, PAGE_500, PAGE_502, PAGE_503, PH_QUEUE, PH_RELAY, PH_REPLY, PH_RETRY, ServerC
+from haptk._fast.state cimport Link, PAGE_500, PAGE_502, PAGE_503, PH_QUEUE, PH_RELAY, PH_REPLY, PH_RETRY
 from haptk._fast.tally cimport tally_balanced, tally_redispatch, tally_retry
 from haptk._fast.upstream cimport ATTACH_FDS, ATTACH_OK, attach, detach, last_server, take_slot
 
@@ -22,12 +22,12 @@ cdef int dispatch(Worker *w, Session *s) noexcept nogil:
         s.server = last_server(s)
     if not bound and s.server == NULL:
         s.server = choose(w, s, s.backend, s.avoid)
-        if s.server != NULL:
+        if s.server != NULL and not (s.moving and s.server == s.avoid):
             tally_balanced(w, s)
-            if s.moving:
-                moved(w, s)
-        elif not any_eligible(s.backend):
-            return no_server(w, s)
+    if s.moving:
+        moved(w, s)
+    if s.server == NULL and not any_eligible(s.backend):
+        return no_server(w, s)
     if s.server != NULL and s.server.redir.p != NULL and (s.method == M_GET or s.method == M_HEAD):
         return send_there(w, s)
     if s.server == NULL or not take_slot(w, s):
@@ -98,25 +98,22 @@ cdef int connect_failed(Worker *w, Session *s, bint timed_out) noexcept nogil:
 
 
 cdef void moved(Worker *w, Session *s) noexcept nogil:
-    # A redispatch has found a server. When it is the same again, that was just another attempt.
-    cdef ServerC *chosen = s.server
-    s.server = s.avoid
-    if chosen == s.avoid:
-        tally_retry(w, s)
-    else:
-        w.counters.redispatches += 1
-        tally_redispatch(w, s)
-        s.redispatched = 1
-        if s.moving == 2 and s.ck_request == c"V":
-            s.ck_request = c"D"
-    s.server = chosen
+    # A balance may have chosen the same server again: that is one more attempt, not a redispatch.
     s.moving = 0
+    if s.server == s.avoid:
+        tally_retry(w, s)
+        return
+    w.counters.redispatches += 1
+    tally_redispatch(w, s, s.avoid)
+    s.redispatched = 1
+    if s.ck_request == c"V":
+        s.ck_request = c"D"
 
 
 cdef int redispatch(Worker *w, Session *s, bint pause) noexcept nogil:
     s.avoid = s.server
     s.server = NULL
-    s.moving = 1 + s.direct
+    s.moving = 1
     s.direct = 0
     if pause and not takes_turns(s.backend):
         s.phase = PH_RETRY

@@ -1,5 +1,7 @@
 # observe: live traffic as a check (`observe layer4|layer7`). Workers count errors in a row; when a server's error-limit
-# is reached, Live.tripped grows and the control plane acts on it.
+# is reached, Live.tripped grows and the control plane is told. What that does to the server follows from the state of its
+# checks, which the control plane keeps; it says beforehand how many times are left (Live.fuse), so that the worker takes
+# the server out of service at once and the next request goes elsewhere.
 
 from haptk._fast.state cimport ServerC
 

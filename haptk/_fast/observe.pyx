@@ -1,4 +1,19 @@
+from libc.stdint cimport uint64_t
+
 from haptk._fast.scan cimport hk_add, hk_load, hk_store
+from haptk._fast.state cimport LIVE_DOWN, LIVE_DRAIN, LIVE_UP
+
+cdef extern from "<sys/eventfd.h>" nogil:
+    int eventfd_write(int fd, uint64_t value)
+
+
+cdef void trip(ServerC *srv) noexcept nogil:
+    cdef int state = hk_load(&srv.live.state)
+    hk_store(&srv.live.observed, 0)
+    hk_add(&srv.live.tripped, 1)
+    if hk_load(&srv.live.fuse) > 0 and hk_add(&srv.live.fuse, -1) == 0 and (state == LIVE_UP or state == LIVE_DRAIN):
+        hk_store(&srv.live.state, LIVE_DOWN)
+    eventfd_write(srv.alarm_fd, 1)
 
 
 cdef void observe(ServerC *srv, int sight) noexcept nogil:
@@ -12,8 +27,7 @@ cdef void observe(ServerC *srv, int sight) noexcept nogil:
     if sight == SAW_BAD_ANSWER and srv.observe == 4:
         return
     if hk_add(&srv.live.observed, 1) >= srv.error_limit:
-        hk_store(&srv.live.observed, 0)
-        hk_add(&srv.live.tripped, 1)
+        trip(srv)
 
 
 cdef int sight_of(int status) noexcept nogil:

@@ -6,6 +6,7 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
+from haptk._fast.balance cimport balance_close
 from haptk._fast.edit cimport edits_size
 from haptk._fast.facts cimport ROOM_SIZE
 from haptk._fast.format cimport format_put
@@ -56,6 +57,7 @@ cdef class Probe:
             buf_drop(&self.w, &self.s.out_head)
             buf_drop(&self.w, &self.s.in_head)
             buf_drop(&self.w, &self.s.line)
+            balance_close(&self.w)
             pool_close(&self.w)
         room_close(&self.w.regex)
         free(self.w.edits)

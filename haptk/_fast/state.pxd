@@ -34,16 +34,18 @@ ctypedef struct Place:      # an address; never changed or freed while the image
 
 # Shared by all workers and the control plane.
 ctypedef struct Live:
-    int state               # LiveState, written by the control plane only
+    int state               # LiveState, written by the control plane; a worker takes a server down whose `fuse` is out
     int weight              # effective weight times WEIGHT_SCALE, written by the control plane only
     int kills               # counts how often all its sessions were to be cut, written by the control plane only
     int sessions            # atomic: established or connecting requests
     int queued              # atomic
     int observed            # atomic: errors in a row, for `observe`
     int tripped             # atomic: how often `observed` reached the server's error_limit
+    int fuse                # atomic: how many more times take it down at once; 0 when that alone never does
+    int eased               # under slowstart: 1 + percent of its maxconn that holds now; written by the control plane only
     Place *place            # atomic: where it is now; written by the control plane only, NULL while unknown
     int cuts                # counts how often an administrator ended its sessions, written by the control plane only
-    int pad[6]
+    int pad[4]
 
 ctypedef struct ServerC:
     int index               # inside its backend
@@ -72,6 +74,7 @@ ctypedef struct ServerC:
     int nolinger
     int observe             # 4 or 7: the layer that is watched, 0 for none
     int error_limit
+    int alarm_fd            # eventfd that is rung when the limit is reached
     int backup
     int send_proxy          # version of the PROXY header to send, 0 for none
     int max_reuse           # how often a connection may be used again, -1 for ever
@@ -157,8 +160,7 @@ ctypedef struct BackendC:
     int tcp
     ServerC *servers
     int count
-    int *map                # static hash map of server indices (static-rr, source, uri), by weight
-    int map_len
+    int weight_unit         # greatest common divisor of its servers' weights
     int equal_weights
     int balance
     int by_hash             # the balance is a hash of something of the client or its request
@@ -362,8 +364,8 @@ ctypedef struct Session:    # one client connection and its current transaction
     uint8_t cacheable
     uint8_t cause           # log: first letter of the termination state
     uint8_t at              # log: second letter
-    uint8_t redispatched
-    uint8_t moving          # a redispatch looks for a server; 2: a cookie had chosen the one before
+    uint8_t redispatched    # another server than the first one was tried
+    uint8_t moving          # another one is to be chosen than `avoid`, where the balance has one
     uint8_t dead_retry      # the one retry after a dead reused connection was used
     uint8_t counted         # stands in server.live.sessions
     uint8_t tunnel
@@ -456,7 +458,11 @@ ctypedef struct ServerW:    # a worker's own view of one server
 
 ctypedef struct BackendW:
     int64_t pos             # weighted round robin
-    int next                # plain round robin
+    int next                # plain round robin; the last point of a ring
+    int *map                # of map-based balance: indices of the servers that were up when it was made; owned
+    int map_len
+    int map_at              # turns over it
+    uint64_t map_of         # which servers those were
     Session *queue          # first in, first out: waiting for a slot of their server or of any
     Session *queue_tail
     int queued

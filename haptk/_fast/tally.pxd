@@ -5,7 +5,7 @@
 
 from libc.stdint cimport uint32_t
 
-from haptk._fast.state cimport Rate, Session, Tally, Worker
+from haptk._fast.state cimport Rate, ServerC, Session, Tally, Worker
 
 # A connection was accepted; `open_now` is how many the frontend has, this one included.
 cdef void tally_accept(Worker *w, Session *s, int open_now) noexcept nogil
@@ -21,7 +21,8 @@ cdef void tally_slot(Worker *w, Session *s, int open_now) noexcept nogil
 # s waits in the queue of its server (`bound`) or backend.
 cdef void tally_queued(Worker *w, Session *s, bint bound) noexcept nogil
 cdef void tally_retry(Worker *w, Session *s) noexcept nogil
-cdef void tally_redispatch(Worker *w, Session *s) noexcept nogil
+# `left` is the server that failed.
+cdef void tally_redispatch(Worker *w, Session *s, ServerC *left) noexcept nogil
 # A rule refused the request (the response).
 cdef void tally_denied(Worker *w, Session *s, bint response) noexcept nogil
 # A tunnel goes on: say what went through since the last time.

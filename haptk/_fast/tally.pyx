@@ -89,9 +89,9 @@ cdef void tally_retry(Worker *w, Session *s) noexcept nogil:
     w.servs[s.server.gid].retries += 1
 
 
-cdef void tally_redispatch(Worker *w, Session *s) noexcept nogil:
+cdef void tally_redispatch(Worker *w, Session *s, ServerC *left) noexcept nogil:
     w.backs[s.backend.index].redispatches += 1
-    w.servs[s.server.gid].redispatches += 1
+    w.servs[left.gid].redispatches += 1
 
 
 cdef void tally_denied(Worker *w, Session *s, bint response) noexcept nogil:

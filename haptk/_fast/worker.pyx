@@ -7,6 +7,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 
 from haptk._fast.address cimport note_address, note_local
+from haptk._fast.balance cimport balance_close
 from haptk._fast.census cimport CENSUS_END, CENSUS_LIST, census_ask, census_close, census_step, census_take
 from haptk._fast.deadlines cimport PARTING_MS
 from haptk._fast.edit cimport edits_size
@@ -467,6 +468,7 @@ cdef class DataWorker:
 
     def __dealloc__(self):
         if self.w.conf != NULL:
+            balance_close(&self.w)
             pool_close(&self.w)
             service_close(&self.w)
             census_close(&self.w)

@@ -215,6 +215,22 @@ class Health:
         self._due_at = min(self._due_at, now + (self.rules.fastinter_s or self.interval_s()))
         return change
 
+    def trips_left(self) -> int:
+        """How many more times `error_limit` errors in a row take it down; 0 when they alone never do."""
+        spare = self.health - self.rules.rise
+        if self._maint or spare < 0 or self.rules.on_error == "fastinter":
+            return 0
+        if self.rules.on_error == "mark-down":
+            return 1
+        return min(spare, 1) + 1 if self.rules.on_error == "sudden-death" else spare + 1
+
+    def ease_percent(self, now: float) -> int:
+        """Share of its limit of sessions that holds now, 0 to 100: it grows with each whole second of slowstart."""
+        elapsed = int(now - self.last_change_at)
+        if self.state is not State.UP or not self._warming or not 0 <= elapsed < self.rules.slowstart_s:
+            return 100
+        return int(100 * elapsed / self.rules.slowstart_s)
+
     def agent(self, answer: str, now: float) -> Change | None:
         """The line that an agent-check returned: any of `up down stopped fail drain ready maint NN%`, in one line.
 

@@ -97,6 +97,31 @@ def resolve(host: str, port: int, timeout_s: float) -> _Found:
     return running.answer
 
 
+# -- where a connection comes from --------------------------------------------------------------------------------
+
+_IP_BIND_ADDRESS_NO_PORT = 24  # linux/in.h
+
+
+def _family_of(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def _bind_source(channel: socket.socket, host: str, low: int, high: int) -> None:
+    """Bind to an address, and to the first free one of its ports. OSError when there is none."""
+    channel.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if not low:
+        # the kernel chooses the port when it knows the other end
+        channel.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
+    for port in range(low, high + 1):
+        try:
+            channel.bind((host, port))
+        except OSError:
+            if port == high:
+                raise
+        else:
+            return
+
+
 # -- one exchange -------------------------------------------------------------------------------------------------
 
 
@@ -110,12 +135,15 @@ class Exchange:
         timeout_s: float,
         connect_timeout_s: float | None = None,
         tls: TlsWish | None = None,
+        source: tuple[str, int, int] | None = None,
     ) -> None:
+        """`source` is the address to connect from, with the first and the last of its ports (0: the kernel's choice)."""
         self.started = clock.monotonic()
         self.deadline = self.started + timeout_s
         self.connect_timeout_s = connect_timeout_s
         self.timeout_s = timeout_s
         self.tls = tls
+        self.source = source
         self.tls_seen: TlsSeen | None = None
         self.host = host
         self.port = port
@@ -161,6 +189,8 @@ class Exchange:
             channel.settimeout(left)
             if family is not socket.AF_UNIX:
                 channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self.source is not None and family is _family_of(self.source[0]):
+                _bind_source(channel, *self.source)
             channel.connect(self.host if family is socket.AF_UNIX else address)
         except BaseException:
             channel.close()

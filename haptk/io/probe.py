@@ -79,9 +79,10 @@ def probe_tcp(
     send_proxy: int = 0,
     steps: Sequence[Step] = (),
     tls: TlsWish | None = None,
+    source: tuple[str, int, int] | None = None,
 ) -> ProbeResult:
     """Connect (and play `steps`, as `tcp-check` does) within `timeout_s`. `host` may be the path of a unix socket."""
-    exchange = Exchange(host, port, timeout_s, tls=tls)
+    exchange = Exchange(host, port, timeout_s, tls=tls, source=source)
     try:
         if not steps or steps[0].action != "connect":
             exchange.connect()
@@ -199,6 +200,7 @@ def probe_http(
     send_proxy: int = 0,
     connect_timeout_s: float | None = None,
     tls: TlsWish | None = None,
+    source: tuple[str, int, int] | None = None,
 ) -> ProbeResult:
     """One HTTP request on a fresh connection; ok for 200 to 399, or for what `expect` says.
 
@@ -206,7 +208,7 @@ def probe_http(
     garbage, a head that is cut off, and 101 are failures. Never raises for anything the peer does.
     """
     wanted = () if expect is None else expect if isinstance(expect, Sequence) else (expect,)
-    exchange = Exchange(host, port, timeout_s, connect_timeout_s, tls)
+    exchange = Exchange(host, port, timeout_s, connect_timeout_s, tls, source)
     try:
         exchange.connect()
         if send_proxy:

@@ -74,12 +74,12 @@ def _server(
     value = record.get("cookie")
     if cookie is not None and cookie.dynamic and not value and host:
         value = dynamic_cookie(cookie.dynamic_key, host, place.port)
+    source = _source(record.get("source", section.get("source", "")))
     return Server(
         name=record["name"], host=host, port=place.port, id=number, unix_path=place.unix_path,
         hostname="" if host == place.host else place.host, port_offset=place.port_offset or 0, cookie=value,
-        source=_source(record.get("source", section.get("source", ""))),
-        allow_dup_ip="allow-dup-ip" in record.get("resolve_opts", ()),
-        check=_check(work, section, record, host), **{key: record[key] for key in _COPIED if key in record},
+        source=source, allow_dup_ip="allow-dup-ip" in record.get("resolve_opts", ()),
+        check=_check(work, section, record, host, source), **{key: record[key] for key in _COPIED if key in record},
     )  # fmt: skip
 
 
@@ -172,7 +172,9 @@ def _resolved(work: _Compiler, record: dict[str, Any], place: Address) -> str | 
     return None
 
 
-def _check(work: _Compiler, section: Section, record: dict[str, Any], host: str) -> CheckPlan | None:
+def _check(
+    work: _Compiler, section: Section, record: dict[str, Any], host: str, source: Source | None
+) -> CheckPlan | None:
     """How one server is checked; None when it is not (or follows another one)."""
     if not record.get("check"):
         return None
@@ -207,6 +209,7 @@ def _check(work: _Compiler, section: Section, record: dict[str, Any], host: str)
         disable_on_404=kind == "http" and bool(section.get("disable_on_404")),
         send_proxy=_check_header(record, addr),
         init_state=record.get("init_state", "up"),
+        source=source,
     )
 
 

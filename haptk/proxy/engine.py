@@ -87,6 +87,9 @@ class Engine:
             place=self.image.set_address,
             tripped=self.image.tripped,
             herald=self.herald,
+            fuse=self.image.set_fuse,
+            ease=self.image.set_ease,
+            alarm=self.image.alarm,
         )
         self.names = NameWatch(tables, self.health.move)
         self.adjust = Adjustments(tables, self.image, self.workers, listeners)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import logging
+import os
 import queue
 import threading
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from haptk.proxy.herald import Herald
 from haptk.proxy.tables import Backend, CheckPlan, ProxyTables, Server
 
 PROBES_AT_ONCE = 32
-LOOK_S = 0.05  # between two looks at what live traffic did to servers under `observe`
+IDLE_S = 60.0  # without anything to do; whoever has something wakes the schedule
 log = logging.getLogger("haptk.proxy")
 
 Publish = Callable[[int, str], None]
@@ -29,6 +30,7 @@ Weigh = Callable[[int, float], None]
 Cut = Callable[[int], None]
 Settle = Callable[[int, str, int], None]
 Tripped = Callable[[int], int]
+Count = Callable[[int, int], None]
 
 
 @dataclass(eq=False)
@@ -97,6 +99,7 @@ def rules_of(server: Server, plan: CheckPlan | None) -> CheckRules:
 def probe(plan: CheckPlan) -> ProbeResult:
     """One check as the plan says; blocks up to its time-outs, never raises for the peer."""
     timeout_s = plan.timeout_s or plan.inter_s
+    source = (plan.source.host, plan.source.low, plan.source.high) if plan.source is not None else None
     if plan.kind == "http" and plan.send is not None:
         send = plan.send
         return probe_http(
@@ -112,6 +115,7 @@ def probe(plan: CheckPlan) -> ProbeResult:
             raw_suffix=send.raw_suffix,
             send_proxy=plan.send_proxy,
             connect_timeout_s=plan.connect_timeout_s,
+            source=source,
         )
     return probe_tcp(
         plan.host,
@@ -119,6 +123,7 @@ def probe(plan: CheckPlan) -> ProbeResult:
         timeout_s,
         send_proxy=plan.send_proxy,
         steps=plan.steps,
+        source=source,
     )
 
 
@@ -134,9 +139,12 @@ class HealthRunner:
 
     Calls `publish(gid, "UP" | "DOWN" | "DRAIN" | "MAINT")`; `weigh(gid, weight)` follows slowstart and the
     administrator; `cut(gid)` ends the sessions of a server that went down where its line has `on-marked-down
-    shutdown-sessions`; `end(gid)` ends them because an administrator says so. `place(gid, host, port)` hears where a server is that has moved;
-    `tripped(gid)` says how often live traffic reached a server's error-limit (`observe`). Servers that `track` another
-    follow it. Use `start`, `stop`; `admin`, `force`, `set_weight` and `move` may be called from any thread.
+    shutdown-sessions`; `end(gid)` ends them because an administrator says so. `place(gid, host, port)` hears where a
+    server is that has moved;
+    `tripped(gid)` says how often live traffic reached a server's error-limit (`observe`), of which the eventfd `alarm`
+    tells; `fuse(gid, times)` hears how many more times take it down, `ease(gid, percent)` what slowstart leaves of a
+    server's maxconn. Servers that `track` another follow it. Use `start`, `stop`; `admin`, `force`, `set_weight` and
+    `move` may be called from any thread.
     """
 
     def __init__(
@@ -151,6 +159,9 @@ class HealthRunner:
         place: Settle | None = None,
         tripped: Tripped | None = None,
         herald: Herald | None = None,
+        fuse: Count | None = None,
+        ease: Count | None = None,
+        alarm: int = -1,
     ) -> None:
         self.publish = publish
         self.weigh = weigh
@@ -159,10 +170,14 @@ class HealthRunner:
         self.place = place
         self.tripped = tripped
         self.herald = herald
+        self.fuse = fuse
+        self.ease = ease
+        self.alarm = alarm
         self.servers: list[Checked] = []
         self.leaders: dict[int, str] = {}
         self._results: queue.SimpleQueue[tuple[Checked, ProbeResult] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._listener: threading.Thread | None = None
         self._stopping = threading.Event()
         self._lock = threading.RLock()
         old = {one.name: one for one in inherit.servers} if inherit else {}
@@ -179,6 +194,7 @@ class HealthRunner:
         for one in self.servers:
             self._members[one.name.rpartition("/")[0]].append(one)
         self.observed = [one for one in self.checked if one.server.observe]
+        self.slow = [one for one in self.servers if one.server.slowstart_s > 0]
         self._named = {one.name: one for one in self.servers}
 
     def _add(self, backend: Backend, server: Server, old: Checked | None) -> None:
@@ -213,7 +229,10 @@ class HealthRunner:
             self._tell(one)
             if one.weight != one.server.weight and self.weigh is not None:
                 self.weigh(one.gid, one.weight)
-        if self.checked:
+        if self.observed and self.alarm >= 0:
+            self._listener = threading.Thread(target=self._listen, name="observe", daemon=True)
+            self._listener.start()
+        if self.checked or self.slow:
             self._thread = threading.Thread(target=self._run, name="health", daemon=True)
             self._thread.start()
 
@@ -291,6 +310,9 @@ class HealthRunner:
         """Stop scheduling; probes under way end by their own time-outs and are ignored."""
         self._stopping.set()
         self._results.put(None)
+        if self._listener is not None:
+            os.eventfd_write(self.alarm, 1)
+            self._listener.join(timeout=2.0)
         if self._thread is not None:
             self._thread.join(timeout=2.0)
 
@@ -303,6 +325,7 @@ class HealthRunner:
         return found
 
     def _tell(self, one: Checked, why: str = "check", via: str = "") -> None:
+        self._arm(one)
         self._publish(one, why, via=via)
         for gid in self.leaders:
             follower = self.servers[gid]
@@ -318,12 +341,12 @@ class HealthRunner:
             self.herald.see(one, state, why, via=via)
 
     def _run(self) -> None:
-        shortest = min(one.plan.inter_s for one in self.checked if one.plan is not None)
+        shortest = min((one.plan.inter_s for one in self.checked if one.plan is not None), default=0.0)
         now = clock.monotonic()
         due = [(now + shortest * index / len(self.checked), one.gid) for index, one in enumerate(self.checked)]
         by_gid = {one.gid: one for one in self.checked}
         heapq.heapify(due)
-        with ThreadPoolExecutor(min(PROBES_AT_ONCE, len(self.checked)), "probe") as pool:
+        with ThreadPoolExecutor(min(PROBES_AT_ONCE, len(self.checked) or 1), "probe") as pool:
             while not self._stopping.is_set():
                 now = clock.monotonic()
                 while due and due[0][0] <= now:
@@ -333,12 +356,11 @@ class HealthRunner:
                         heapq.heappush(due, (now + min(one.health.rules.inter_s, 1.0), one.gid))
                     else:
                         pool.submit(self._probe, one)
-                wait_s = max(due[0][0] - now, 0.0) if due else 1.0
+                wait_s = max(due[0][0] - now, 0.0) if due else IDLE_S
                 if self._warm_up(now):
                     wait_s = min(wait_s, 0.5)
                 if self.observed:
                     self._look_at_traffic(due)
-                    wait_s = min(wait_s, LOOK_S)
                 try:
                     found = self._results.get(timeout=wait_s)
                 except queue.Empty:
@@ -347,19 +369,32 @@ class HealthRunner:
                     heapq.heappush(due, (self._settle(*found), found[0].gid))
             pool.shutdown(wait=False, cancel_futures=True)
 
+    def _listen(self) -> None:
+        """Wake the schedule whenever a worker says that live traffic went wrong."""
+        while not self._stopping.is_set():
+            os.eventfd_read(self.alarm)
+            self._results.put(None)
+
+    def _arm(self, one: Checked) -> None:
+        """Tell the workers how many more times live traffic takes a server down, those that wait to be seen included."""
+        if self.fuse is not None and self.tripped is not None and one.server.observe and one.plan is not None:
+            unseen = self.tripped(one.gid) - one.tripped
+            self.fuse(one.gid, max(one.health.trips_left() - unseen, 0))
+
     def _look_at_traffic(self, due: list[tuple[float, int]]) -> None:
         """Servers whose live traffic went wrong too often in a row (`observe`): what `on-error` says."""
         for one in self.observed:
             count = self.tripped(one.gid) if self.tripped is not None else 0
             if count == one.tripped:
                 continue
-            one.tripped = count
             with self._lock:
                 now = clock.monotonic()
-                for _ in range(one.server.error_limit):
+                for _ in range((count - one.tripped) * one.server.error_limit):
                     change = one.health.observe(False, f"seen at {one.server.observe}", now)
                     if change is not None:
                         self._changed(one, change)
+                one.tripped = count
+                self._arm(one)
                 # the next check comes sooner; one that is under way comes first
                 for index, (at, gid) in enumerate(due):
                     if gid == one.gid:
@@ -369,14 +404,16 @@ class HealthRunner:
     def _warm_up(self, now: float) -> bool:
         """Adjust the weights of servers under slowstart; True while some are."""
         with self._lock:
-            for one in self.checked:
+            for one in self.slow:
                 if not one.warming or self.weigh is None:
                     continue
                 percent = one.health.weight_percent(now)
+                if self.ease is not None:
+                    self.ease(one.gid, one.health.ease_percent(now))
                 one.warming = one.health.state is State.UP and percent < 100
                 # a server that went down again gets its weight back when it returns
                 self.weigh(one.gid, one.weight * (percent if one.warming else 100) / 100)
-            return any(one.warming for one in self.checked)
+            return any(one.warming for one in self.slow)
 
     def _changed(self, one: Checked, change: Change, why: str = "check") -> None:
         """A transition: tell the log and the workers, start warming up, cut sessions."""
@@ -390,6 +427,8 @@ class HealthRunner:
             one.warming = True
             self._warm_up(change.at)
         self._tell(one, why)
+            self._results.put(None)  # the schedule may be asleep
+        self._tell(one)
         if not change.new.usable and one.server.on_marked_down == "shutdown-sessions" and self.cut is not None:
             self.cut(one.gid)
 
@@ -412,4 +451,5 @@ class HealthRunner:
                     self.herald.checked(one, good=verdict is not Verdict.FAIL)
                 if change is not None:
                     self._changed(one, change)
+                self._arm(one)
             return health.due_at() or now + health.rules.inter_s

@@ -8,6 +8,7 @@ have the shape of the compiled classes, so that an Engine takes either.
 from __future__ import annotations
 
 import contextlib
+import os
 import selectors
 import socket
 import threading
@@ -22,7 +23,7 @@ from haptk.proxy.faults import Fault, Faults
 from haptk.proxy.glance import Glance
 from haptk.proxy.listeners import Opened
 from haptk.proxy.logsink import LogSink
-from haptk.proxy.reference_route import Farm
+from haptk.proxy.reference_route import Farm, Seat
 from haptk.proxy.reference_table import Table
 from haptk.proxy.reference_tally import Meters
 from haptk.proxy.service import Answer, Ask
@@ -55,7 +56,13 @@ class Image:
         self.answer: Callable[[Ask], Answer] | None = None  # the control plane; set by the engine
         self.meters = Meters(len(tables.frontends), len(self.farms), len(self.seats))
         self.faulty = Faults(tables.process.bufsize)
+        watched = any(seat.server.observe and seat.server.check for seat in self.seats)
+        self.alarm = os.eventfd(0, os.EFD_CLOEXEC) if watched else -1
         self.sinks = [LogSink(frontend.log) for frontend in tables.frontends]
+
+    def __del__(self) -> None:
+        if getattr(self, "alarm", -1) >= 0:
+            os.close(self.alarm)
 
     @staticmethod
     def make_store(table: StickTable) -> Table:
@@ -80,6 +87,28 @@ class Image:
         farm = self.homes[gid]
         with farm.changed:
             self.seats[gid].weight = weight
+
+    def set_ease(self, gid: int, percent: int) -> None:
+        """The share of its maxconn that a server may use under slowstart."""
+        farm = self.homes[gid]
+        with farm.changed:
+            self.seats[gid].eased = percent
+            farm.changed.notify_all()
+
+    def set_fuse(self, gid: int, trips: int) -> None:
+        """How many more times its error-limit takes a server down."""
+        self.seats[gid].fuse = trips
+
+    def trip(self, seat: Seat) -> None:
+        """Live traffic reached the error-limit of a server."""
+        farm = self.homes[self.gids[id(seat)]]
+        with farm.changed:
+            seat.observed, seat.tripped = 0, seat.tripped + 1
+            if seat.fuse > 0:
+                seat.fuse -= 1
+                if seat.fuse == 0 and seat.usable:
+                    seat.state = "DOWN"
+        os.eventfd_write(self.alarm, 1)
 
     def tripped(self, gid: int) -> int:
         """How often live traffic reached the server's error-limit (`observe`)."""

@@ -302,19 +302,19 @@ class Exchange:
         while True:
             bound = self.seat is not None
             seat = self.seat = self._admitted(avoid)
-            self.session.bill.slot(seat, balanced=not bound)
+            if avoid is not None:
+                self._moved(avoid, seat)
+            self.session.bill.slot(seat, balanced=not bound and seat is not avoid)
             if seat.server.redir and self.head.method in ("GET", "HEAD"):
                 self._release(seat)
                 location = seat.server.redir + from_path(self.head.target)
                 headers = [("cache-control", "no-cache"), ("content-length", "0"), ("location", location)]
                 return self._reply(Reply(302, headers, reason="Found"), "LR", close=True)
             try:
-                if seat is avoid and isinstance(failed, OSError):
-                    # Nobody else is there: the same server again deserves the same pause.
-                    self._pause()
                 wire = self._connect(seat)
                 if self._try(seat, wire):
                     return self.keep
+                avoid = None  # the same seat once more
                 continue
             except (OSError, _Again) as error:
                 if isinstance(error, (Gone, _ClientSlow)):
@@ -332,22 +332,28 @@ class Exchange:
     def _after_failure(self, seat: Seat, failed: OSError | _Again, left: int) -> Seat | None:
         """Count the retry and decide where the next attempt goes; returns the seat to avoid."""
         self.record.retries += 1
-        self.session.bill.again(elsewhere=self._redispatch_now(left))
         self.shared.count("retries")
         if isinstance(failed, OSError):
             self.shared.count("connect_failures")
         if not self._redispatch_now(left):
+            self.session.bill.again(elsewhere=False)
             if isinstance(failed, OSError) and not isinstance(failed, TimeoutError):
                 self._pause()
             return None
-        self.seat = None
+        if isinstance(failed, OSError) and not isinstance(failed, TimeoutError) and not self._takes_turns():
+            self._pause()  # likely to be the same server again
+        self.seat, self.direct = None, False
+        return seat
+
+    def _moved(self, left: Seat, now: Seat) -> None:
+        """The balance chose after a failure. The same server once more is an attempt, another one a redispatch."""
+        self.session.bill.again(elsewhere=now is not left)
+        if now is left:
+            return
         self.record.redispatched = True
         self.shared.count("redispatches")
-        if self.direct:
-            self.direct = False
-            if self.back is not None and self.back.cookie is not None and self.asked.flag == "V":
-                self.record.flags = "--D" + self.record.flags[3]
-        return seat
+        if self.back is not None and self.back.cookie is not None and self.asked.flag == "V":
+            self.record.flags = "--D" + self.record.flags[3]
 
     @property
     def _on_connect_failure(self) -> bool:
@@ -362,7 +368,7 @@ class Exchange:
         if watched and (watched == layer or (layer == 4 and not good)):
             self.seat.observed = 0 if good else self.seat.observed + 1
             if self.seat.observed >= server.error_limit:
-                self.seat.observed, self.seat.tripped = 0, self.seat.tripped + 1
+                self.session.image.trip(self.seat)
 
     def _unreachable(self, error: OSError) -> End:
         self.shared.count("connect_failures")
@@ -410,9 +416,15 @@ class Exchange:
         interval = self.back.redispatch
         if not interval or self.back.strict_persist:
             return False
-        if not self.direct:
+        if not self.direct and self._takes_turns():
             return True
         return left == 0 if interval < 0 else (self.back.retries - left) % interval == 0
+
+    def _takes_turns(self) -> bool:
+        """Whether choosing again at once finds another server: round robin of any kind, and there are several."""
+        assert self.back is not None and self.farm is not None  # noqa: S101
+        actives = sum(seat.eligible and not seat.server.backup for seat in self.farm.seats)
+        return self.back.balance.algorithm in ("roundrobin", "static-rr", "random") and actives > 1
 
     def _connect(self, seat: Seat) -> Wire:
         """The connection kept for this client when it leads to `seat`, else a new one. Raises OSError."""

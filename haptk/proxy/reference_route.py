@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import bisect
 import ipaddress
+import math
 import random
 import re
 import threading
@@ -30,6 +31,8 @@ class Seat:
     sessions: int = 0
     observed: int = 0  # errors in a row, for `observe`
     tripped: int = 0
+    fuse: int = 0  # how many more times take it down at once
+    eased: int = 100  # percent of its maxconn that holds under slowstart
     place: tuple[str, int] = ("", 0)  # host and port now; ("", 0) while its name does not resolve
     due: float = 0.0  # next turn of the weighted round robin
     maxconn: int = 0
@@ -64,25 +67,33 @@ class Farm:
         self.changed = threading.Condition()
         self.busy = 0  # sessions in this backend, those that wait included
         self._next = 0
+        self._place = 0  # of turns over a map or a ring
         self._now = 0.0
         self._ring_of: tuple[tuple[int, int], ...] = ()
         self._points: list[tuple[int, int]] = []
         self._random = random.Random(seed)  # noqa: S311 (a spread of load, no secret)
 
-    def tier(self, avoid: Seat | None) -> list[Seat]:
-        """The seats that may be chosen: actives, else backups (the first of them, or all with allbackups)."""
+    def duty(self) -> list[Seat]:
+        """The seats that serve now: actives, else backups (the first of them, or all with allbackups)."""
         actives = [seat for seat in self.seats if seat.eligible and not seat.server.backup]
         backups = [seat for seat in self.seats if seat.eligible and seat.server.backup]
-        found = actives or (backups if self.backend.allbackups else backups[:1])
+        return actives or (backups if self.backend.allbackups else backups[:1])
+
+    def tier(self, avoid: Seat | None) -> list[Seat]:
+        """The same without a seat that just failed, where there is another one."""
+        found = self.duty()
         return [seat for seat in found if seat is not avoid] or found
 
     def choose(self, facts: Facts, avoid: Seat | None = None) -> Seat | None:
         """A server for a session that is bound to none."""
         with self.changed:
-            seats = self.tier(avoid)
+            duty = self.duty()
+            seats = [seat for seat in duty if seat is not avoid] or duty
             if not seats:
                 return None
             algorithm = self.backend.balance.algorithm
+            if seats[0].server.backup and not self.backend.allbackups:
+                return seats[0]
             if algorithm == "leastconn":
                 return min(self._turned(seats), key=lambda seat: seat.sessions / seat.weight)
             if algorithm == "first":
@@ -92,11 +103,10 @@ class Farm:
                 return min(drawn, key=lambda seat: seat.sessions / seat.weight)
             if algorithm in ("source", "uri", "url_param", "hdr"):
                 key = self.hashed(facts)
-                if key is not None:
-                    return (
-                        self._on_ring(seats, key) if self.backend.balance.hash_consistent else self._mapped(seats, key)
-                    )
-            return self._turn(seats)
+                if self.backend.balance.hash_consistent:
+                    return self._ring_turn(duty, avoid) if key is None else self._on_ring(duty, key, avoid)
+                return self._map_turn(duty, avoid) if key is None else self._mapped(duty, key)
+            return self._map_turn(duty, avoid) if algorithm == "static-rr" else self._turn(seats)
 
     def full(self, seat: Seat) -> bool:
         """Whether a server has all the sessions that it may have now, between minconn and maxconn."""
@@ -104,12 +114,14 @@ class Farm:
         most = max(seat.maxconn, server.minconn) if seat.maxconn or server.minconn else 0
         if 0 < server.minconn < most and self.busy < fullconn:
             most = max(server.minconn, self.busy * most // fullconn)
+        if most and seat.eased < 100:
+            most = max(1, most * seat.eased // 100)
         return 0 < most <= seat.sessions
 
     def _turned(self, seats: list[Seat]) -> list[Seat]:
         """The seats beginning behind the one that was used last, so that equals take turns."""
-        self._next += 1
         at = self._next % len(seats)
+        self._next += 1
         return seats[at:] + seats[:at]
 
     def _turn(self, seats: list[Seat]) -> Seat:
@@ -122,22 +134,56 @@ class Farm:
         self._now = max(self._now, best.due - 1 / best.weight)
         return best
 
-    def _mapped(self, seats: list[Seat], key: int) -> Seat:
-        """The hash counts positions; each seat stands there as often as it weighs."""
-        at = key % sum(seat.weight for seat in seats)
-        for seat in seats:
-            at -= seat.weight
-            if at < 0:
-                return seat
-        return seats[-1]
+    def _map(self, seats: list[Seat]) -> list[Seat]:
+        """Places in proportion to the weights of the file, spread evenly: all gather weight, the richest pays."""
+        unit = math.gcd(*(seat.server.weight for seat in self.seats)) or 1
+        shares = {seat.index: -(-seat.server.weight // unit) or 1 for seat in seats}
+        total, gathered, found = sum(shares.values()), dict.fromkeys(shares, 0), []
+        for _ in range(total):
+            for index, share in shares.items():
+                gathered[index] += share
+            best = max(seats, key=lambda seat: (gathered[seat.index] + total) // total)
+            gathered[best.index] -= total
+            found.append(best)
+        return found
 
-    def _on_ring(self, seats: list[Seat], key: int) -> Seat:
-        """Consistent hashing: each seat has 16 points per weight on a ring; the point nearest to the hash wins."""
+    def _mapped(self, seats: list[Seat], key: int) -> Seat:
+        """The hash is a place in the map, even where its server has just failed: only a health check moves clients."""
+        places = self._map(seats)
+        return places[key % len(places)]
+
+    def _map_turn(self, seats: list[Seat], avoid: Seat | None) -> Seat:
+        """One place of the map after the other."""
+        places = self._map(seats)
+        order = [(self._place + step) % len(places) for step in range(len(places))]
+        at = next((at for at in order if places[at] is not avoid and not self.full(places[at])), order[0])
+        self._place = at + 1
+        return places[at]
+
+    def _on_ring(self, seats: list[Seat], key: int, avoid: Seat | None) -> Seat:
+        """Consistent hashing: each seat has 16 points per weight on a ring; the point nearest to the hash wins.
+
+        Where that seat is to be avoided it is the next one further on.
+        """
         points = self._ring(tuple((seat.index, seat.weight) for seat in seats))
         at = bisect.bisect_left(points, (key, -1))
         after, before = points[at % len(points)], points[at - 1]
         below, above = (key - before[0]) & 0xFFFFFFFF, (after[0] - key) & 0xFFFFFFFF
-        return self.seats[(before if below <= above else after)[1]]
+        at -= below <= above
+        walk = (self.seats[points[(at + step) % len(points)][1]] for step in range(len(points)))
+        first = self.seats[points[at % len(points)][1]]
+        return next((seat for seat in walk if seat is not avoid), first)
+
+    def _ring_turn(self, seats: list[Seat], avoid: Seat | None) -> Seat:
+        """Where there is nothing to hash: from point to point."""
+        points = self._ring(tuple((seat.index, seat.weight) for seat in seats))
+        for step in range(len(points)):
+            at = (self._place + step) % len(points)
+            seat = self.seats[points[at][1]]
+            if seat is not avoid and not self.full(seat):
+                self._place = at + 1
+                return seat
+        return seats[0]
 
     def _ring(self, seats: tuple[tuple[int, int], ...]) -> list[tuple[int, int]]:
         if self._ring_of != seats:

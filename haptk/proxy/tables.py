@@ -165,6 +165,15 @@ class TcpStep:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """`source ADDRESS[:PORT[-PORT]]`: where connections to a server come from; ports 0 for the kernel's choice."""
+
+    host: str
+    low: int = 0
+    high: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class CheckPlan:
     """How one server is checked: what is sent where, what counts as good, and how often. Seconds and counts.
 
@@ -189,15 +198,7 @@ class CheckPlan:
     disable_on_404: bool = False
     send_proxy: int = 0  # version of the PROXY header that a check begins with, 0 for none
     init_state: str = "up"
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """`source ADDRESS[:PORT[-PORT]]`: where connections to a server come from; ports 0 for the kernel's choice."""
-
-    host: str
-    low: int = 0
-    high: int = 0
+    source: Source | None = None  # where the server's connections come from, its checks come from, too
 
 
 @dataclass(frozen=True, slots=True)
