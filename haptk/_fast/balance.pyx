@@ -138,21 +138,19 @@ cdef void advance(BackendW *turn, ServerW *sw, int64_t total, int weight) noexce
 
 
 cdef ServerC *least(Worker *w, BackendC *be, int level, ServerC *avoid) noexcept nogil:
-    # Fewest sessions per weight; equals take turns.
-    cdef int i, k, at = w.backends[be.index].next, pick = -1
-    cdef int64_t load, weight, best_load = 0, best_weight = 1
-    for k in range(be.count):
-        i = (at + k) % be.count
+    # Fewest sessions per weight; of equals the one whose number of sessions has not changed for longest.
+    cdef int i, pick = -1
+    cdef int64_t load, weight, here, there, best_load = 0, best_weight = 1
+    for i in range(be.count):
         if not candidate(be, i, level, avoid):
             continue
         load = hk_load(&be.servers[i].live.sessions)
         weight = hk_load(&be.servers[i].live.weight)
-        if pick < 0 or load * best_weight < best_load * weight:
+        here, there = load * best_weight, best_load * weight
+        if pick < 0 or here < there or (here == there and w.servers[be.servers[i].gid].touched <
+                                        w.servers[be.servers[pick].gid].touched):
             pick, best_load, best_weight = i, load, weight
-    if pick < 0:
-        return NULL
-    w.backends[be.index].next = (pick + 1) % be.count
-    return &be.servers[pick]
+    return &be.servers[pick] if pick >= 0 else NULL
 
 
 cdef ServerC *first(BackendC *be, int level, ServerC *avoid) noexcept nogil:
@@ -359,9 +357,9 @@ cdef ServerC *by_algorithm(Worker *w, Session *s, BackendC *be, int level, Serve
 
 
 cdef bint takes_turns(BackendC *be) noexcept nogil:
-    # Whether the next choice is likely to be another server: turns are taken, and there is another one.
+    # Whether the next choice is another server: it is no hash that would point at the same one, and there is another.
     cdef int i, active = 0
-    if be.balance == LB_LEASTCONN or be.balance == LB_FIRST or be.by_hash:
+    if be.by_hash:
         return 0
     for i in range(be.count):
         active += not be.servers[i].backup and eligible(&be.servers[i])

@@ -1,11 +1,12 @@
 from haptk._fast.balance cimport any_eligible, choose, limit_of, takes_turns
-from haptk._fast.ending cimport answer, bad_response, give_back, session_kill
+from haptk._fast.ending cimport answer, bad_response, give_back, leave, session_kill
 from haptk._fast.http1 cimport M_GET, M_HEAD
 from haptk._fast.observe cimport SAW_BAD_ANSWER, SAW_NO_CONNECT, observe
 from haptk._fast.queue cimport enqueue
 from haptk._fast.reply cimport reply_server
 from haptk._fast.retry cimport RE_CONN, RE_EMPTY, forget_answer, may_repeat, redispatch_now, repeatable
 from haptk._fast.scan cimport hk_load
+from haptk._fast.sockets cimport close_fd
 from haptk._fast.state cimport Link, PAGE_500, PAGE_502, PAGE_503, PH_QUEUE, PH_RELAY, PH_REPLY, PH_RETRY
 from haptk._fast.tally cimport tally_balanced, tally_redispatch, tally_retry
 from haptk._fast.upstream cimport ATTACH_FDS, ATTACH_OK, attach, detach, last_server, take_slot
@@ -143,15 +144,20 @@ cdef int link_failed(Worker *w, Session *s) noexcept nogil:
         session_kill(w, s, c"S", c"D")
         return 0
     if not s.response_any:
-        if l.reused and not s.dead_retry:
+        if l.reused and not s.dead_retry and not may_repeat(s, RE_EMPTY):
             # the server closed an idle connection while we were using it: an everyday race
             if repeatable(s) or (s.out_head.d != NULL and s.out_head.r == s.announced and not s.body_started):
                 s.dead_retry = 1
                 s.want_fresh = 1
                 detach(w, s, 0)
                 return dispatch(w, s)
-            session_kill(w, s, c"S", c"H")
-            return 0
+            if not s.first:
+                # the client shall try again by itself; as in HAProxy no line tells of it
+                s.cause = c"S"
+                s.at = c"H"
+                close_fd(s.fd)
+                leave(w, s)
+                return 0
     if not s.head_done:
         observe(s.server, SAW_BAD_ANSWER)
     if not s.head_done and may_repeat(s, RE_EMPTY):

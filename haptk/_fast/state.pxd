@@ -455,6 +455,7 @@ ctypedef struct ServerW:    # a worker's own view of one server
     int64_t npos            # weighted round robin
     int64_t rweight
     int started
+    uint64_t touched        # leastconn: Worker.touches when its number of sessions changed last
 
 ctypedef struct BackendW:
     int64_t pos             # weighted round robin
@@ -670,6 +671,7 @@ ctypedef struct Worker:
     int session_count
     int link_count
     int idle_total
+    uint64_t touches
     uint32_t rng
     Counters counters
     # timing wheel

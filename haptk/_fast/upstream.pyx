@@ -14,12 +14,13 @@ from haptk._fast.scan cimport hk_add, hk_load, hk_load_ptr
 from haptk._fast.sockets cimport (CONNECT_DONE, CONNECT_FAILED, CONNECT_FDS, close_fd, connect_to, keep_alive, reset_fd,
                                   watch)
 from haptk._fast.http1 cimport Buf
-from haptk._fast.state cimport (KIND_SERVER, LIVE_UP, Place, REST_KEPT, REST_NOT, REST_SHARED, REUSE_NEVER, REUSE_SAFE,
-                                ServerC, ServerW)
+from haptk._fast.state cimport (KIND_SERVER, LB_LEASTCONN, LIVE_UP, Place, REST_KEPT, REST_NOT, REST_SHARED,
+                                REUSE_AGGRESSIVE, REUSE_NEVER, REUSE_SAFE, ServerC, ServerW)
 from haptk._fast.tally cimport tally_server, tally_slot
 
 cdef enum:
     IDLE_FLOOR = 4          # so many idle connections per server are always kept
+    PROVEN_LOOKS = 64       # among so many of them one is looked for that was used again before
 
 
 cdef void unlink_idle(Worker *w, Link *l) noexcept nogil:
@@ -93,9 +94,21 @@ cdef ServerC *last_server(Session *s) noexcept nogil:
     return srv
 
 
+cdef Link *proven(ServerW *sw) noexcept nogil:
+    # A connection that its server has kept open before.
+    cdef Link *l = sw.idle
+    cdef int _k
+    for _k in range(PROVEN_LOOKS):
+        if l == NULL or l.uses:
+            return l
+        l = l.next
+    return NULL
+
+
 cdef Link *idle_for(Worker *w, Session *s) noexcept nogil:
     # A connection that may be used again for this request, taken out of where it rested; NULL for none.
     cdef Link *l
+    cdef bint careful
     cdef ServerW *sw = &w.servers[s.server.gid]
     if s.want_fresh or s.tunnel:
         return NULL
@@ -107,10 +120,13 @@ cdef Link *idle_for(Worker *w, Session *s) noexcept nogil:
         s.kept = NULL
         l.idle = REST_NOT
         return l
-    if s.first and s.backend.reuse == REUSE_SAFE:
+    careful = s.first and not s.keeping     # nobody would repeat it if the connection turned out dead
+    if careful and s.backend.reuse == REUSE_SAFE:
         return NULL
     while sw.idle != NULL:
-        l = sw.idle
+        l = proven(sw) if careful and s.backend.reuse == REUSE_AGGRESSIVE else sw.idle
+        if l == NULL:
+            return NULL
         unlink_idle(w, l)
         if l.place == place_of(s.server):
             return l
@@ -242,12 +258,19 @@ cdef int attach(Worker *w, Session *s) noexcept nogil:
     return ATTACH_OK
 
 
+cdef void touch(Worker *w, ServerC *srv) noexcept nogil:
+    w.touches += 1
+    w.servers[srv.gid].touched = w.touches
+
+
 cdef bint take_slot(Worker *w, Session *s) noexcept nogil:
     cdef int n = hk_add(&s.server.live.sessions, 1)
     if s.server.maxconn and n > limit_of(s.backend, s.server):
         hk_add(&s.server.live.sessions, -1)
         return 0
     s.counted = 1
+    if s.backend.balance == LB_LEASTCONN:
+        touch(w, s.server)
     tally_slot(w, s, n)
     return 1
 
@@ -270,6 +293,8 @@ cdef void detach(Worker *w, Session *s, bint keep) noexcept nogil:
     if s.counted:
         hk_add(&s.server.live.sessions, -1)
         s.counted = 0
+        if s.backend.balance == LB_LEASTCONN:
+            touch(w, s.server)
         w.slots_freed |= s.backend.limited
     if l == NULL:
         return

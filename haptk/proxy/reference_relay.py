@@ -392,7 +392,7 @@ class Exchange:
                 if seat is None:
                     raise End("SC", page(503))
                 if not farm.full(seat):
-                    seat.sessions += 1
+                    farm.seated(seat, 1)
                     return seat
                 if not farm.changed.wait(None if until is None else max(until - clock.monotonic(), 0)):
                     raise End("sQ", page(503))
@@ -408,7 +408,7 @@ class Exchange:
         assert self.farm is not None  # noqa: S101
         self.session.bill.free(seat)
         with self.farm.changed:
-            seat.sessions -= 1
+            self.farm.seated(seat, -1)
             self.farm.changed.notify_all()
 
     def _redispatch_now(self, left: int) -> bool:
@@ -421,10 +421,10 @@ class Exchange:
         return left == 0 if interval < 0 else (self.back.retries - left) % interval == 0
 
     def _takes_turns(self) -> bool:
-        """Whether choosing again at once finds another server: round robin of any kind, and there are several."""
+        """Whether choosing again at once finds another server: it is no hash, and there are several."""
         assert self.back is not None and self.farm is not None  # noqa: S101
         actives = sum(seat.eligible and not seat.server.backup for seat in self.farm.seats)
-        return self.back.balance.algorithm in ("roundrobin", "static-rr", "random") and actives > 1
+        return self.back.balance.algorithm not in ("source", "uri", "url_param", "hdr") and actives > 1
 
     def _connect(self, seat: Seat) -> Wire:
         """The connection kept for this client when it leads to `seat`, else a new one. Raises OSError."""
@@ -490,7 +490,8 @@ class Exchange:
         except Bad:
             raise
         except (Gone, TimeoutError) as error:
-            if isinstance(error, Gone) and wire.reused and not wire.received and self._repeatable():
+            dead = isinstance(error, Gone) and wire.reused and not wire.received
+            if dead and self._repeatable() and not self._named("empty-response"):
                 raise _DeadReuse from None
             end = self._no_answer(error)
             self._retry_on("response-timeout" if isinstance(error, TimeoutError) else "empty-response", end)
@@ -507,10 +508,7 @@ class Exchange:
     def _retry_on(self, event: str, end: End, response: Head | None = None) -> None:
         """Raise _Again when `retry-on` names this event and the request can be sent a second time."""
         assert self.back is not None  # noqa: S101
-        words = self.back.retry_on
-        if not self.facts.retries_answers:
-            return
-        if event not in words and not ("all-retryable-errors" in words and event in RETRYABLE):
+        if not self.facts.retries_answers or not self._named(event):
             return
         if (self.body_started and not (self.body_done and self.kept)) or (
             isinstance(end.reply, Reply) and end.reply.status == 408
@@ -519,6 +517,12 @@ class Exchange:
         if response is not None and self.record.retries >= self.back.retries:
             return  # the last answer goes to the client, whatever it is
         raise _Again(end)
+
+    def _named(self, event: str) -> bool:
+        """Whether `retry-on` has the event among its words."""
+        assert self.back is not None  # noqa: S101
+        words = self.back.retry_on
+        return event in words or ("all-retryable-errors" in words and event in RETRYABLE)
 
     def _repeatable(self) -> bool:
         return self.head.method in IDEMPOTENT and not self.body_started

@@ -34,6 +34,7 @@ class Seat:
     fuse: int = 0  # how many more times take it down at once
     eased: int = 100  # percent of its maxconn that holds under slowstart
     place: tuple[str, int] = ("", 0)  # host and port now; ("", 0) while its name does not resolve
+    touched: int = 0  # when its number of sessions changed last, in changes of the farm
     due: float = 0.0  # next turn of the weighted round robin
     maxconn: int = 0
 
@@ -66,7 +67,7 @@ class Farm:
         ]
         self.changed = threading.Condition()
         self.busy = 0  # sessions in this backend, those that wait included
-        self._next = 0
+        self._touches = 0
         self._place = 0  # of turns over a map or a ring
         self._now = 0.0
         self._ring_of: tuple[tuple[int, int], ...] = ()
@@ -95,7 +96,8 @@ class Farm:
             if seats[0].server.backup and not self.backend.allbackups:
                 return seats[0]
             if algorithm == "leastconn":
-                return min(self._turned(seats), key=lambda seat: seat.sessions / seat.weight)
+                # of equals the one whose number of sessions has not changed for longest
+                return min(seats, key=lambda seat: (seat.sessions / seat.weight, seat.touched))
             if algorithm == "first":
                 return next((seat for seat in seats if not self.full(seat)), seats[0])
             if algorithm == "random":
@@ -118,11 +120,11 @@ class Farm:
             most = max(1, most * seat.eased // 100)
         return 0 < most <= seat.sessions
 
-    def _turned(self, seats: list[Seat]) -> list[Seat]:
-        """The seats beginning behind the one that was used last, so that equals take turns."""
-        at = self._next % len(seats)
-        self._next += 1
-        return seats[at:] + seats[:at]
+    def seated(self, seat: Seat, change: int) -> None:
+        """One session more or less at a server; called with `changed` held."""
+        seat.sessions += change
+        self._touches += 1
+        seat.touched = self._touches
 
     def _turn(self, seats: list[Seat]) -> Seat:
         """Earliest virtual deadline first: a seat's deadlines lie 1/weight apart."""

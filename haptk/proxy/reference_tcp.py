@@ -160,7 +160,7 @@ def _relay_tcp_to(session: Session, farm: Farm, record: Record) -> None:
             if not seat.server.non_stick:
                 session.image.stores[name].learn(key, seat.server.id, seat.server.name.encode())
         with farm.changed:
-            seat.sessions += 1
+            farm.seated(seat, 1)
         try:
             limits = back.timeouts
             session.busy_wire = wire
@@ -169,7 +169,7 @@ def _relay_tcp_to(session: Session, farm: Farm, record: Record) -> None:
         finally:
             session.busy_wire = None
             with farm.changed:
-                seat.sessions -= 1
+                farm.seated(seat, -1)
             session.bill.free(seat)
             wire.close()
         return

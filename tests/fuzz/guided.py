@@ -5,7 +5,8 @@
     .venv/bin/python tests/fuzz/guided.py replay TARGET FILE... # without instrumentation, in this interpreter
 
 A target is a function of bytes that raises when something is wrong; a sanitizer ends the process by itself. `parsers`
-compares the compiled parsers with the reference ones; `stream` sends the bytes through a running worker, as what a
+compares the compiled parsers with the reference ones; `peers` and `tables` (targets_state.py) are what is learned;
+`stream` sends the bytes through a running worker, as what a
 client and a server say, in every cookie mode, with rules of the connection modes, PROXY headers and retries. Small
 corpora stand in tests/fuzz/corpus/TARGET.
 """
@@ -24,6 +25,9 @@ import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+import targets_state
 
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build" / "guided"
@@ -139,7 +143,9 @@ def stream() -> Callable[[bytes], None]:
     return stage.one
 
 
-TARGETS: dict[str, Callable[[], Callable[[bytes], None]]] = {"parsers": parsers, "stream": stream}
+TARGETS: dict[str, Callable[[], Callable[[bytes], None]]] = {
+    "parsers": parsers, "stream": stream, "peers": targets_state.peers, "tables": targets_state.tables,
+}  # fmt: skip
 
 
 # -- building and running ------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ def test_target_runs_and_finds_nothing(target: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("target", ["parsers", "stream"])
+@pytest.mark.parametrize("target", ["parsers", "peers", "stream", "tables"])
 def test_guided_target_takes_its_corpus(target: str) -> None:
     """Without instrumentation, which takes clang minutes to build: no input of the corpus is a finding."""
     command = [sys.executable, str(HERE / "guided.py"), "replay", target]
