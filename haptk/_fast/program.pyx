@@ -301,7 +301,7 @@ cdef class Arena:
         if action == "del-header":
             out.match = _MATCHES[values["match"]]
             if values["match"] == "reg":
-                out.regex = self.regex(values["name"], True)
+                out.regex = self.regex(values["name"], False)   # of the name in lower case
         elif action.startswith("replace-"):
             out.regex = self.regex(values["pattern"], False)
         elif action in ("deny", "return"):

@@ -10,6 +10,7 @@ from haptk._fast.balance cimport limit_of
 from haptk._fast.inet cimport AF_INET, htons, ntohs, sockaddr_in, sockaddr_in6, sockaddr_storage
 from haptk._fast.pool cimport buf_take, link_free, link_new
 from haptk._fast.proxyproto cimport PROXY_OUT_MAX, write_proxy
+from haptk._fast.retry cimport RE_EMPTY
 from haptk._fast.scan cimport hk_add, hk_load, hk_load_ptr
 from haptk._fast.sockets cimport (CONNECT_DONE, CONNECT_FAILED, CONNECT_FDS, close_fd, connect_to, keep_alive, reset_fd,
                                   watch)
@@ -120,7 +121,8 @@ cdef Link *idle_for(Worker *w, Session *s) noexcept nogil:
         s.kept = NULL
         l.idle = REST_NOT
         return l
-    careful = s.first and not s.keeping     # nobody would repeat it if the connection turned out dead
+    # nobody would repeat it if the connection turned out to be dead
+    careful = s.first and not (s.keeping and s.backend.retry_on & RE_EMPTY)
     if careful and s.backend.reuse == REUSE_SAFE:
         return NULL
     while sw.idle != NULL:

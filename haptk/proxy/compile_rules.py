@@ -113,7 +113,7 @@ def _patterns(rule: Rule) -> Iterator[tuple[str, bool]]:
     if rule.action in ("replace-header", "replace-value", "replace-path", "replace-pathq", "replace-uri"):
         yield values["pattern"], False
     if rule.action == "del-header" and values["match"] == "reg":
-        yield values["name"], True
+        yield values["name"], False
     for part in parts_of((rule.condition, *values.values())):
         if isinstance(part, Test) and part.method == "reg":
             yield from ((value, part.ignore_case) for value in part.values)

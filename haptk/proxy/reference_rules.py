@@ -157,7 +157,7 @@ def _name_matches(values: dict[str, Any], key: str) -> bool:
     name: str = values["name"].lower()
     kind: str = values["match"]
     if kind == "reg":
-        return compiled(values["name"], True).search(key) is not None
+        return compiled(values["name"], False).search(key) is not None  # keys are in lower case
     return {"str": key == name, "beg": key.startswith(name), "end": key.endswith(name), "sub": name in key}[kind]
 
 
