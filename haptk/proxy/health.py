@@ -426,9 +426,8 @@ class HealthRunner:
         if change.new is State.UP and one.server.slowstart_s > 0:
             one.warming = True
             self._warm_up(change.at)
-        self._tell(one, why)
             self._results.put(None)  # the schedule may be asleep
-        self._tell(one)
+        self._tell(one, why)
         if not change.new.usable and one.server.on_marked_down == "shutdown-sessions" and self.cut is not None:
             self.cut(one.gid)
 
