@@ -6,9 +6,9 @@ from libc.stdint cimport INT64_MAX, INT64_MIN, uint8_t, uint64_t
 from libc.string cimport memchr, memcpy
 
 from haptk._fast.facts cimport ROOM_SIZE, S_BOOL, S_INT, S_STR, as_int, as_text, fetch_last, room_take
-from haptk._fast.program cimport (C_ADD, C_AND, C_B64DEC, C_BASE64, C_BOOL, C_BYTES, C_CONCAT, C_CPL, C_DIV, C_EVEN, C_FIELD, C_HEX,
-                                  C_LENGTH, C_LOWER, C_LTRIM, C_MOD, C_MUL, C_NEG, C_NOT, C_ODD, C_OR, C_REGSUB, C_RTRIM, C_SUB,
-                                  C_UPPER, C_URL_DEC, C_WORD, C_XOR, ConverterC)
+from haptk._fast.program cimport (C_ADD, C_AND, C_B64DEC, C_BASE64, C_BOOL, C_BYTES, C_CONCAT, C_DIV, C_EVEN,
+                                  C_FIELD, C_HEX, C_LENGTH, C_LOWER, C_LTRIM, C_MOD, C_MUL, C_NEG, C_NOT, C_ODD,
+                                  C_OR, C_REGSUB, C_RTRIM, C_SUB, C_UPPER, C_URL_DEC, C_WORD, C_XOR, ConverterC)
 from haptk._fast.regex cimport Groups, regex_exec
 from haptk._fast.scan cimport HEX
 

@@ -12,11 +12,11 @@ from haptk._fast.format cimport format_put
 from haptk._fast.cookie cimport cookie_request
 from haptk._fast.http1 cimport (H_CODING, H_COOKIE, H_HOST, H_LENGTH, Header, M_CONNECT, M_HEAD)
 from haptk._fast.match cimport holds
-from haptk._fast.program cimport (A_ADD_HEADER, A_ALLOW, A_CAPTURE, A_DEL_HEADER, A_DENY, A_FORCE_PERSIST, A_REDIRECT,
-                                  A_REPLACE_HEADER, A_REPLACE_VALUE, A_RETURN, A_SET_HEADER, A_SET_METHOD, A_SET_PATH,
-                                  A_SET_PATHQ,
-                                  A_LOG_LEVEL, A_NO_RETRY, A_REPLACE_PATH, A_REPLACE_PATHQ, A_REPLACE_URI, A_SET_QUERY, A_SET_STATUS, A_SET_URI, A_USE_SERVICE, MT_BEG, MT_END, MT_REG, MT_STR,
-                                  MT_SUB, Program, RuleC, Text)
+from haptk._fast.program cimport (A_ADD_HEADER, A_ALLOW, A_CAPTURE, A_DEL_HEADER, A_DENY, A_FORCE_PERSIST,
+                                  A_LOG_LEVEL, A_NO_RETRY, A_REDIRECT, A_REPLACE_HEADER, A_REPLACE_PATH,
+                                  A_REPLACE_PATHQ, A_REPLACE_URI, A_REPLACE_VALUE, A_RETURN, A_SET_HEADER,
+                                  A_SET_METHOD, A_SET_PATH, A_SET_PATHQ, A_SET_QUERY, A_SET_STATUS, A_SET_URI,
+                                  A_USE_SERVICE, MT_BEG, MT_END, MT_REG, MT_STR, MT_SUB, Program, RuleC, Text)
 from haptk._fast.regex cimport Groups, regex_exec
 from haptk._fast.reply cimport reply_redirect, reply_rule, settle_body
 from haptk._fast.service cimport SERVICE_STATS, is_stats

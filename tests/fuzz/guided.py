@@ -81,7 +81,12 @@ MODES = (
     "cookie S prefix", "cookie S prefix indirect nocache", "cookie S insert indirect nocache maxidle 30m maxlife 8h",
     "cookie S insert postonly preserve httponly", "cookie S rewrite", "cookie S", "option httpclose\n retry-on all-retryable-errors",
     "option http-server-close\n retry-on 503 empty-response\n balance hdr(X) use_domain_only",
-    "balance url_param a\n hash-type consistent\n http-reuse always", "mode tcp",
+    "balance url_param a\n hash-type consistent\n http-reuse always",
+    "cookie S prefix\n capture cookie S len 20\n capture request header Cookie len 40\n capture request header Connection len 20"
+    "\n capture response header Connection len 9\n http-request capture req.hdr(host),b64dec,hex len 30"
+    "\n http-response capture res.hdr(set-cookie),base64,rtrim(=) id 0\n http-request replace-pathq /(.*)a(.*) /\\2\\1"
+    "\n http-request set-header X-Kept %[capture.req.hdr(0)]%[capture.req.uri]%[capture.req.hdr(1),mul(3),mod(7)]",
+    "mode tcp",
 )  # fmt: skip
 SPLIT = b"\xfe\xfe"
 
