@@ -3,7 +3,7 @@
 from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memchr, memcmp, memcpy
 
-from haptk._fast.scan cimport hk_load
+from haptk._fast.scan cimport hk_any_of, hk_load
 from haptk._fast.sockets cimport clock_wall_s
 from haptk._fast.state cimport (CK_INDIRECT, CK_INSERT, CK_POSTONLY, CK_PREFIX, CK_PRESERVE, CK_REWRITE, LIVE_DOWN,
                                 LIVE_MAINT)
@@ -29,6 +29,7 @@ cdef inline bint stops(char c) noexcept nogil:
 cdef uint32_t value_end(const char *v, uint32_t i, uint32_t n) noexcept nogil:
     # Where the value that starts at i stops: at ; or , outside quotes. A quote that never closes hides the rest.
     cdef bint quoted = 0
+    i += <uint32_t>hk_any_of(v + i, n - i, SEMI, COMMA, QUOTE)
     while i < n:
         if quoted:
             if v[i] == BACKSLASH:
@@ -156,8 +157,7 @@ cdef uint32_t cookie_request(Worker *w, Session *s, BackendC *be, const char *v,
         while i < n and blank(v[i]):
             i += 1
         start = i
-        while i < n and v[i] != EQUAL and not stops(v[i]):
-            i += 1
+        i += <uint32_t>hk_any_of(v + i, n - i, EQUAL, SEMI, COMMA)
         name_end = i
         while name_end > start and blank(v[name_end - 1]):
             name_end -= 1
@@ -238,8 +238,7 @@ cdef uint32_t cookie_response(Session *s, BackendC *be, const char *v, uint32_t 
     while i < n and blank(v[i]):
         i += 1
     start = i
-    while i < n and v[i] != EQUAL and not stops(v[i]):
-        i += 1
+    i += <uint32_t>hk_any_of(v + i, n - i, EQUAL, SEMI, COMMA)
     if i == n or v[i] != EQUAL:
         return copy(out, 0, v, 0, n)
     name_end = value_tail(v, start, i)

@@ -4,7 +4,8 @@
 from libc.stdlib cimport free, malloc
 from libc.string cimport memchr, memcmp, memcpy, memmove
 
-from haptk._fast.scan cimport HEX, TOKEN, decimal, hk_value_end, list_has, same_word
+from haptk._fast.scan cimport (HEX, HOST, TOKEN, decimal, hk_lower_token, hk_target_end, hk_value_end, list_has,
+                               same_word)
 
 cdef enum:
     CR = 13, LF = 10, SP = 32, HTAB = 9, COLON = 58
@@ -60,14 +61,8 @@ cdef uint8_t header_id(const char *name, size_t n) noexcept nogil:
 cdef inline int one_header(char *d, uint32_t at, uint32_t n, Header *out, Head *h) noexcept nogil:
     # Parse the header line at `at`. Returns 1, 0 for more bytes, -1 for a bad line (obs-fold included).
     cdef uint32_t i = at, value, stop
-    cdef uint8_t c
     cdef int eol
-    while i < n:
-        c = TOKEN[<uint8_t>d[i]]
-        if c == 0:
-            break
-        d[i] = <char>c
-        i += 1
+    i += <uint32_t>hk_lower_token(d + at, n - at, TOKEN)
     if i == n:
         return 0
     if d[i] != COLON or i == at or i - at > 0xffff:
@@ -156,16 +151,15 @@ cdef void note_connection(char *d, Header *x, Head *h) noexcept nogil:
 
 cdef int note_host(char *d, Header *x, Head *h) noexcept nogil:
     # One Host, of bytes that can stand in an authority (RFC 3986 3.2, without userinfo).
+    cdef const uint8_t *v = <const uint8_t *>d + x.value
+    cdef uint8_t good = 1
     cdef uint32_t i
-    cdef uint8_t c
     if h.seen_host:
         return -1
     h.seen_host = 1
-    for i in range(x.value, x.value + x.value_len):
-        c = <uint8_t>d[i]
-        if c <= SP or c >= 0x7f or c == 47 or c == 63 or c == 35 or c == 64 or c == 92 or c == 44:
-            return -1
-    return 1
+    for i in range(x.value_len):
+        good &= HOST[v[i]]
+    return 1 if good else -1
 
 
 cdef int note_header(char *d, Header *x, Head *h, bint request) noexcept nogil:
@@ -259,7 +253,6 @@ cdef int request_line(Buf *b, Head *h) noexcept nogil:
     # method SP target SP version. Returns 1, HEAD_MORE or HEAD_BAD; a bad byte is seen as early as it comes.
     cdef char *d = b.d
     cdef uint32_t i = h.start, n = b.n, v
-    cdef uint8_t c
     cdef int eol
     while i < n and TOKEN[<uint8_t>d[i]]:
         i += 1
@@ -271,11 +264,7 @@ cdef int request_line(Buf *b, Head *h) noexcept nogil:
     h.method = method_id(d + h.start, h.method_len)
     i += 1
     h.target = i
-    while i < n:
-        c = <uint8_t>d[i]
-        if c <= SP or c >= 0x7f or c == 35:
-            break
-        i += 1
+    i += <uint32_t>hk_target_end(d + i, n - i)
     if i == n:
         return HEAD_MORE
     if d[i] != SP or i == h.target:

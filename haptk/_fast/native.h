@@ -1,4 +1,4 @@
-/* The few things that Cython cannot say: vector scans, atomics, branch hints. Included by scan.pxd only. */
+/* The few things that Cython cannot say: atomics, branch hints. Included by scan.pxd only. */
 #ifndef HAPTK_NATIVE_H
 #define HAPTK_NATIVE_H
 #include <sched.h>
@@ -8,32 +8,15 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-#if defined(__SSE2__)
-#include <emmintrin.h>
-#endif
 
 #define hk_likely(x) __builtin_expect(!!(x), 1)
 #define hk_unlikely(x) __builtin_expect(!!(x), 0)
 
-/* Index of the first NUL, CR or LF of p[0..n), the bytes that RFC 9110 5.5 calls invalid and dangerous in a field
- * value; n when there is none. Other control characters are kept, as HAProxy keeps them. Reads only p[0..n). */
-static inline size_t hk_value_end(const char *p, size_t n)
+/* Ask for n bytes from p, which are needed soon. Any pointer will do. */
+static inline void hk_fetch(const void *p, size_t n)
 {
-	size_t i = 0;
-#if defined(__SSE2__)
-	const __m128i nul = _mm_setzero_si128(), lf = _mm_set1_epi8('\n'), cr = _mm_set1_epi8('\r');
-	for (; i + 16 <= n; i += 16) {
-		__m128i v = _mm_loadu_si128((const __m128i *)(p + i));
-		__m128i bad = _mm_or_si128(_mm_cmpeq_epi8(v, nul), _mm_or_si128(_mm_cmpeq_epi8(v, cr), _mm_cmpeq_epi8(v, lf)));
-		int mask = _mm_movemask_epi8(bad);
-		if (mask)
-			return i + (size_t)__builtin_ctz((unsigned)mask);
-	}
-#endif
-	for (; i < n; i++)
-		if (p[i] == '\0' || p[i] == '\n' || p[i] == '\r')
-			break;
-	return i;
+	for (size_t i = 0; i < n; i += 64)
+		__builtin_prefetch((const char *)p + i);
 }
 
 /* recv(2) and send(2) without glibc's wrappers, which are cancellation points and pay for that in every process that

@@ -10,12 +10,9 @@ from haptk._fast.http1 cimport (Buf, Header, H_CACHE_CONTROL, H_CODING, H_CONNEC
 from haptk._fast.journal cimport make_id
 from haptk._fast.match cimport in_network
 from haptk._fast.pool cimport buf_take
-from haptk._fast.scan cimport same_word
+from haptk._fast.scan cimport hk_blank_at_equals, hk_find, same_word
 from haptk._fast.state cimport (AddHeaderC, BackendC, CK_INSERT, CK_NOCACHE,
                                 MODE_KEEP, Peer, Text)
-
-cdef extern from "string.h" nogil:
-    void *memmem(const void *a, size_t an, const void *b, size_t bn)
 
 
 cdef inline int put(Buf *o, const char *p, size_t n) noexcept nogil:
@@ -91,23 +88,14 @@ cdef void address_line(Buf *o, Session *s, Head *h, AddHeaderC *a, Peer *peer) n
 
 # ---------------------------------------------------------------- requests
 
-cdef bint loose(const char *v, uint32_t n) noexcept nogil:
-    # Whether a blank stands beside some `=`, which is not passed on.
-    cdef uint32_t i
-    for i in range(n):
-        if v[i] == 61 and ((i and (v[i - 1] == 32 or v[i - 1] == 9)) or
-                           (i + 1 < n and (v[i + 1] == 32 or v[i + 1] == 9))):
-            return 1
-    return 0
-
-
 cdef int edit_cookie(Worker *w, Session *s, Buf *o, const char *d, Header *x) noexcept nogil:
     # Written straight into the output; most values do not name our cookie and are copied.
     cdef BackendC *be = s.backend
     cdef const char *v = d + x.value
     cdef uint32_t n = x.value_len, kept
-    if n == 0 or ((be.cookie_name.n == 0 or memmem(v, n, be.cookie_name.p, be.cookie_name.n) == NULL) and
-                  not loose(v, n)):
+    # blanks beside an `=` are not passed on
+    if n == 0 or ((be.cookie_name.n == 0 or hk_find(v, n, be.cookie_name.p, be.cookie_name.n) == NULL) and
+                  not hk_blank_at_equals(v, n)):
         return plain_line(o, d, x)
     if o.n + n + 10 > o.size:
         o.n = o.size + 1

@@ -3,10 +3,18 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
-cdef extern from "native.h" nogil:
+cdef extern from "vector.h" nogil:
     size_t hk_value_end(const char *p, size_t n) noexcept
+    size_t hk_any_of(const char *p, size_t n, char a, char b, char c) noexcept
+    size_t hk_target_end(const char *p, size_t n) noexcept
+    size_t hk_lower_token(char *p, size_t n, const uint8_t *token) noexcept
+    const char *hk_find(const char *p, size_t n, const char *needle, size_t m) noexcept
+    bint hk_blank_at_equals(const char *p, size_t n) noexcept
+
+cdef extern from "native.h" nogil:
     bint likely "hk_likely" (bint x) noexcept
     bint unlikely "hk_unlikely" (bint x) noexcept
+    void hk_fetch(const void *p, size_t n) noexcept
     int hk_load(const int *p) noexcept
     void hk_store(int *p, int v) noexcept
     int hk_acquire(const int *p) noexcept
@@ -24,6 +32,9 @@ cdef extern from "native.h" nogil:
 cdef uint8_t TOKEN[256]
 # hexadecimal digit -> value; 255 otherwise
 cdef uint8_t HEX[256]
+
+# 1 for a byte that can stand in a Host header (RFC 3986 3.2, without userinfo)
+cdef uint8_t HOST[256]
 
 # Value of n decimal digits, or -1 (empty, another byte, more than 18 digits).
 cdef int64_t decimal(const char *p, size_t n) noexcept nogil

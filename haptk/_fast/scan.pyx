@@ -5,6 +5,7 @@ cdef void fill_tables() noexcept:
     for c in range(256):
         TOKEN[c] = 0
         HEX[c] = 255
+        HOST[c] = 0x21 <= c < 0x7f and c not in b"/?#@\\,"
     for c in b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz":
         TOKEN[c] = c
     for c in b"ABCDEFGHIJKLMNOPQRSTUVWXYZ":
