@@ -10,6 +10,9 @@ cdef int buf_take(Worker *w, Buf *b) noexcept nogil
 cdef void buf_drop(Worker *w, Buf *b) noexcept nogil
 # Exchange an empty buffer for one of BULK_SIZE, while there are some; it goes back by buf_drop like the others.
 cdef void buf_grow(Worker *w, Buf *b) noexcept nogil
+# Move the contents to a small buffer if they fit, so that the large one serves the next request while it is in the
+# cache; nothing more may be appended then. Without memory nothing changes.
+cdef void buf_slim(Worker *w, Buf *b) noexcept nogil
 # Zeroed; NULL when there is no memory.
 cdef Session *session_new(Worker *w) noexcept nogil
 cdef Link *link_new(Worker *w) noexcept nogil

@@ -3,12 +3,15 @@
 
 from libc.stdint cimport uint32_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
-from haptk._fast.state cimport BUFS_KEPT, BULK_KEPT, BULK_MOST, BULK_SIZE, Census
+from haptk._fast.state cimport BUFS_KEPT, BULK_KEPT, BULK_MOST, BULK_SIZE, SLIM_SIZE, SLIMS_KEPT, Census
+
+cdef extern from "stdlib.h" nogil:
+    void *aligned_alloc(size_t alignment, size_t size)
 
 cdef enum:
-    LINE = 64
+    LINE = 64               # of the cache
     COLOURS = 16
 
 
@@ -34,7 +37,9 @@ cdef int buf_take(Worker *w, Buf *b) noexcept nogil:
 cdef void buf_drop(Worker *w, Buf *b) noexcept nogil:
     if b.d == NULL:
         return
-    if b.size > <uint32_t>w.conf.bufsize:
+    if b.size < <uint32_t>w.conf.bufsize:
+        drop_slim(w, b.d)
+    elif b.size > <uint32_t>w.conf.bufsize:
         if w.bulk_free_count < BULK_KEPT:
             w.bulk_free[w.bulk_free_count] = b.d
             w.bulk_free_count += 1
@@ -48,6 +53,35 @@ cdef void buf_drop(Worker *w, Buf *b) noexcept nogil:
         w.free_buf_count += 1
     b.d = NULL
     b.r = b.f = b.p = b.n = 0
+
+
+cdef void drop_slim(Worker *w, char *d) noexcept nogil:
+    if w.slim_count == SLIMS_KEPT:
+        free(d)
+    else:
+        w.free_slims[w.slim_count] = d
+        w.slim_count += 1
+
+
+cdef void buf_slim(Worker *w, Buf *b) noexcept nogil:
+    cdef char *d
+    cdef uint32_t r = b.r, f = b.f, p = b.p, n = b.n
+    if b.n > SLIM_SIZE or b.size != <uint32_t>w.conf.bufsize or b.size <= SLIM_SIZE:
+        return
+    if w.slim_count:
+        w.slim_count -= 1
+        if w.slim_count < w.slim_low:
+            w.slim_low = w.slim_count
+        d = w.free_slims[w.slim_count]
+    else:
+        d = <char *>malloc(SLIM_SIZE)
+        if d == NULL:
+            return
+    memcpy(d, b.d, n)
+    buf_drop(w, b)
+    b.d = d
+    b.size = SLIM_SIZE
+    b.r, b.f, b.p, b.n = r, f, p, n
 
 
 cdef void buf_grow(Worker *w, Buf *b) noexcept nogil:
@@ -77,6 +111,12 @@ cdef void pool_trim(Worker *w) noexcept nogil:
         free(w.free_bufs[w.free_buf_count])
         surplus -= 1
     w.free_buf_low = w.free_buf_count
+    surplus = w.slim_low // 2
+    while surplus > 0 and w.slim_count > 0:
+        w.slim_count -= 1
+        free(w.free_slims[w.slim_count])
+        surplus -= 1
+    w.slim_low = w.slim_count
     if w.bulk_free_count:
         w.bulk_free_count -= 1
         w.bulk_count -= 1
@@ -88,7 +128,7 @@ cdef Session *session_new(Worker *w) noexcept nogil:
     if s != NULL:
         w.free_sessions = s.next
     else:
-        s = <Session *>malloc(sizeof(Session))
+        s = <Session *>aligned_alloc(LINE, (sizeof(Session) + LINE - 1) // LINE * LINE)
         if s == NULL:
             return NULL
     memset(s, 0, sizeof(Session))
@@ -155,6 +195,9 @@ cdef void pool_close(Worker *w) noexcept nogil:
     while w.free_buf_count:
         w.free_buf_count -= 1
         free(w.free_bufs[w.free_buf_count])
+    while w.slim_count:
+        w.slim_count -= 1
+        free(w.free_slims[w.slim_count])
     while w.bulk_free_count:
         w.bulk_free_count -= 1
         free(w.bulk_free[w.bulk_free_count])

@@ -9,7 +9,7 @@ from haptk._fast.http1 cimport (BODY_BAD, BODY_CHUNKED, BODY_EOF, BODY_NONE, BOD
                                 M_CONNECT, M_HEAD, body_advance, parse_response)
 from haptk._fast.journal cimport note_response
 from haptk._fast.observe cimport SAW_CONNECT, observe, sight_of
-from haptk._fast.pool cimport buf_drop, buf_grow, buf_take
+from haptk._fast.pool cimport buf_drop, buf_grow, buf_slim, buf_take
 from haptk._fast.render cimport render_response
 from haptk._fast.retry cimport event_of, keep_body, may_repeat
 from haptk._fast.rules cimport RULES_ANSWER, RULES_GO, rules_response
@@ -52,7 +52,21 @@ cdef void rest_tunnel(Worker *w, Session *s) noexcept nogil:
         buf_drop(w, &s.in_head)
 
 
+cdef inline void rest(Worker *w, Buf *b) noexcept nogil:
+    # A buffer with nothing in it serves somebody else while it is in the cache.
+    if b.d != NULL and b.p == b.n and b.r == b.f and b.size == <uint32_t>w.conf.bufsize:
+        buf_drop(w, b)
+
+
 # ---------------------------------------------------------------- request
+
+cdef inline void request_sent(Worker *w, Session *s) noexcept nogil:
+    # Of a request that is on its way only what would be sent again is kept, in as little memory as will do: with many
+    # connections what waits for answers must not fill the cache.
+    rest(w, &s.rx)
+    if s.out_head.d != NULL and not s.keeping and s.backend.head_room == 0:
+        buf_slim(w, &s.out_head)
+
 
 cdef int more_request(Worker *w, Session *s) noexcept nogil:
     # Read on from the client: 1 when something came, RELAY_WAIT, RELAY_CLIENT or RELAY_BAD_REQUEST.
@@ -118,6 +132,7 @@ cdef int push(Worker *w, Session *s) noexcept nogil:
         body = s.rx.f - s.rx.r
         if head == 0 and body == 0:
             if s.up.done:
+                request_sent(w, s)
                 return RELAY_DONE
             if s.backend.tcp and not l.connected and established(l.fd):
                 # nobody has spoken yet: that is no reason to count the connection as failed
@@ -125,6 +140,7 @@ cdef int push(Worker *w, Session *s) noexcept nogil:
             got = more_request(w, s)
             if got == 1:
                 continue
+            rest(w, &s.rx)
             if got == RELAY_WAIT and s.eof and s.tunnel:
                 if not l.connected:
                     return RELAY_WAIT
@@ -374,7 +390,10 @@ cdef int pull(Worker *w, Session *s) noexcept nogil:
         if s.server_eof:
             return ended(s)
         if not s.link.readable:
-            return RELAY_WAIT
-        got = more_response(w, s)
+            got = RELAY_WAIT
+        else:
+            got = more_response(w, s)
         if got <= 0:
+            if got == RELAY_WAIT:
+                rest(w, &s.sx)
             return got

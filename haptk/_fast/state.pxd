@@ -337,6 +337,7 @@ ctypedef struct Peer:       # an address, with its text made once; text_len is 0
     int family
     uint8_t address[16]
 
+# What every request touches comes first, in the order of use and 64 bytes apart where that is easy: see worker.look_ahead.
 ctypedef struct Session:    # one client connection and its current transaction
     int kind
     int fd
@@ -353,7 +354,6 @@ ctypedef struct Session:    # one client connection and its current transaction
     uint8_t method
     uint8_t head_done       # the final response head went through
     uint8_t response_any    # some response byte was received
-    uint8_t rewindable      # the whole request is still in `out_head`
     uint8_t upgrade_asked
     uint8_t shut_client
     uint8_t server_eof
@@ -361,7 +361,6 @@ ctypedef struct Session:    # one client connection and its current transaction
     uint8_t direct          # a valid cookie chose the server
     uint8_t ck_request      # log letter of the request cookie: N I D V E O U
     uint8_t ck_response     # N I U R P D
-    uint8_t cacheable
     uint8_t cause           # log: first letter of the termination state
     uint8_t at              # log: second letter
     uint8_t redispatched    # another server than the first one was tried
@@ -389,58 +388,57 @@ ctypedef struct Session:    # one client connection and its current transaction
     uint8_t no_retry        # http-request disable-l7-retry
     uint8_t response_minor  # of HTTP/1 of the server's answer, plus 1; 0 before it is there
     uint8_t service         # ServiceId that answers this transaction
-    uint32_t head_in        # bytes of the request head
-    uint64_t told_in        # of the bytes of this transaction, what the tallies know already
-    uint64_t told_out
-    Errand *errand          # NULL unless a service answers
-    uint32_t tried_n        # rx.n at the last attempt to parse a head
-    int64_t since_ms        # start of the current wait with an absolute deadline
-    int link_error          # the connection attempt failed by time-out (1) or otherwise (0)
+    uint8_t hashed          # `hash` was computed
+    uint8_t queued_bound    # waits for s.server, not for any
     int retries_left
     int status
-    ServerC *avoid          # the server that just failed
+    uint32_t head_in        # bytes of the request head
     FrontendC *frontend
     BackendC *backend
     ServerC *server
     Link *link
-    Link *kept              # idle, and for this client only
     Buf rx                  # from the client
     Buf out_head            # rendered request head (and a small body), kept while it may be repeated
     Buf sx                  # from the server
     Buf in_head             # rendered response head
     Body up                 # request body
+    uint64_t bytes_down
     Body down               # response body
     Timer timer
-    int64_t accepted_ms
+    int64_t since_ms        # start of the current wait with an absolute deadline
     int64_t ready_ms        # from when the transaction's time counts: accepted, or the end of the one before
     int64_t started_ms      # first byte of the request
     int64_t request_ms      # request head complete
     int64_t queue_ms
     int64_t connect_ms
     int64_t response_ms
-    uint64_t bytes_down
+    uint64_t told_in        # of the bytes of this transaction, what the tallies know already
+    uint64_t told_out
+    uint32_t tried_n        # rx.n at the last attempt to parse a head
     uint32_t last_date      # of the cookie, seconds
     uint32_t first_date
     uint32_t hash           # of the balance argument
-    uint8_t hashed          # and there is one
     uint32_t handshake_ms   # that a PROXY header took
     uint32_t number         # of this request, for %rt
     int behind_server       # how many were before it in a queue, for %sq
     int behind_backend      # for %bq
     uint8_t logged          # this transaction's line is written
+    ServerC *avoid          # the server that just failed
+    Link *kept              # idle, and for this client only
+    Buf stick               # keys to store once the server has answered, only between the two
     Buf line                # copy of the request line and what was captured, only where the frontend logs or captures
     uint32_t line_len       # of the request line; captures follow as slot (8 bits), length (16), bytes
-    Buf stick               # keys to store once the server has answered, only between the two
-    uint8_t queued_bound    # waits for s.server, not for any
+    Peer peer               # the client
+    # from here on rarely or once
+    int64_t accepted_ms
+    Errand *errand          # NULL unless a service answers
+    int listener_index      # of the bind line in the frontend
     Session *qprev          # queue of the backend
     Session *qnext
     Session *next           # free list
     Session *all_prev       # every session of the worker
     Session *all_next
-    int listener_index      # of the bind line in the frontend
-    Peer peer               # the client
     Peer local              # where it connected to; only for option originalto
-    uint32_t generation
 
 ctypedef struct ServerW:    # a worker's own view of one server
     Link *idle              # newest first
@@ -619,6 +617,8 @@ cdef enum:
     BULK_SIZE = 131072      # of a buffer for a transfer that fills its usual one
     BULK_MOST = 256         # of them in one worker
     BULK_KEPT = 8
+    SLIM_SIZE = 1072        # of a buffer for a sent request that may have to be sent again
+    SLIMS_KEPT = 4096
 
 ctypedef struct Worker:
     int epfd
@@ -666,6 +666,8 @@ ctypedef struct Worker:
     char *bulk_free[BULK_KEPT]
     int bulk_free_count
     int bulk_count          # of all
+    int slim_count          # on the stack below
+    int slim_low            # the fewest since the last trim
     int unwatched           # sessions that epoll does not look at yet
     int colour
     int session_count
@@ -676,6 +678,7 @@ ctypedef struct Worker:
     Counters counters
     # timing wheel
     char *free_bufs[BUFS_KEPT]  # a stack
+    char *free_slims[SLIMS_KEPT]
     Timer slots[1024]
     uint64_t bits[16]
     int64_t wheel_at        # ms of the next slot to look at
