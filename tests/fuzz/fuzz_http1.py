@@ -26,6 +26,8 @@ REQUESTS = [
     b"OPTIONS * HTTP/1.0\r\nConnection: keep-alive\r\nUpgrade: x\r\n\r\n",
     b"\r\nGET / HTTP/1.0\n\n",
     b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n",
+    b"GET /a/long/target/with?x=0123456789 HTTP/1.1\r\nHOST: app.example.org:8080\r\nUpgrade-Insecure-Requests: 1\r\n"
+    b"Sec_Fetch~Dest: document\r\nX-Forwarded-Proto.Of!The: https\r\nAccept-Encoding: gzip, deflate, br\r\n\r\n",
 ]
 RESPONSES = [
     b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
