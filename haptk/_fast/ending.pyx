@@ -6,7 +6,7 @@ from haptk._fast.pool cimport buf_take, session_free
 from haptk._fast.queue cimport dequeue
 from haptk._fast.reply cimport reply_page, settle_body
 from haptk._fast.rules cimport RULES_FAILED
-from haptk._fast.scan cimport hk_add
+from haptk._fast.scan cimport hk_count
 from haptk._fast.service cimport service_drop
 from haptk._fast.sockets cimport IO_AGAIN, IO_EOF, close_fd, fill, reset_fd, shut_write
 from haptk._fast.state cimport (PAGE_400, PAGE_500, PAGE_502, PH_DEAD, PH_LINGER, PH_QUEUE, PH_RELAY, PH_REPLY, PH_RETRY,
@@ -24,9 +24,9 @@ cdef void leave(Worker *w, Session *s) noexcept nogil:
     detach(w, s, 0)
     drop_kept(w, s)
     w.unwatched -= not s.watched
-    hk_add(s.frontend.sessions, -1)
+    hk_count(w.conf.workers, s.frontend.sessions, -1)
     if w.conf.actives != NULL:
-        hk_add(w.conf.actives, -1)
+        hk_count(w.conf.workers, w.conf.actives, -1)
     drop_buffers(w, s)
     buf_drop(w, &s.rx)
     timer_drop(w, &s.timer)

@@ -64,6 +64,16 @@ static inline void hk_unlock(int *p) { __atomic_store_n(p, 0, __ATOMIC_RELEASE);
 static inline void *hk_load_ptr(void **p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
 static inline void hk_store_ptr(void **p, void *v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
 static inline int hk_add(int *p, int v) { return __atomic_add_fetch(p, v, __ATOMIC_RELAXED); }
+/* hk_add for what only `sharers` threads change: alone one needs no locked instruction, which waits for all stores before
+ * it, also for those to memory that is not in the cache. */
+static inline int hk_count(int sharers, int *p, int v)
+{
+	if (sharers > 1)
+		return hk_add(p, v);
+	v += hk_load(p);
+	hk_store(p, v);
+	return v;
+}
 static inline uint64_t hk_add64(uint64_t *p, uint64_t v) { return __atomic_add_fetch(p, v, __ATOMIC_RELAXED); }
 
 /* A list that one side pushes to and another empties whole (newest first), without locks. */

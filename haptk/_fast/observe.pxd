@@ -8,6 +8,13 @@ from haptk._fast.state cimport ServerC
 cdef enum Sight:
     SAW_CONNECT, SAW_NO_CONNECT, SAW_ANSWER, SAW_BAD_ANSWER
 
-cdef void observe(ServerC *srv, int sight) noexcept nogil
+cdef void observe_closely(ServerC *srv, int sight) noexcept nogil
+
+
+cdef inline void observe(ServerC *srv, int sight) noexcept nogil:
+    if srv != NULL and srv.observe:
+        observe_closely(srv, sight)
+
+
 # Whether a status says that the server is in trouble; 501 and 505 are the client's doing, as HAProxy has it.
 cdef int sight_of(int status) noexcept nogil

@@ -16,10 +16,8 @@ cdef void trip(ServerC *srv) noexcept nogil:
     eventfd_write(srv.alarm_fd, 1)
 
 
-cdef void observe(ServerC *srv, int sight) noexcept nogil:
+cdef void observe_closely(ServerC *srv, int sight) noexcept nogil:
     # layer4 sees connections only; layer7 sees answers, and that a connection failed.
-    if srv == NULL or srv.observe == 0:
-        return
     if sight == SAW_CONNECT or sight == SAW_ANSWER:
         if (sight == SAW_CONNECT) == (srv.observe == 4) and hk_load(&srv.live.observed):
             hk_store(&srv.live.observed, 0)

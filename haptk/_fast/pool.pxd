@@ -4,10 +4,21 @@
 from haptk._fast.http1 cimport Buf
 from haptk._fast.state cimport Link, Session, Worker
 
+cdef int buf_get(Worker *w, Buf *b) noexcept nogil
+cdef void buf_release(Worker *w, Buf *b) noexcept nogil
+
+
 # Give b memory of conf.bufsize when it has none. 0, or -1 when there is no memory.
-cdef int buf_take(Worker *w, Buf *b) noexcept nogil
+cdef inline int buf_take(Worker *w, Buf *b) noexcept nogil:
+    return 0 if b.d != NULL else buf_get(w, b)
+
+
 # Back to the pool, if any is held.
-cdef void buf_drop(Worker *w, Buf *b) noexcept nogil
+cdef inline void buf_drop(Worker *w, Buf *b) noexcept nogil:
+    if b.d != NULL:
+        buf_release(w, b)
+
+
 # Exchange an empty buffer for one of BULK_SIZE, while there are some; it goes back by buf_drop like the others.
 cdef void buf_grow(Worker *w, Buf *b) noexcept nogil
 # Move the contents to a small buffer if they fit, so that the large one serves the next request while it is in the

@@ -15,9 +15,7 @@ cdef enum:
     COLOURS = 16
 
 
-cdef int buf_take(Worker *w, Buf *b) noexcept nogil:
-    if b.d != NULL:
-        return 0
+cdef int buf_get(Worker *w, Buf *b) noexcept nogil:
     if w.free_buf_count:
         w.free_buf_count -= 1
         if w.free_buf_count < w.free_buf_low:
@@ -34,9 +32,7 @@ cdef int buf_take(Worker *w, Buf *b) noexcept nogil:
     return 0
 
 
-cdef void buf_drop(Worker *w, Buf *b) noexcept nogil:
-    if b.d == NULL:
-        return
+cdef void buf_release(Worker *w, Buf *b) noexcept nogil:
     if b.size < <uint32_t>w.conf.bufsize:
         drop_slim(w, b.d)
     elif b.size > <uint32_t>w.conf.bufsize:

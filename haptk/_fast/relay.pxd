@@ -1,7 +1,7 @@
 # relay: moving bytes between the two connections of a session, both ways, with one buffer each. Reads only when there
 # is room, so a slow reader slows the writer; never more than conf.bufsize per direction is held.
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint32_t
 
 from haptk._fast.http1 cimport Buf
 from haptk._fast.state cimport Session, Worker
@@ -25,7 +25,16 @@ cdef int push(Worker *w, Session *s) noexcept nogil
 cdef int pull(Worker *w, Session *s) noexcept nogil
 # A tunnel that has nothing to move holds no buffer: connections that last are silent most of the time.
 cdef void rest_tunnel(Worker *w, Session *s) noexcept nogil
+cdef void compact_from(Buf *b, uint32_t start) noexcept nogil
+
+
 # Bytes still to be written to the client.
-cdef bint owes_client(Session *s) noexcept nogil
+cdef inline bint owes_client(Session *s) noexcept nogil:
+    return s.in_head.r != s.in_head.n or s.sx.r != s.sx.f
+
+
 # Moves the unread rest of b to its beginning.
-cdef void compact(Buf *b) noexcept nogil
+cdef inline void compact(Buf *b) noexcept nogil:
+    cdef uint32_t start = b.p if b.r == b.f else b.r
+    if start:
+        compact_from(b, start)

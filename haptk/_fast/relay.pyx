@@ -1,7 +1,7 @@
 # A short read means that the socket is drained, so no second read is tried until epoll speaks again; the exception is
 # an announced end of stream, which only a further read can deliver.
 
-from libc.stdint cimport uint32_t
+from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcmp, memcpy, memmove
 
 from haptk._fast.captures cimport capture_cookie, capture_head
@@ -21,13 +21,8 @@ cdef enum:
     SMALL_BODY = 2048
 
 
-cdef void compact(Buf *b) noexcept nogil:
-    cdef uint32_t start = b.r, rest
-    if b.r == b.f:
-        start = b.p
-    rest = b.n - start
-    if start == 0:
-        return
+cdef void compact_from(Buf *b, uint32_t start) noexcept nogil:
+    cdef uint32_t rest = b.n - start
     if rest:
         memmove(b.d, b.d + start, rest)
     if b.r == b.f:
@@ -37,10 +32,6 @@ cdef void compact(Buf *b) noexcept nogil:
         b.f -= start
         b.p -= start
     b.n -= start
-
-
-cdef bint owes_client(Session *s) noexcept nogil:
-    return s.in_head.r != s.in_head.n or s.sx.r != s.sx.f
 
 
 cdef void rest_tunnel(Worker *w, Session *s) noexcept nogil:

@@ -153,8 +153,11 @@ cdef int render_request(Worker *w, Session *s, Head *h) noexcept nogil:
     if buf_take(w, o) < 0:
         return -1
     o.n = o.r = 0
-    put(o, d + h.start, h.target + h.target_len - h.start)
-    word(o, b" HTTP/1.1\r\n" if h.minor else b" HTTP/1.0\r\n")
+    if h.first_end == h.target + h.target_len + 11 and d[h.first_end - 3] == 49:
+        run, run_end = h.start, h.first_end     # it ends in " HTTP/1.1" CR LF as it came: one run with what follows
+    else:
+        put(o, d + h.start, h.target + h.target_len - h.start)
+        word(o, b" HTTP/1.1\r\n" if h.minor else b" HTTP/1.0\r\n")
     for i in range(h.count):
         x = &h.headers[i]
         if x.canonical and (x.id == 0 or not request_special(s, x.id)):
@@ -298,12 +301,15 @@ cdef int render_response(Worker *w, Session *s, Head *h, bint interim) noexcept 
     cdef Header *x
     if buf_take(w, o) < 0:
         return -1
-    word(o, b"HTTP/1.1 ")
-    put(o, d + h.start + 9, 3)
-    word(o, b" ")
-    put(o, d + h.reason, h.reason_len)
-    word(o, b"\r\n")
     run = run_end = h.first_end
+    if h.reason == h.start + 13 and h.first_end == h.reason + h.reason_len + 2 and d[h.start + 7] == 49:
+        run = h.start       # "HTTP/1.1 NNN reason" CR LF as it came: one run with what follows
+    else:
+        word(o, b"HTTP/1.1 ")
+        put(o, d + h.start + 9, 3)
+        word(o, b" ")
+        put(o, d + h.reason, h.reason_len)
+        word(o, b"\r\n")
     for i in range(h.count):
         x = &h.headers[i]
         if x.canonical and (x.id == 0 or not response_special(s, x.id, interim)):

@@ -22,6 +22,7 @@ cdef extern from "native.h" nogil:
     void hk_lock(int *p) noexcept
     void hk_unlock(int *p) noexcept
     int hk_add(int *p, int v) noexcept
+    int hk_count(int sharers, int *p, int v) noexcept
     uint64_t hk_add64(uint64_t *p, uint64_t v) noexcept
     void *hk_load_ptr(void **p) noexcept
     void hk_store_ptr(void **p, void *v) noexcept

@@ -25,7 +25,7 @@ from haptk._fast.render cimport render_request
 from haptk._fast.reply cimport REPLY_LOST, REPLY_WAIT, reply_send, settle_body
 from haptk._fast.retry cimport RE_CONN, RE_JUNK, RE_TIMEOUT, may_repeat, take_early_body
 from haptk._fast.rules cimport RULES_ANSWER, RULES_FAILED, RULES_GO, RULES_SERVICE, rules_monitor, rules_request
-from haptk._fast.scan cimport hk_add
+from haptk._fast.scan cimport hk_count
 from haptk._fast.service cimport (SERVICE_BAD, SERVICE_FAILED, SERVICE_GONE, SERVICE_SENT, service_begin,
                                   service_drop, service_expired, service_step)
 from haptk._fast.sockets cimport IO_AGAIN, IO_EOF, close_fd, fill, watch
@@ -186,23 +186,22 @@ cdef int read_head(Worker *w, Session *s) noexcept nogil:
 # ---------------------------------------------------------------- a request
 
 cdef void reset_transaction(Session *s, Head *h) noexcept nogil:
+    s.force_persist = s.ignore_persist = s.direct = 0
+    s.head_done = s.response_any = s.server_eof = s.server_keep = s.up_failed = 0
+    s.keeping = s.moving = s.redispatched = s.dead_retry = s.body_started = s.want_fresh = s.tunnel = 0
+    s.service = s.hashed = s.unlogged = s.response_minor = s.no_retry = s.log_level = 0
+    s.ck_request = s.ck_response = c"N"
+    s.cause = s.at = c"-"
     s.method = s.method_sent = h.method
     s.minor = h.minor
-    s.force_persist = s.ignore_persist = s.unlogged = 0
+    s.status = 0
+    s.retries_left = -1
     s.server = NULL
     s.avoid = NULL
-    s.direct = 0
-    s.ck_request = s.ck_response = c"N"
     s.last_date = s.first_date = 0
-    s.cause = s.at = c"-"
-    s.status = 0
-    s.head_done = s.response_any = s.server_eof = s.server_keep = s.up_failed = 0
-    s.retries_left = -1
-    s.keeping = s.moving = s.redispatched = s.dead_retry = s.body_started = s.want_fresh = s.tunnel = 0
     s.bytes_down = 0
     s.down.done = 0
     s.connect_ms = s.response_ms = s.queue_ms = 0
-    s.service = s.response_minor = s.no_retry = s.log_level = 0
 
 
 cdef void request_body(Session *s, Head *h) noexcept nogil:
@@ -254,7 +253,6 @@ cdef int begin(Worker *w, Session *s, uint32_t length) noexcept nogil:
     if render_request(w, s, h) < 0:
         # too long as it came, or as rules made it
         return refuse(w, s, c"P") if h.d == s.rx.d else ruled(w, s, RULES_FAILED)
-    s.hashed = 0
     if s.backend.by_hash:
         hash_request(s, s.backend, h)
     if s.backend.stick != NULL:
@@ -535,9 +533,9 @@ cdef void session_begin(Worker *w, Session *s) noexcept nogil:
     s.readable = s.writable = 1
     s.up.done = 1
     w.counters.connections += 1
-    tally_accept(w, s, hk_add(s.frontend.sessions, 1))
+    tally_accept(w, s, hk_count(w.conf.workers, s.frontend.sessions, 1))
     if w.conf.actives != NULL:
-        hk_add(w.conf.actives, 1)
+        hk_count(w.conf.workers, w.conf.actives, 1)
     if s.phase != PH_PROXY:
         s.phase = PH_HEAD
         if s.frontend.tcp:

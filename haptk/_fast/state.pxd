@@ -270,6 +270,7 @@ ctypedef struct Conf:
     int limit               # atomic: the most client connections of all frontends together, 0 for no limit
     Gate *connections       # how many a second, of all workers
     Gate *sessions
+    int workers             # how many run on it; grows before they do
 
 # ------------------------------------------------------------------ running, one thread each
 
@@ -352,44 +353,45 @@ ctypedef struct Session:    # one client connection and its current transaction
     uint8_t parse_tries
     uint8_t minor           # of the request
     uint8_t method
-    uint8_t head_done       # the final response head went through
-    uint8_t response_any    # some response byte was received
     uint8_t upgrade_asked
     uint8_t shut_client
+    uint8_t counted         # stands in server.live.sessions
+    uint8_t broken
+    uint8_t bulk_up         # a read filled the whole buffer: a larger one pays
+    uint8_t bulk_down
+    uint8_t watched         # epoll looks at the client's connection
+    uint8_t announced       # length of the PROXY header in front of out_head
+    uint8_t method_sent     # what the server was asked with; rules may change the method
+    uint8_t open            # a transaction is open and will be counted when it ends
+    uint8_t in_backend      # stands in backend.sessions
+    uint8_t denied          # a rule refused this transaction
+    uint8_t queued_bound    # waits for s.server, not for any
+    # what a new transaction resets, side by side so that few stores do it
+    uint8_t force_persist   # a force-persist rule holds
+    uint8_t ignore_persist  # an ignore-persist rule holds
+    uint8_t direct          # a valid cookie chose the server
+    uint8_t head_done       # the final response head went through
+    uint8_t response_any    # some response byte was received
     uint8_t server_eof
     uint8_t server_keep     # the server connection may be reused after this response
-    uint8_t direct          # a valid cookie chose the server
+    uint8_t up_failed       # the server takes no more of the request; it may still have answered
+    uint8_t keeping         # retry-on: the whole request stays in out_head until its answer is accepted
+    uint8_t redispatched    # another server than the first one was tried
+    uint8_t moving          # another one is to be chosen than `avoid`, where the balance has one
+    uint8_t dead_retry      # the one retry after a dead reused connection was used
+    uint8_t body_started    # a byte of the request body left rx, so the request cannot be repeated
+    uint8_t want_fresh      # do not reuse an idle server connection
+    uint8_t tunnel
+    uint8_t service         # ServiceId that answers this transaction
+    uint8_t unlogged        # an answer to monitor-uri, which no log mentions
+    uint8_t log_level       # that a rule set, of syslog plus 1; LOG_SILENT for no line, 0 for the usual one
+    uint8_t no_retry        # http-request disable-l7-retry
+    uint8_t response_minor  # of HTTP/1 of the server's answer, plus 1; 0 before it is there
+    uint8_t hashed          # `hash` was computed
     uint8_t ck_request      # log letter of the request cookie: N I D V E O U
     uint8_t ck_response     # N I U R P D
     uint8_t cause           # log: first letter of the termination state
     uint8_t at              # log: second letter
-    uint8_t redispatched    # another server than the first one was tried
-    uint8_t moving          # another one is to be chosen than `avoid`, where the balance has one
-    uint8_t dead_retry      # the one retry after a dead reused connection was used
-    uint8_t counted         # stands in server.live.sessions
-    uint8_t tunnel
-    uint8_t body_started    # a byte of the request body left rx, so the request cannot be repeated
-    uint8_t broken
-    uint8_t up_failed       # the server takes no more of the request; it may still have answered
-    uint8_t bulk_up         # a read filled the whole buffer: a larger one pays
-    uint8_t bulk_down
-    uint8_t watched         # epoll looks at the client's connection
-    uint8_t want_fresh      # do not reuse an idle server connection
-    uint8_t keeping         # retry-on: the whole request stays in out_head until its answer is accepted
-    uint8_t announced       # length of the PROXY header in front of out_head
-    uint8_t method_sent     # what the server was asked with; rules may change the method
-    uint8_t force_persist   # a force-persist rule holds
-    uint8_t unlogged        # an answer to monitor-uri, which no log mentions
-    uint8_t ignore_persist  # an ignore-persist rule holds
-    uint8_t open            # a transaction is open and will be counted when it ends
-    uint8_t in_backend      # stands in backend.sessions
-    uint8_t denied          # a rule refused this transaction
-    uint8_t log_level       # that a rule set, of syslog plus 1; LOG_SILENT for no line, 0 for the usual one
-    uint8_t no_retry        # http-request disable-l7-retry
-    uint8_t response_minor  # of HTTP/1 of the server's answer, plus 1; 0 before it is there
-    uint8_t service         # ServiceId that answers this transaction
-    uint8_t hashed          # `hash` was computed
-    uint8_t queued_bound    # waits for s.server, not for any
     int retries_left
     int status
     uint32_t head_in        # bytes of the request head

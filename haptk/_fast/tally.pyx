@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memset
 
-from haptk._fast.scan cimport hk_add, hk_load
+from haptk._fast.scan cimport hk_count, hk_load
 
 cdef enum:
     SAMPLES = 512           # HAProxy's window for the average times
@@ -50,7 +50,7 @@ cdef void tally_backend(Worker *w, Session *s) noexcept nogil:
     s.in_backend = 1
     t.sessions += 1
     tick(&t.rate, w.now)
-    highest(&t.live_most, hk_add(s.backend.sessions, 1))
+    highest(&t.live_most, hk_count(w.conf.workers, s.backend.sessions, 1))
 
 
 cdef void tally_balanced(Worker *w, Session *s) noexcept nogil:
@@ -124,9 +124,8 @@ cdef void tally_bytes(Worker *w, Session *s) noexcept nogil:
     s.told_out += down
 
 
-cdef inline void sample(uint64_t *total, uint32_t *most, uint64_t seen, int64_t value) noexcept nogil:
+cdef inline void sample(uint64_t *total, uint32_t *most, uint64_t seen, uint64_t v) noexcept nogil:
     # HAProxy's sliding sum: exact for the first samples, then each new one pushes an average one out.
-    cdef uint64_t v = <uint64_t>value if value > 0 else 0
     if seen > SAMPLES:
         total[0] -= (total[0] + SAMPLES - 1) // SAMPLES
     total[0] += v
@@ -134,13 +133,27 @@ cdef inline void sample(uint64_t *total, uint32_t *most, uint64_t seen, int64_t 
         most[0] = <uint32_t>v
 
 
-cdef void time_it(Tally *t, Session *s, int64_t now) noexcept nogil:
-    cdef int64_t start = s.request_ms if s.request_ms else s.accepted_ms
+cdef inline uint64_t spent(int64_t start, int64_t end) noexcept nogil:
+    return <uint64_t>(end - start) if end > start else 0
+
+
+cdef void time_it(Tally *t, uint64_t *times) noexcept nogil:
     t.timed += 1
-    sample(&t.queue_sum, &t.queue_most, t.timed, s.queue_ms - start)
-    sample(&t.connect_sum, &t.connect_most, t.timed, s.connect_ms - s.queue_ms)
-    sample(&t.response_sum, &t.response_most, t.timed, s.response_ms - s.connect_ms if s.response_ms else 0)
-    sample(&t.total_sum, &t.total_most, t.timed, now - s.started_ms)
+    sample(&t.queue_sum, &t.queue_most, t.timed, times[0])
+    sample(&t.connect_sum, &t.connect_most, t.timed, times[1])
+    sample(&t.response_sum, &t.response_most, t.timed, times[2])
+    sample(&t.total_sum, &t.total_most, t.timed, times[3])
+
+
+cdef inline bint times_of(Session *s, int64_t now, uint64_t *times) noexcept nogil:
+    # Only what reached a server is timed.
+    if s.connect_ms == 0 or s.queue_ms == 0:
+        return 0
+    times[0] = spent(s.request_ms if s.request_ms else s.accepted_ms, s.queue_ms)
+    times[1] = spent(s.queue_ms, s.connect_ms)
+    times[2] = spent(s.connect_ms, s.response_ms)
+    times[3] = spent(s.started_ms, now)
+    return 1
 
 
 cdef inline void blame(Tally *t, char cause, char at, bint sent) noexcept nogil:
@@ -165,7 +178,8 @@ cdef void tally_end(Worker *w, Session *s) noexcept nogil:
     cdef Tally *b
     cdef Tally *v
     cdef int cls = s.status // 100
-    cdef bint http = not s.frontend.tcp
+    cdef uint64_t times[4]
+    cdef bint http = not s.frontend.tcp, timed
     if not s.open:
         return
     s.open = 0
@@ -184,7 +198,7 @@ cdef void tally_end(Worker *w, Session *s) noexcept nogil:
         s.denied = 0
         return
     s.in_backend = 0
-    hk_add(s.backend.sessions, -1)
+    hk_count(w.conf.workers, s.backend.sessions, -1)
     b = &w.backs[s.backend.index]
     if http:
         b.answers[cls] += 1
@@ -194,16 +208,17 @@ cdef void tally_end(Worker *w, Session *s) noexcept nogil:
         if s.server != NULL:
             blame(&w.servs[s.server.gid], s.cause, s.at, http and s.cause != c"s")
     s.denied = 0
-    if s.connect_ms and s.queue_ms:
-        time_it(b, s, w.now)
+    timed = times_of(s, w.now, times)
+    if timed:
+        time_it(b, times)
     if s.server == NULL:
         return
     v = &w.servs[s.server.gid]
     if s.head_done and http:
         v.answers[cls] += 1
         v.requests += 1
-    if s.connect_ms and s.queue_ms:
-        time_it(v, s, w.now)
+    if timed:
+        time_it(v, times)
 
 
 cdef void clear_one(Tally *t, bint everything) noexcept nogil:

@@ -11,7 +11,7 @@ from haptk._fast.inet cimport AF_INET, htons, ntohs, sockaddr_in, sockaddr_in6, 
 from haptk._fast.pool cimport buf_take, link_free, link_new
 from haptk._fast.proxyproto cimport PROXY_OUT_MAX, write_proxy
 from haptk._fast.retry cimport RE_EMPTY
-from haptk._fast.scan cimport hk_add, hk_load, hk_load_ptr
+from haptk._fast.scan cimport hk_count, hk_load, hk_load_ptr
 from haptk._fast.sockets cimport (CONNECT_DONE, CONNECT_FAILED, CONNECT_FDS, close_fd, connect_to, keep_alive, reset_fd,
                                   watch)
 from haptk._fast.http1 cimport Buf
@@ -266,9 +266,9 @@ cdef void touch(Worker *w, ServerC *srv) noexcept nogil:
 
 
 cdef bint take_slot(Worker *w, Session *s) noexcept nogil:
-    cdef int n = hk_add(&s.server.live.sessions, 1)
+    cdef int n = hk_count(w.conf.workers, &s.server.live.sessions, 1)
     if s.server.maxconn and n > limit_of(s.backend, s.server):
-        hk_add(&s.server.live.sessions, -1)
+        hk_count(w.conf.workers, &s.server.live.sessions, -1)
         return 0
     s.counted = 1
     if s.backend.balance == LB_LEASTCONN:
@@ -293,7 +293,7 @@ cdef void detach(Worker *w, Session *s, bint keep) noexcept nogil:
     cdef ServerW *sw
     cdef bint quiet
     if s.counted:
-        hk_add(&s.server.live.sessions, -1)
+        hk_count(w.conf.workers, &s.server.live.sessions, -1)
         s.counted = 0
         if s.backend.balance == LB_LEASTCONN:
             touch(w, s.server)

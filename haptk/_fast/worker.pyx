@@ -410,6 +410,7 @@ cdef class DataWorker:
         self.image = image
         self.w.conf = &image.conf
         self.w.index = index
+        image.conf.workers += 1
         self.w.rng = seed if seed else 1
         self.w.servers = <ServerW *>calloc(image.conf.server_count + 1, sizeof(ServerW))
         self.w.backends = <BackendW *>calloc(image.conf.backend_count + 1, sizeof(BackendW))
