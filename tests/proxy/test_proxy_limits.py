@@ -72,7 +72,12 @@ def test_maxconn_queues_and_serves_everybody(scripted, limited):
 def test_queue_timeout_is_503(scripted, limited):
     gate = Gate()
     proxy = limited(scripted(gate), words={"maxconn": 1}, timeouts=Timeouts(connect=2.0, server=9.0, queue=0.3))
-    first, second = _clients(proxy, 2)
+    (first,) = _clients(proxy, 1)
+    end = time.monotonic() + 5
+    while not gate.inside:      # the one that is served has to be there first
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    (second,) = _clients(proxy, 1)
     second.settimeout(5)
     assert second.recv(1000).startswith(b"HTTP/1.1 503 ")
     gate.open.set()
