@@ -74,7 +74,7 @@ def test_queue_timeout_is_503(scripted, limited):
     proxy = limited(scripted(gate), words={"maxconn": 1}, timeouts=Timeouts(connect=2.0, server=9.0, queue=0.3))
     (first,) = _clients(proxy, 1)
     end = time.monotonic() + 5
-    while not gate.inside:      # the one that is served has to be there first
+    while not gate.inside:  # the one that is served has to be there first
         assert time.monotonic() < end
         time.sleep(0.01)
     (second,) = _clients(proxy, 1)
