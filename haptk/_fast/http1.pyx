@@ -69,7 +69,18 @@ cdef inline int one_header(char *d, uint32_t at, uint32_t n, Header *out, Head *
         return -1
     out.line = at
     out.name_len = <uint16_t>(i - at)
+    out.id = header_id(d + at, i - at)
     i += 1
+    if i + 1 < n and d[i] == SP and <uint8_t>d[i + 1] > SP:
+        # almost every line: "name: value" CR LF, whose value has no blanks around it
+        value = i + 1
+        stop = value + <uint32_t>hk_value_end(d + value, n - value)
+        if stop + 1 < n and d[stop] == CR and d[stop + 1] == LF and <uint8_t>d[stop - 1] > SP:
+            out.line_end = stop + 2
+            out.value = value
+            out.value_len = stop - value
+            out.canonical = 1
+            return 1
     value = i
     while value < n and (d[value] == SP or d[value] == HTAB):
         value += 1
@@ -84,7 +95,6 @@ cdef inline int one_header(char *d, uint32_t at, uint32_t n, Header *out, Head *
         out.canonical = 0
     out.value = value
     out.value_len = stop - value
-    out.id = header_id(d + at, out.name_len)
     return 1
 
 
