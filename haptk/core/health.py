@@ -271,6 +271,13 @@ class Health:
         self._draining = wish == "stopping"
         return self._settle(reason, now)
 
+    def force_agent(
+        self, now: float, *, up: bool, reason: str = "an administrator said so for the agent"
+    ) -> Change | None:
+        """What the agent's view is until it says something else (`set server ... agent`)."""
+        self.agent_down = not up
+        return self._settle(reason, now)
+
     def _set_admin(self, wish: str, now: float) -> None:
         was_maint = self._maint
         self._maint = wish == "maint"

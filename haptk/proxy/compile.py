@@ -109,7 +109,7 @@ _NOT_YET = {
     "max_spread_checks_s": "max-spread-checks", "users": "user",
 }  # fmt: skip
 _NOT_YET_SERVER = {
-    "agent_check": "agent-check", "pool_low_conn": "pool-low-conn",
+    "pool_low_conn": "pool-low-conn",
 }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from haptk.core.xxh64 import xxh64
 from haptk.formats.haproxy_cfg import Section, units
 from haptk.proxy.tables import (
+    AgentPlan,
     Backend,
     CheckPlan,
     CookieRule,
@@ -79,7 +80,8 @@ def _server(
         name=record["name"], host=host, port=place.port, id=number, unix_path=place.unix_path,
         hostname="" if host == place.host else place.host, port_offset=place.port_offset or 0, cookie=value,
         source=source, allow_dup_ip="allow-dup-ip" in record.get("resolve_opts", ()),
-        check=_check(work, section, record, host, source), **{key: record[key] for key in _COPIED if key in record},
+        check=_check(work, section, record, host, source), agent=_agent(work, section, record, host),
+        agent_addr=record.get("agent_addr", ""), **{key: record[key] for key in _COPIED if key in record},
     )  # fmt: skip
 
 
@@ -170,6 +172,32 @@ def _resolved(work: _Compiler, record: dict[str, Any], place: Address) -> str | 
         f"server {record['name']}: {place.host} does not resolve; 'init-addr last,libc,none' starts without it",
     )
     return None
+
+
+def _agent(work: _Compiler, section: Section, record: dict[str, Any], host: str) -> AgentPlan | None:
+    """The agent of one server; None without one."""
+    if not record.get("agent_check"):
+        return None
+    if record.get("track"):
+        work.error(record["where"], f"server {record['name']}: 'agent-check' and 'track' exclude each other")
+        return None
+    port = record.get("agent_port", 0)
+    if not port:
+        work.warn(record["where"], f"server {record['name']}: agent-check without agent-port: the agent is not asked")
+        return None
+    named = record.get("agent_addr", "")
+    place = (work.resolve(named) if named else "") or host
+    if named and place == host and work.resolve(named) is None:
+        work.error(record["where"], f"server {record['name']}: agent-addr: {named} does not resolve")
+        return None
+    inter = record.get("agent_inter_s") or record.get("inter_s") or 2.0
+    timeouts = {name: value for name, value in section.get("timeouts", {}).items() if value > 0}
+    connect, check = timeouts.get("connect"), timeouts.get("check")
+    send = record.get("agent_send", "").encode("utf-8", "surrogateescape")
+    return AgentPlan(
+        host=place, port=port, inter_s=inter, send=send, timeout_s=check or inter,
+        connect_timeout_s=min(connect, inter) if check and connect else inter,
+    )  # fmt: skip
 
 
 def _check(

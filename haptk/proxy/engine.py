@@ -84,6 +84,7 @@ class Engine:
             weigh=self.image.set_weight,
             cut=self._cut if hasattr(image_type, "cut_sessions") else None,
             end=self._end,
+            limit=self._limit,
             place=self.image.set_address,
             tripped=self.image.tripped,
             herald=self.herald,
@@ -130,6 +131,9 @@ class Engine:
         self.image.cut_sessions(gid)
         for worker in self.workers:
             worker.wake()
+
+    def _limit(self, gid: int, count: int) -> None:
+        self.adjust.limit_server(gid, count)
 
     def _end(self, gid: int) -> None:
         self.image.end_sessions(gid)

@@ -15,11 +15,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
+from haptk.core import agent
 from haptk.core.health import Change, CheckRules, Health, State, Verdict, transplant
 from haptk.io import clock
 from haptk.io.probe import ProbeResult, probe_http, probe_tcp
+from haptk.proxy import weights
+from haptk.proxy.agents import AgentRunner, Asked
 from haptk.proxy.herald import Herald
-from haptk.proxy.tables import Backend, CheckPlan, ProxyTables, Server
+from haptk.proxy.tables import AgentPlan, Backend, CheckPlan, ProxyTables, Server
 
 PROBES_AT_ONCE = 32
 IDLE_S = 60.0  # without anything to do; whoever has something wakes the schedule
@@ -57,6 +60,7 @@ class Checked:
     host: str = ""  # where it is now; "" while its name does not resolve
     port: int = 0
     paused: bool = False  # an administrator said `disable health`
+    agent: Asked | None = None
 
 
 @dataclass
@@ -77,6 +81,17 @@ class Standing:
         else:
             self.downs += 1
         self.up, self.since = up, now
+
+
+def _inherit_agent(one: Checked, old: Checked) -> None:
+    """Over a reload: what the agent said last holds until it speaks again; without an agent nobody objects."""
+    if one.agent is None:
+        one.health.agent_down = False
+        return
+    one.health.agent_down = old.health.agent_down
+    if old.agent is not None:
+        one.agent.state.code, one.agent.state.text = old.agent.state.code, old.agent.state.text
+        one.agent.state.enabled = old.agent.state.enabled
 
 
 def rules_of(server: Server, plan: CheckPlan | None) -> CheckRules:
@@ -139,8 +154,8 @@ class HealthRunner:
 
     Calls `publish(gid, "UP" | "DOWN" | "DRAIN" | "MAINT")`; `weigh(gid, weight)` follows slowstart and the
     administrator; `cut(gid)` ends the sessions of a server that went down where its line has `on-marked-down
-    shutdown-sessions`; `end(gid)` ends them because an administrator says so. `place(gid, host, port)` hears where a
-    server is that has moved;
+    shutdown-sessions`; `end(gid)` ends them because an administrator says so. `limit(gid, count)` is how
+    many requests at once an agent wants. `place(gid, host, port)` hears where a server is that has moved;
     `tripped(gid)` says how often live traffic reached a server's error-limit (`observe`), of which the eventfd `alarm`
     tells; `fuse(gid, times)` hears how many more times take it down, `ease(gid, percent)` what slowstart leaves of a
     server's maxconn. Servers that `track` another follow it. Use `start`, `stop`; `admin`, `force`, `set_weight` and
@@ -156,6 +171,7 @@ class HealthRunner:
         weigh: Weigh | None = None,
         cut: Cut | None = None,
         end: Cut | None = None,
+        limit: Callable[[int, int], None] | None = None,
         place: Settle | None = None,
         tripped: Tripped | None = None,
         herald: Herald | None = None,
@@ -167,6 +183,7 @@ class HealthRunner:
         self.weigh = weigh
         self.cut = cut
         self.end = end
+        self.limit = limit
         self.place = place
         self.tripped = tripped
         self.herald = herald
@@ -181,6 +198,7 @@ class HealthRunner:
         self._stopping = threading.Event()
         self._lock = threading.RLock()
         old = {one.name: one for one in inherit.servers} if inherit else {}
+        self._backends = {backend.name: backend for backend in tables.backends}
         for backend in tables.backends:
             for server in backend.servers:
                 self._add(backend, server, old.get(f"{backend.name}/{server.name}"))
@@ -196,6 +214,7 @@ class HealthRunner:
         self.observed = [one for one in self.checked if one.server.observe]
         self.slow = [one for one in self.servers if one.server.slowstart_s > 0]
         self._named = {one.name: one for one in self.servers}
+        self.agents = AgentRunner([one.agent for one in self.servers if one.agent is not None], self._hear)
 
     def _add(self, backend: Backend, server: Server, old: Checked | None) -> None:
         name = f"{backend.name}/{server.name}"
@@ -212,6 +231,10 @@ class HealthRunner:
                 health.admin(old.health.wish, now)
         one = Checked(gid, name, server.check, health, server, weight=server.weight, since=now)
         one.host, one.port = server.host, server.port
+        if server.agent is not None:
+            one.agent = Asked(gid, server.agent, agent.AgentCheck(server.agent.inter_s, now))
+        if old is not None:
+            _inherit_agent(one, old)
         if old is None or old.server.disabled != server.disabled:
             # what the file says counts when it is new; otherwise a reload keeps what the administrator said
             health.admin("maint" if server.disabled else "ready", now)
@@ -229,6 +252,7 @@ class HealthRunner:
             self._tell(one)
             if one.weight != one.server.weight and self.weigh is not None:
                 self.weigh(one.gid, one.weight)
+        self.agents.start()
         if self.observed and self.alarm >= 0:
             self._listener = threading.Thread(target=self._listen, name="observe", daemon=True)
             self._listener.start()
@@ -258,6 +282,47 @@ class HealthRunner:
         """No checks of one server until it is said otherwise (`disable health`, `enable health`)."""
         with self._lock:
             self.servers[gid].paused = paused
+
+    # -- agents
+
+    def _hear(self, gid: int, said: agent.Said) -> None:
+        """An agent answered."""
+        with self._lock:
+            one = self.servers[gid]
+            change = one.health.agent(said.line, clock.monotonic())
+            one.health.agent_weight_percent = (
+                100  # the share is kept in the server's weight, where all others set it too
+            )
+            if change is not None:
+                self._changed(one, change)
+            if said.weight_percent is not None:
+                backend = self._backends.get(one.name.rpartition("/")[0])
+                weight = weights.asked(backend, one.server, f"{said.weight_percent}%")
+                if isinstance(weight, int) and weight != one.weight:
+                    self.set_weight(gid, weight)
+            if said.maxconn is not None and self.limit is not None:
+                self.limit(gid, said.maxconn)
+
+    def say_for_agent(self, gid: int, *, up: bool) -> None:
+        """What the agent's view is, until it speaks again."""
+        with self._lock:
+            one = self.servers[gid]
+            change = one.health.force_agent(clock.monotonic(), up=up)
+            if change is not None:
+                self._changed(one, change, "admin")
+
+    def pause_agent(self, gid: int, *, paused: bool) -> None:
+        """Do not ask the agent of one server, or ask it again."""
+        asked = self.servers[gid].agent
+        if asked is not None:
+            asked.state.enabled = not paused
+            self.agents.wake()
+
+    def ask_at(self, gid: int, plan: AgentPlan) -> None:
+        """Where and how the agent of one server is asked from now on."""
+        asked = self.servers[gid].agent
+        if asked is not None:
+            asked.plan = plan
 
     def set_weight(self, gid: int, weight: int) -> None:
         """The weight that counts from now on, instead of the file's."""
@@ -313,6 +378,7 @@ class HealthRunner:
         if self._listener is not None:
             os.eventfd_write(self.alarm, 1)
             self._listener.join(timeout=2.0)
+        self.agents.stop()
         if self._thread is not None:
             self._thread.join(timeout=2.0)
 

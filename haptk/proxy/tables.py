@@ -179,7 +179,7 @@ class CheckPlan:
 
     `kind` is "tcp" (a connection is enough), "http" or "tcp-check". `host` and `port` are where the check goes
     (already resolved from `addr`, `port` and the server's own address). `timeout_s` is the effective limit for the
-    whole exchange after the connection; `connect_timeout_s` for the connection. `agent` checks are not here.
+    whole exchange after the connection; `connect_timeout_s` for the connection.
     """
 
     kind: str
@@ -199,6 +199,18 @@ class CheckPlan:
     send_proxy: int = 0  # version of the PROXY header that a check begins with, 0 for none
     init_state: str = "up"
     source: Source | None = None  # where the server's connections come from, its checks come from, too
+
+
+@dataclass(frozen=True, slots=True)
+class AgentPlan:
+    """`agent-check` of one server: where the agent listens, what it is sent first, how often it is asked. Seconds."""
+
+    host: str
+    port: int
+    inter_s: float = 2.0
+    send: bytes = b""
+    timeout_s: float = 2.0
+    connect_timeout_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +257,8 @@ class Server:
     allow_dup_ip: bool = False  # resolve-opts: several servers may have one address
     non_stick: bool = False
     check: CheckPlan | None = None
+    agent: AgentPlan | None = None
+    agent_addr: str = ""  # as the file has it, "" where the agent is at the server's own address
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from haptk.proxy.runtime.world import Proxy, Unknown, World
@@ -156,13 +157,66 @@ def enable_health(world: World, _caller: Caller, args: list[str]) -> str:
 
 
 def disable_agent(world: World, _caller: Caller, args: list[str]) -> str:
-    world.server(args[0] if args else "")
+    _, one = world.server(args[0] if args else "")
+    world.health.pause_agent(one.gid, paused=True)
     return ""
 
 
 def enable_agent(world: World, _caller: Caller, args: list[str]) -> str:
-    world.server(args[0] if args else "")
-    return "Agent was not configured on this server, cannot enable.\n"
+    _, one = world.server(args[0] if args else "")
+    if one.agent is None:
+        return "Agent was not configured on this server, cannot enable.\n"
+    world.health.pause_agent(one.gid, paused=False)
+    return ""
+
+
+def set_agent(world: World, one: Checked, value: str) -> str:
+    """`set server B/S agent up|down`."""
+    if one.agent is None or not one.agent.state.enabled:
+        return "agent checks are not enabled on this server.\n"
+    if value not in ("up", "down"):
+        return "'set server <srv> agent' expects 'up' or 'down'.\n"
+    world.health.say_for_agent(one.gid, up=value == "up")
+    return ""
+
+
+def set_agent_plan(world: World, one: Checked, what: str, args: list[str]) -> str:
+    """`set server B/S agent-addr ADDRESS [port PORT]`, `agent-port PORT`, `agent-send TEXT`."""
+    if one.agent is None or not one.agent.state.enabled:
+        return f"agent checks are not enabled on this server{'.' if what == 'agent-send' else ''}" + (
+            "\n" if what == "agent-send" else ""
+        )
+    plan = one.agent.plan
+    if what == "agent-send":
+        plan = replace(plan, send=(args[0] if args else "").encode("utf-8", "surrogateescape"))
+    elif what == "agent-port":
+        if not args:
+            return "set server <b>/<s> agent-port requires a port.\n"
+        port = _port(args[0])
+        if isinstance(port, str):
+            return port
+        plan = replace(plan, port=port)
+    else:
+        if not args:
+            return "set server <b>/<s> agent-addr requires an address and optionally a port.\n"
+        try:
+            plan = replace(plan, host=str(ipaddress.ip_address(args[0])))
+        except ValueError:
+            return f"invalid addr '{args[0]}'"
+        if args[1:2] == ["port"]:
+            port = _port(args[2] if len(args) > 2 else "")
+            if isinstance(port, str):
+                return port
+            plan = replace(plan, port=port)
+    world.health.ask_at(one.gid, plan)
+    return ""
+
+
+def _port(text: str) -> int | str:
+    found = re.fullmatch(r"[+-]?\d+", text)
+    if not found:
+        return "provided port is not an integer"
+    return int(text) if 0 < int(text) < 65536 else "provided port is not in range"
 
 
 # -- addresses --------------------------------------------------------------------------------------------------------

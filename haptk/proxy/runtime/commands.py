@@ -220,15 +220,13 @@ def set_server(world: World, caller: Caller, args: list[str]) -> str:
         world.health.force(one.gid, value)
         return ""
     if what == "agent":
-        return "agent checks are not enabled on this server.\n"
+        return changes.set_agent(world, one, value)
     if what == "addr":
         return changes.set_address(world, one, args[2:])
     if what == "fqdn":
         return "set server <b>/<s> fqdn failed because no resolution is configured.\n"
-    if what in ("agent-addr", "agent-port"):
-        return "agent checks are not enabled on this server"
-    if what == "agent-send":
-        return "agent checks are not enabled on this server.\n"
+    if what in ("agent-addr", "agent-port", "agent-send"):
+        return changes.set_agent_plan(world, one, what, args[2:])
     if what == "ssl":
         return "'set server <srv> ssl' cannot be set.  default-server should define ssl settings\n"
     return "usage: set server <backend>/<server> addr | agent | health | state | weight\n"

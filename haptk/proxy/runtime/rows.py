@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from haptk.core import agent
 from haptk.core.health import State
 from haptk.proxy.health import Checked
 from haptk.proxy.outcomes import CHECKS
@@ -39,13 +40,18 @@ def status(world: World, one: Checked) -> str:
         return "MAINT (resolution)"
     rules = ref.health.rules
     checked = ref.plan is not None
+    asked = ref.agent is not None and ref.agent.state.enabled
     if state is State.DOWN:
+        if asked and ref.health.agent_down:
+            return "DOWN (agent)"
         going_up = checked and ref.health.health > 0
         return f"DOWN {ref.health.health}/{rules.rise}" if going_up else "DOWN"
     text = "UP"
     if ref.health.stopping and one.health.wish != "drain":
         text = "NOLB"
     elif state is State.DRAIN:
+        if asked:
+            return "DRAIN (agent)"
         text = "DRAIN"
     elif not checked:
         return "no check"
@@ -156,6 +162,26 @@ def server_row(world: World, proxy: Proxy, one: Checked) -> dict[str, int | str]
         row |= {"chkfail": one.failed, "chkdown": one.downs, "downtime": int(one.down_s) + down}
         if one.health.state is not State.MAINT:
             row |= check_cells(one)
+    if one.agent is not None:
+        row |= agent_cells(one)
+    return row
+
+
+def agent_cells(one: Checked) -> dict[str, int | str]:
+    """What the agent of a server said. As in HAProxy, a star says that it is being asked now."""
+    if one.agent is None:
+        return {}
+    state = one.agent.state
+    row: dict[str, int | str] = {
+        "agent_status": f"* {state.code}" if state.asking else state.code, "agent_desc": CHECKS.get(state.code, state.code),
+        "agent_rise": 1, "agent_fall": 1, "agent_health": int(not one.health.agent_down),
+    }  # fmt: skip
+    if state.duration_ms >= 0 and not state.asking:
+        row["agent_duration"] = state.duration_ms
+    if state.code in (agent.PASSED, agent.REFUSED):
+        row["agent_code"] = 0
+    if state.text and not state.asking:
+        row["last_agt"] = state.text
     return row
 
 

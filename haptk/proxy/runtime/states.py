@@ -16,7 +16,7 @@ COLUMNS = (
 )
 STOPPED, RUNNING, STOPPING = 0, 2, 3
 FORCED_MAINT, INHERITED_MAINT, CONFIGURED_MAINT, FORCED_DRAIN, NO_ADDRESS = 1, 2, 4, 8, 32
-CONFIGURED, ENABLED, PAUSED = 2, 4, 8
+ASKING, CONFIGURED, ENABLED, PAUSED, AGENT = 1, 2, 4, 8, 16
 CODES = {
     "INI": 1, "HANA": 4, "SOCKERR": 5, "L4OK": 6, "L4TOUT": 7, "L4CON": 8, "L6OK": 9, "L6TOUT": 10, "L6RSP": 11,
     "L7TOUT": 12, "L7RSP": 13, "L7OK": 15, "L7OKC": 16, "L7STS": 17,
@@ -43,12 +43,18 @@ def _line(world: World, proxy: Proxy, one: Checked) -> str:
     plan = one.plan
     check_port = plan.port if plan is not None and plan.port != one.port else 0
     check_addr = plan.host if plan is not None and plan.host != one.host else "-"
+    agent_state, agent_addr, agent_port = 0, "-", 0
+    if one.agent is not None:
+        state = one.agent.state
+        agent_state = AGENT | CONFIGURED | (ENABLED if state.enabled else 0) | (ASKING if state.asking else 0)
+        moved = one.agent.plan.host if server.agent is not None and one.agent.plan.host != server.agent.host else ""
+        agent_addr, agent_port = moved or server.agent_addr or "-", one.agent.plan.port
     counter = 0 if health.wish == "maint" or (plan is None and server.disabled) else health.health
     host = one.host or (server.unix_path or "-")
     return (
         f"{proxy.iid} {proxy.name} {server.id} {server.name} {host} {_operational(world, one)} {_wish(world, one)} "
-        f"{one.weight} {server.weight} {world.age_s(one.since)} {code} {result} {counter} {checking} 0 0 0 "
-        f"{server.hostname or '-'} {one.port} - 0 {check_port} {check_addr} - 0\n"
+        f"{one.weight} {server.weight} {world.age_s(one.since)} {code} {result} {counter} {checking} {agent_state} 0 0 "
+        f"{server.hostname or '-'} {one.port} - 0 {check_port} {check_addr} {agent_addr} {agent_port}\n"
     )
 
 

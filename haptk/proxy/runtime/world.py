@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from haptk.core.health import State
 from haptk.io import clock
+from haptk.proxy import weights
 from haptk.proxy.adjust import Adjustments
 from haptk.proxy.glance import Glance
 from haptk.proxy.health import Checked, HealthRunner
@@ -25,9 +26,6 @@ from haptk.proxy.tally import Tallies
 
 if TYPE_CHECKING:
     from haptk.proxy.peering import Peering
-
-MAX_WEIGHT = 256
-DYNAMIC = ("roundrobin", "leastconn", "first", "random")
 
 
 class Image(Protocol):
@@ -234,24 +232,9 @@ class World:
 
     def set_weight(self, proxy: Proxy, one: Checked, text: str) -> str:
         """`set weight`: an absolute weight or a share of the configured one; the answer is empty or HAProxy's sentence."""
-        digits = len(text) - len(text.lstrip("+-0123456789"))
-        try:
-            value = int(text[:digits])
-        except ValueError:
-            return "Empty weight string empty or preceded by garbage"
-        rest = text[digits:]
-        if rest == "%":
-            if value < 0:
-                return "Relative weight must be positive.\n"
-            value = min(one.server.weight * value // 100, MAX_WEIGHT)
-        elif not 0 <= value <= MAX_WEIGHT:
-            return "Absolute weight can only be between 0 and 256 inclusive.\n"
-        elif rest:
-            return "Trailing garbage in weight string"
-        balance = proxy.backend.balance if proxy.backend is not None else None
-        static = balance is not None and not (balance.hash_consistent or balance.algorithm in DYNAMIC)
-        if static and value not in (0, one.server.weight):
-            return "Backend is using a static LB algorithm and only accepts weights '0%' and '100%'.\n"
+        value = weights.asked(proxy.backend, one.server, text)
+        if isinstance(value, str):
+            return value
         self.health.set_weight(one.gid, value)
         return ""
 
