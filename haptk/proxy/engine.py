@@ -186,7 +186,7 @@ class Engine:
     def tallies(self) -> Tallies:
         """What each frontend, backend and server did, summed over the workers."""
         found = self.image.tallies() if hasattr(self.image, "tallies") else self._compiled_tallies()
-        return Tallies(*([Tally(*values) for values in part] for part in found))
+        return Tallies(*(list(map(Tally._make, part)) for part in found))
 
     def _compiled_tallies(self) -> tuple[list[tuple[int, ...]], ...]:
         from haptk._fast.worker import tallies

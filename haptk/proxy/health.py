@@ -61,6 +61,7 @@ class Checked:
     port: int = 0
     paused: bool = False  # an administrator said `disable health`
     agent: Asked | None = None
+    shown: object = None  # what `show stat` remembers of it (runtime/lines.py)
 
 
 @dataclass
@@ -294,7 +295,8 @@ class HealthRunner:
                 100  # the share is kept in the server's weight, where all others set it too
             )
             if change is not None:
-                self._changed(one, change)
+                by_word = {State.DRAIN, State.MAINT} & {change.old, change.new}
+                self._changed(one, change, "admin" if by_word else "check")
             if said.weight_percent is not None:
                 backend = self._backends.get(one.name.rpartition("/")[0])
                 weight = weights.asked(backend, one.server, f"{said.weight_percent}%")
@@ -361,6 +363,8 @@ class HealthRunner:
     def state(self, one: Checked) -> State:
         """What it may be used for: its own state, those it tracks, and whether it has an address at all."""
         own = one.health.state
+        if one.gid not in self.leaders:
+            return own if one.host or one.server.unix_path else State.MAINT
         chain = self.chain(one)
         if any(each.health.state is State.MAINT for each in (one, *chain)):
             return State.MAINT

@@ -18,6 +18,9 @@ from haptk.proxy.listeners import Listeners
 from haptk.proxy.runtime.commands import COMMANDS, LEVELS
 from haptk.proxy.runtime.dialog import MAX_LINE_BYTES, Dialog, commands_of, words_of
 from haptk.proxy.runtime.fields import INFO, STAT
+from haptk.proxy.runtime.lines import csv_lines
+from haptk.proxy.runtime.rows import rows
+from haptk.proxy.runtime.stats import csv_row
 from haptk.proxy.runtime.world import Began, World
 from haptk.proxy.sticktables import stores_for
 from haptk.proxy.tally import Tallies, Tally
@@ -356,3 +359,23 @@ def test_the_tables_carry_the_sockets() -> None:
         ("/run/x.sock", 0o660, "admin")
     ]
     assert (process.stats_timeout_s, process.stats_maxconn) == (30.0, 3)
+
+
+def test_lines_that_are_remembered_are_those_that_are_made_anew() -> None:
+    talk = Talk()
+    one = talk.engine.health.servers[0]
+    changes: list[Any] = [
+        lambda: talk("set weight web/s1 7"),
+        lambda: talk.engine.health._settle(one, ProbeResult(False, '50% of "this", %s\n', 500, 0.25, "L7STS")),
+        lambda: talk("set server web/s1 state maint;set server web/s3 state ready"),
+        lambda: talk("set server web/s1 state ready;set maxconn server web/s3 9"),
+        lambda: talk("set server web/s3 addr 127.0.0.7"),
+        lambda: None,
+    ]
+    for change in changes:
+        change()
+        for secret in (False, True):
+            world = World(talk.engine, Began(0.0, 0.0))
+            anew = [csv_row(row) for row in rows(world, ("-1", -1, -1), frozenset(), secret=secret)]
+            assert list(csv_lines(world, ("-1", -1, -1), frozenset(), secret=secret)) == anew
+    assert one.shown is not None

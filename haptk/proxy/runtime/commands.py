@@ -15,7 +15,7 @@ import haptk
 from haptk.formats.haproxy_cfg import units
 from haptk.formats.haproxy_cfg.model import Refused
 from haptk.proxy.listeners import describe
-from haptk.proxy.runtime import changes, events, faults, rows, schema, sessions, state_of_process, states, stats, sticks
+from haptk.proxy.runtime import changes, events, faults, lines, rows, schema, sessions, state_of_process, states, stats, sticks
 from haptk.proxy.runtime.world import Unknown, World
 
 LEVELS = ("user", "operator", "admin")
@@ -140,12 +140,13 @@ def show_stat(world: World, caller: Caller, args: list[str]) -> str:
         if name != "-1" and not name.isdecimal() and name not in [proxy.name for proxy in world.proxies]:
             return "No such proxy.\n"
         scope, flags = (name, kinds, sid), frozenset(args[3:])
-    found = rows.rows(world, scope, flags, secret=not caller.may("operator"))
-    if "typed" in flags:
-        return "".join(stats.typed_row(row, desc="desc" in flags) for row in found)
-    if "json" in flags:
+    secret = not caller.may("operator")
+    if not flags & {"json", "typed"}:
+        return stats.csv_header() + "".join(lines.csv_lines(world, scope, flags, secret=secret))
+    found = rows.rows(world, scope, flags, secret=secret)
+    if "json" in flags and "typed" not in flags:
         return stats.json_rows(found)
-    return stats.csv_header() + "".join(stats.csv_row(row) for row in found)
+    return "".join(stats.typed_row(row, desc="desc" in flags) for row in found)
 
 
 def _number(text: str) -> int:

@@ -13,7 +13,7 @@ from html import escape
 from itertools import groupby, pairwise
 
 import haptk
-from haptk.proxy.runtime.rows import BACKEND, FRONTEND, SERVER, Row
+from haptk.proxy.runtime.rows import BACKEND, FRONTEND, LISTENER, SERVER, Row
 from haptk.proxy.runtime.world import World
 from haptk.proxy.tables import Stats
 
@@ -39,7 +39,7 @@ ACTIONS = (
 COLUMNS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
     ("Queue", (("now", "qcur", "n"), ("max", "qmax", "n"), ("limit", "qlimit", "n"))),
     ("Sessions", (("now", "scur", "n"), ("max", "smax", "n"), ("limit", "slim", "n"), ("total", "stot", "n"),
-                  ("last", "lastsess", "ago"))),
+                  ("chosen", "lbtot", "n"), ("last", "lastsess", "ago"))),
     ("Per second", (("now", "rate", "n"), ("max", "rate_max", "n"))),
     ("Responses", (("2xx", "hrsp_2xx", "n"), ("3xx", "hrsp_3xx", "n"), ("4xx", "hrsp_4xx", "n"),
                    ("5xx", "hrsp_5xx", "n"), ("other", "hrsp_other", "n"))),
@@ -55,11 +55,12 @@ STYLE = """
 --down:#f3c1bb;--maint:#d9cdea;--none:#e2e2e2}
 @media(prefers-color-scheme:dark){:root{--line:#444;--soft:#262626;--ink:#ddd;--paper:#181818;--up:#1f4d27;
 --warn:#5c4a10;--down:#6b231c;--maint:#43306b;--none:#3a3a3a}}
-body{font:13px/1.45 system-ui,sans-serif;margin:1.2em;color:var(--ink);background:var(--paper)}
+body{font:12px/1.4 system-ui,sans-serif;margin:1.2em;color:var(--ink);background:var(--paper)}
 h1{font-size:1.4em;margin:0}h2{font-size:1.1em;margin:1.6em 0 .3em}small,.dim{opacity:.7}
 nav a,nav form{margin-right:1em;display:inline-block}
 .wide{overflow-x:auto}table{border-collapse:collapse;white-space:nowrap}
-th,td{border:1px solid var(--line);padding:.15em .45em;text-align:right}th{background:var(--soft);font-weight:600}
+th,td{border:1px solid var(--line);padding:.15em .32em;text-align:right}
+th{background:var(--soft);font-weight:600}th.g,th[rowspan]{text-align:center}
 td:first-child,th:first-child,td.l{text-align:left}tr.front,tr.back{background:var(--soft);font-weight:600}
 .up{background:var(--up)}.warn{background:var(--warn)}.down{background:var(--down)}.maint{background:var(--maint)}
 .none{background:var(--none)}.note{padding:.5em .8em;border:1px solid var(--line);background:var(--warn)}
@@ -100,19 +101,19 @@ def render(world: World, found: Iterable[Row], view: View) -> str:
     if view.code in CODES:
         link = view.link()
         parts.append(f"<p class=note role=status>{CODES[view.code]} <a href='{link}'>Go on</a></p>\n")
-    parts += [_process(world, view), _links(view)]
+    parts += [_process(world, view), _legend(), _links(view)]
     for _, group in groupby(found, key=lambda row: row["iid"]):
         parts.append(_proxy(world, list(group), view))
-    parts.append(_legend())
     return "".join(parts)
 
 
 def _process(world: World, view: View) -> str:
     total = world.counters()
+    workers = max(1, world.tables.process.nbthread)
     days, rest = divmod(int(world.uptime_s()), 86400)
     cells = {
         "version": "hidden" if view.plan.hide_version else f"haptk {haptk.__version__}",
-        "process": f"pid {world.pid()}, {max(1, world.tables.process.nbthread)} workers",
+        "process": f"pid {world.pid()}, {workers} worker{'s' if workers > 1 else ''}",
         "running for": f"{days}d {rest // 3600}h{rest // 60 % 60:02}m{rest % 60:02}s",
         "connections": f"{total['sessions']} now, {total['connections']} in all, at most {world.maxconn()}",
         "requests": str(total["requests"]),
@@ -129,9 +130,8 @@ def _links(view: View) -> str:
     links = [up, ("CSV", view.link("csv")), ("JSON", view.link("json"))]
     if view.plan.refresh_s:
         stop = view.link(drop=frozenset({"norefresh"})) if view.still else view.link("norefresh")
-        links.insert(1, ("refresh again" if view.still else "stop refreshing", stop))
-    else:
-        links.insert(1, ("refresh", view.link()))
+        links.insert(1, ("refresh by itself" if view.still else "stop refreshing", stop))
+    links.insert(1, ("refresh now", view.link()))
     parts = [f"<a href='{link}'>{text}</a>" for text, link in links]
     parts.append(
         f"<form method=get action='{escape(view.plan.uri)}'><label>only proxies with "
@@ -144,19 +144,19 @@ def _proxy(world: World, group: list[Row], view: View) -> str:
     name = escape(str(group[0]["pxname"]))
     servers = [row for row in group if row["type"] == SERVER]
     form = view.admin and bool(servers)
-    top = "".join(f"<th colspan={len(columns)}>{title}" for title, columns in COLUMNS)
+    top = "".join(f"<th class=g colspan={len(columns)}>{title}" for title, columns in COLUMNS)
     sub = "".join(f"<th>{title}" for _, columns in COLUMNS for title, _, _ in columns)
-    head = f"<tr><th rowspan=2>{name}<th rowspan=2>Status<th rowspan=2>Check<th rowspan=2>Weight{top}"
-    head += f"<th colspan=2>Down<tr>{sub}<th>times<th>for\n"
+    head = f"<tr><th rowspan=2>{name}<th rowspan=2>Status<th rowspan=2>Check<th rowspan=2>Weight<th class=g colspan=3>Down{top}"
+    head += f"<tr><th>fails<th>times<th>for{sub}\n"
     body = "".join(_line(row, view, form=form) for row in group)
     table = f"<div class=wide><table><thead>{head}</thead><tbody>{body}</tbody></table></div>\n"
     out = f"<section><h2 id='{name}'>{name} <small>{escape(str(group[0].get('mode', '')))}</small></h2>\n"
     if not form:
         return f"{out}{table}</section>\n"
-    choices = "".join(f"<option value={value}>{text}" for value, text in ACTIONS)
+    choices = "<option value=''>choose an action" + "".join(f"<option value={value}>{text}" for value, text in ACTIONS)
     return (
         f"{out}<form method=post action='{escape(view.plan.uri)}'>{table}<p><label>With the chosen servers: "
-        f"<select name=action>{choices}</select></label> <input type=hidden name=b value='{name}'>"
+        f"<select name=action required>{choices}</select></label> <input type=hidden name=b value='{name}'>"
         f"<button>apply</button></form></section>\n"
     )
 
@@ -164,7 +164,7 @@ def _proxy(world: World, group: list[Row], view: View) -> str:
 def _line(row: Row, view: View, *, form: bool) -> str:
     kind = row["type"]
     shown = escape(str(row["svname"]))
-    label = {FRONTEND: "Frontend", BACKEND: "Backend"}.get(int(kind), shown)
+    label = {FRONTEND: "Frontend", BACKEND: "Backend", LISTENER: f"&nbsp;{shown}"}.get(int(kind), shown)
     if kind == SERVER and form:
         label = f"<label><input type=checkbox name=s value='{shown}'> {label}</label>"
     if kind == SERVER and row.get("bck"):
@@ -177,10 +177,11 @@ def _line(row: Row, view: View, *, form: bool) -> str:
         f"<td class=l>{_check(row)}",
         f"<td>{row.get('weight', '')}" + (f"/{row['uweight']}" if row.get("throttle") else ""),
     ]
+    down = _ago(int(row["downtime"])) if row.get("downtime") else ""
+    cells += [f"<td>{row.get('chkfail', '')}", f"<td>{row.get('chkdown', '')}", f"<td>{down}"]
     for _, columns in COLUMNS:
         cells += [f"<td>{_cell(row.get(name), how)}" for _, name, how in columns]
-    cells += [f"<td>{row.get('chkdown', '')}", f"<td>{_ago(int(row['downtime'])) if row.get('downtime') else ''}"]
-    kinds = {FRONTEND: " class=front", BACKEND: " class=back"}
+    kinds = {FRONTEND: " class=front", BACKEND: " class=back", LISTENER: " class=door"}
     return f"<tr{kinds.get(int(kind), '')}>{''.join(cells)}\n"
 
 
@@ -201,13 +202,18 @@ def _colour(row: Row) -> str:
 
 
 def _check(row: Row) -> str:
-    code = row.get("check_status")
+    parts = [_outcome(row, "check", "last_chk"), _outcome(row, "agent", "last_agt")]
+    return "<br>agent ".join(part for part in parts if part) if parts[0] else parts[1] and f"agent {parts[1]}"
+
+
+def _outcome(row: Row, kind: str, last: str) -> str:
+    code = row.get(f"{kind}_status")
     if code is None:
         return ""
-    parts = [str(code), *(f"/{row['check_code']}" for _ in (1,) if "check_code" in row)]
-    if "check_duration" in row:
-        parts.append(f" in {row['check_duration']} ms")
-    title = f"{row.get('check_desc', '')} {row.get('last_chk', '')}".strip()
+    parts = [str(code), *(f"/{row['check_code']}" for _ in (1,) if kind == "check" and "check_code" in row)]
+    if f"{kind}_duration" in row:
+        parts.append(f" in {row[f'{kind}_duration']} ms")
+    title = f"{row.get(f'{kind}_desc', '')} {row.get(last, '')}".strip()
     return f"<span title='{escape(title)}'>{escape(''.join(parts))}</span>"
 
 

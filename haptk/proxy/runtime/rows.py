@@ -15,7 +15,8 @@ from haptk.proxy.runtime.world import Proxy, World
 from haptk.proxy.tally import Tally
 
 Row = Mapping[str, int | str]
-FRONTEND, BACKEND, SERVER = 0, 1, 2
+Scope = tuple[str, int, int]
+FRONTEND, BACKEND, SERVER, LISTENER = 0, 1, 2, 3
 
 
 # -- what a server is -------------------------------------------------------------------------------------------------
@@ -235,27 +236,38 @@ def backend_row(world: World, proxy: Proxy, flags: frozenset[str]) -> dict[str, 
     return row
 
 
-def rows(world: World, scope: tuple[str, int, int], flags: frozenset[str], *, secret: bool) -> Iterator[Row]:
-    """The rows of `show stat`: `scope` is (proxy name or number or -1, bits of types, server number or -1).
-
-    `secret` leaves out what HAProxy shows from the level operator on: addresses, cookies and algorithms.
-    """
+def chosen(world: World, scope: Scope, flags: frozenset[str]) -> Iterator[tuple[Proxy, int, Checked | None]]:
+    """What `show stat` has a row for: (proxy, kind, server). `scope` is (proxy's name or number or -1, bits of types,
+    server's number or -1)."""
     name, kinds, sid = scope
     for proxy in world.proxies:
         if name not in ("-1", proxy.name, str(proxy.iid)):
             continue
         if proxy.frontend is not None and kinds & 1 and sid in (-1, 0):
-            yield _named(proxy, "FRONTEND", FRONTEND, 0, frontend_row(world, proxy), secret=secret)
+            yield proxy, FRONTEND, None
         if proxy.backend is None:
             continue
         for one in proxy.servers if kinds & 4 else ():
-            if sid not in (-1, one.server.id) or _hidden(world, one, flags):
-                continue
-            row = server_row(world, proxy, one)
-            yield _named(proxy, one.server.name, SERVER, one.server.id, row, secret=secret)
+            if sid in (-1, one.server.id) and not (flags and _hidden(world, one, flags)):
+                yield proxy, SERVER, one
         if kinds & 2 and sid in (-1, 0):
-            row = backend_row(world, proxy, flags)
-            yield _named(proxy, "BACKEND", BACKEND, 0, row, secret=secret)
+            yield proxy, BACKEND, None
+
+
+def row(world: World, proxy: Proxy, kind: int, one: Checked | None, flags: frozenset[str], *, secret: bool) -> Row:
+    """One row, with its names. `secret` leaves out what HAProxy shows from the level operator on: addresses, cookies
+    and algorithms."""
+    if one is not None:
+        return _named(proxy, one.server.name, SERVER, one.server.id, server_row(world, proxy, one), secret=secret)
+    if kind == FRONTEND:
+        return _named(proxy, "FRONTEND", FRONTEND, 0, frontend_row(world, proxy), secret=secret)
+    return _named(proxy, "BACKEND", BACKEND, 0, backend_row(world, proxy, flags), secret=secret)
+
+
+def rows(world: World, scope: Scope, flags: frozenset[str], *, secret: bool) -> Iterator[Row]:
+    """The rows of `show stat`."""
+    for proxy, kind, one in chosen(world, scope, flags):
+        yield row(world, proxy, kind, one, flags, secret=secret)
 
 
 def _hidden(world: World, one: Checked, flags: frozenset[str]) -> bool:

@@ -15,7 +15,7 @@ from haptk.proxy.runtime.rows import Row
 from haptk.proxy.runtime.world import World, descriptors
 
 Value = int | str | float
-OBJECTS = ("Frontend", "Backend", "Server")
+OBJECTS = ("Frontend", "Backend", "Server", "Listener")
 
 
 def info(world: World) -> dict[str, Value]:
@@ -65,6 +65,7 @@ def csv_header() -> str:
     return "# " + "".join(f"{entry.name}," for entry in STAT) + "\n"
 
 
+NAMES = tuple(entry.name for entry in STAT)
 _SPECIAL = frozenset(',"\r\n')
 _PLACES = {entry.name: place for place, entry in enumerate(STAT)}
 _FREE = frozenset({"pxname", "svname", "status", "tracked", "last_chk", "check_desc", "addr", "cookie"})
@@ -99,7 +100,7 @@ def _quoted(text: str) -> str:
 
 def typed_row(row: Row, *, desc: bool = False) -> str:
     """`S.3.1.17.status.1:SGP:str:UP`, a line for each field that has a value, and an empty line."""
-    head = f"{'FBS'[int(row['type'])]}.{row['iid']}.{row['sid']}"
+    head = f"{'FBSL'[int(row['type'])]}.{row['iid']}.{row['sid']}"
     present = [entry for entry in STAT if entry.position >= 0 and entry.name in row]
     lines = [
         f"{head}.{entry.position}.{entry.name}.1:{tag(entry, int(row['type']))}:{entry.type}:{row[entry.name]}"
@@ -111,17 +112,30 @@ def typed_row(row: Row, *, desc: bool = False) -> str:
 
 def json_rows(found: Iterator[Row]) -> str:
     """All rows as one line of JSON."""
+    return "[" + ",".join(_json_row(row) for row in found) + "]\n"
+
+
+_pieces: dict[tuple[str, int], tuple[str, str]] = {}  # by field and kind of row: what stands around the value
+
+
+def _json_row(row: Row) -> str:
+    kind = int(row["type"])
+    head = f'{{"objType":"{OBJECTS[kind]}","proxyId":{row["iid"]},"id":{row["sid"]},'
     out = []
-    for row in found:
-        head = {"objType": OBJECTS[int(row["type"])], "proxyId": row["iid"], "id": row["sid"]}
-        out.append(
-            [
-                head | _json_field(entry, row[entry.name], tag(entry, int(row["type"])))
-                for entry in STAT
-                if entry.position >= 0 and entry.name in row
-            ]
-        )
-    return json.dumps(out, separators=(",", ":")) + "\n"
+    for entry in STAT:
+        if entry.position >= 0 and entry.name in row:
+            before, behind = _pieces.get((entry.name, kind)) or _around(entry, kind)
+            value = row[entry.name]
+            text = str(value) if entry.type != "str" and isinstance(value, int) else json.dumps(value)
+            out.append(f"{head}{before}{text}{behind}")
+    return "[" + ",".join(out) + "]"
+
+
+def _around(entry: Field, kind: int) -> tuple[str, str]:
+    whole = json.dumps(_json_field(entry, "@", tag(entry, kind)), separators=(",", ":"))
+    before, _, behind = whole[1:].partition('"@"')
+    _pieces[entry.name, kind] = (before, behind)
+    return before, behind
 
 
 def _json_field(entry: Field, value: Value, letters: str) -> dict[str, object]:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from urllib.parse import parse_qsl, unquote_plus
 
 from haptk.core.acl import Facts, holds
-from haptk.proxy.runtime import metrics, page, rows, stats
+from haptk.proxy.runtime import lines, metrics, page, rows, stats
 from haptk.proxy.runtime.world import World
 from haptk.proxy.service import METRICS, Answer, Ask
 from haptk.proxy.tables import Stats
@@ -107,7 +107,7 @@ def show(world: World, plan: Stats, ask: Ask, *, admin: bool) -> Answer:
     world.proxies = shown
     found = rows.rows(world, ("-1", -1, -1), hidden, secret=False)
     if "csv" in words:
-        text = stats.csv_header() + "".join(stats.csv_row(row) for row in found)
+        text = stats.csv_header() + "".join(lines.csv_lines(world, ("-1", -1, -1), hidden, secret=False))
         return Answer(200, text.encode(), [NO_STORE, PLAIN])
     if "json" in words:
         return Answer(200, stats.json_rows(found).encode(), [NO_STORE, ("content-type", "application/json")])
