@@ -107,7 +107,13 @@ cdef class Image:
         for index, be in enumerate(tables.backends):
             self.fill_backend(&self.conf.backends[index], index, be, gid)
             gid += len(be.servers)
+        self.conf.door_count = sum(len(fe.binds) for fe in tables.frontends if fe.socket_stats)
+        self.conf.door_sessions = <int *>self.block(self.conf.door_count, sizeof(int))
+        gid = self.conf.frontend_count
         for index, fe in enumerate(tables.frontends):
+            if fe.socket_stats:
+                self.conf.frontends[index].door = gid
+                gid += len(fe.binds)
             self.fill_frontend(&self.conf.frontends[index], index, fe)
 
     def __dealloc__(self):

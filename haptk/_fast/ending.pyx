@@ -25,6 +25,8 @@ cdef void leave(Worker *w, Session *s) noexcept nogil:
     drop_kept(w, s)
     w.unwatched -= not s.watched
     hk_count(w.conf.workers, s.frontend.sessions, -1)
+    if s.frontend.door:
+        hk_count(w.conf.workers, &w.conf.door_sessions[s.frontend.door + s.listener_index - w.conf.frontend_count], -1)
     if w.conf.actives != NULL:
         hk_count(w.conf.workers, w.conf.actives, -1)
     drop_buffers(w, s)

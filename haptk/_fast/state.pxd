@@ -217,6 +217,7 @@ ctypedef struct FrontendC:
     BackendC *own           # the back half of a `listen`, which has the same rules; NULL for a `frontend`
     int maxconn
     int *sessions           # atomic, shared by all workers
+    int door                # option socket-stats: place of its first socket in Worker.fronts; 0 without
     int connection
     int lax
     LogPlanC *log           # what is written about transactions; NULL for nothing
@@ -255,6 +256,8 @@ ctypedef struct Gate:       # at most `limit` events a second; shared by all wor
 ctypedef struct Conf:
     FrontendC *frontends
     int frontend_count
+    int door_count          # sockets with counters of their own; their Tallies stand behind those of the frontends
+    int *door_sessions      # atomic, of each of them
     BackendC *backends
     int backend_count
     ServerC *servers        # all of them, by gid

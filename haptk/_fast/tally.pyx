@@ -25,11 +25,21 @@ cdef inline void highest(uint32_t *most, int value) noexcept nogil:
         most[0] = <uint32_t>value
 
 
+cdef inline Tally *door_of(Worker *w, Session *s) noexcept nogil:
+    # The counters of the socket that it came through; NULL where sockets have none.
+    return &w.fronts[s.frontend.door + s.listener_index] if s.frontend.door else NULL
+
+
 cdef void tally_accept(Worker *w, Session *s, int open_now) noexcept nogil:
     cdef Tally *t = &w.fronts[s.frontend.index]
     t.sessions += 1
     tick(&t.rate, w.now)
     highest(&t.live_most, open_now)
+    if s.frontend.door:
+        t = door_of(w, s)
+        t.sessions += 1
+        highest(&t.live_most, hk_count(
+            w.conf.workers, &w.conf.door_sessions[s.frontend.door + s.listener_index - w.conf.frontend_count], 1))
 
 
 cdef void tally_request(Worker *w, Session *s, uint32_t head) noexcept nogil:
@@ -98,12 +108,16 @@ cdef void tally_denied(Worker *w, Session *s, bint response) noexcept nogil:
     s.denied = 1
     if response:
         w.fronts[s.frontend.index].denied_responses += 1
+        if s.frontend.door:
+            door_of(w, s).denied_responses += 1
         if s.in_backend:
             w.backs[s.backend.index].denied_responses += 1
         if s.server != NULL:
             w.servs[s.server.gid].denied_responses += 1
         return
     w.fronts[s.frontend.index].denied_requests += 1
+    if s.frontend.door:
+        door_of(w, s).denied_requests += 1
     if s.in_backend:
         w.backs[s.backend.index].denied_requests += 1
 
@@ -116,6 +130,8 @@ cdef inline void count_bytes(Tally *t, uint64_t up, uint64_t down) noexcept nogi
 cdef void tally_bytes(Worker *w, Session *s) noexcept nogil:
     cdef uint64_t up = s.head_in + s.up.seen - s.told_in, down = s.bytes_down - s.told_out
     count_bytes(&w.fronts[s.frontend.index], up, down)
+    if s.frontend.door:
+        count_bytes(door_of(w, s), up, down)
     if s.in_backend:
         count_bytes(&w.backs[s.backend.index], up, down)
         if s.server != NULL:
@@ -192,6 +208,8 @@ cdef void tally_end(Worker *w, Session *s) noexcept nogil:
         f.internal_errors += 1
     elif s.at == c"R" and s.cause != c"L" and not s.denied and s.cause != c"-":
         f.bad_requests += 1
+        if s.frontend.door:
+            door_of(w, s).bad_requests += 1
     if s.cause == c"L" and not s.in_backend:
         f.intercepted += 1
     if not s.in_backend:
@@ -232,7 +250,7 @@ cdef void clear_one(Tally *t, bint everything) noexcept nogil:
 
 cdef void tally_clear(Worker *w, bint everything) noexcept nogil:
     cdef int i
-    for i in range(w.conf.frontend_count):
+    for i in range(w.conf.frontend_count + w.conf.door_count):
         clear_one(&w.fronts[i], everything)
     for i in range(w.conf.backend_count):
         clear_one(&w.backs[i], everything)

@@ -415,7 +415,7 @@ cdef class DataWorker:
         self.w.servers = <ServerW *>calloc(image.conf.server_count + 1, sizeof(ServerW))
         self.w.backends = <BackendW *>calloc(image.conf.backend_count + 1, sizeof(BackendW))
         self.w.listeners = <Listener *>calloc(len(listeners) + 1, sizeof(Listener))
-        self.w.fronts = <Tally *>calloc(image.conf.frontend_count + 1, sizeof(Tally))
+        self.w.fronts = <Tally *>calloc(image.conf.frontend_count + image.conf.door_count + 1, sizeof(Tally))
         self.w.backs = <Tally *>calloc(image.conf.backend_count + 1, sizeof(Tally))
         self.w.servs = <Tally *>calloc(image.conf.server_count + 1, sizeof(Tally))
         if self.w.servers == NULL or self.w.backends == NULL or self.w.listeners == NULL or \
@@ -578,14 +578,17 @@ cdef class DataWorker:
 
 
 cdef tuple one_tally(list workers, int kind, int i, int64_t now):
-    # `kind` is 0 for a frontend, 1 for a backend, 2 for a server.
+    # `kind` is 0 for a frontend or one of the sockets behind them, 1 for a backend, 2 for a server.
     cdef DataWorker one
     cdef Tally *parts[256]
     cdef int count = 0, live = 0, queued = 0, idle = 0, used = 0
     for one in workers:
         if kind == 0:
             parts[count] = &one.w.fronts[i]
-            live = hk_load(one.w.conf.frontends[i].sessions)
+            if i < one.w.conf.frontend_count:
+                live = hk_load(one.w.conf.frontends[i].sessions)
+            else:
+                live = hk_load(&one.w.conf.door_sessions[i - one.w.conf.frontend_count])
         elif kind == 1:
             parts[count] = &one.w.backs[i]
             live = hk_load(one.w.conf.backends[i].sessions)
@@ -601,7 +604,8 @@ cdef tuple one_tally(list workers, int kind, int i, int64_t now):
 
 
 def tallies(list workers):
-    """What frontends, backends and servers did, summed over `workers`: three lists of tuples (proxy/tally.py's Tally).
+    """What frontends, backends and servers did, summed over `workers`: lists of tuples (proxy/tally.py's Tally); the last
+    one is of sockets with counters of their own, in the order of the file.
 
     All workers run on one image. The values are read while the workers count, so they may be some events apart.
     """
@@ -615,4 +619,5 @@ def tallies(list workers):
         [one_tally(workers, 0, i, now) for i in range(first.w.conf.frontend_count)],
         [one_tally(workers, 1, i, now) for i in range(first.w.conf.backend_count)],
         [one_tally(workers, 2, i, now) for i in range(first.w.conf.server_count)],
+        [one_tally(workers, 0, first.w.conf.frontend_count + i, now) for i in range(first.w.conf.door_count)],
     )

@@ -205,6 +205,7 @@ class _Compiler:
             tcpka=_keepalive(section, "clitcpka"),
             nolinger=bool(section.get("option_nolinger")), backlog=section.get("backlog", 0),
             ignore_probes=bool(section.get("option_http_ignore_probes")),
+            socket_stats=bool(section.get("option_socket_stats")),
             is_listen=section.kind == "listen", request_captures=section.get("request_captures", ()),
             response_captures=section.get("response_captures", ()), capture_cookie=section.get("capture_cookie"),
             where=section.where,

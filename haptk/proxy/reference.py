@@ -54,7 +54,8 @@ class Image:
         self.door = Door(tables)
         self.workers: list[DataWorker] = []
         self.answer: Callable[[Ask], Answer] | None = None  # the control plane; set by the engine
-        self.meters = Meters(len(tables.frontends), len(self.farms), len(self.seats))
+        doors = [len(one.binds) if one.socket_stats else 0 for one in tables.frontends]
+        self.meters = Meters(len(tables.frontends), len(self.farms), len(self.seats), doors)
         self.faulty = Faults(tables.process.bufsize)
         watched = any(seat.server.observe and seat.server.check for seat in self.seats)
         self.alarm = os.eventfd(0, os.EFD_CLOEXEC) if watched else -1
@@ -154,7 +155,7 @@ class Image:
         else:
             self.paused.discard(index)
 
-    def tallies(self) -> tuple[list[Tally], list[Tally], list[Tally]]:
+    def tallies(self) -> tuple[list[Tally], ...]:
         """What frontends, backends and servers did."""
         return self.meters.tallies()
 

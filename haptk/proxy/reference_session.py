@@ -70,7 +70,7 @@ class Session:
         self.server_of_wire: Any = None
         self.busy_wire: Wire | None = None  # of the exchange under way
         self.server_place: tuple[str, int] = ("", 0)
-        self.bill = Bill(self.image, self.front_index, 0)
+        self.bill = Bill(self.image, self.front_index, 0, self.bind)
 
     def stop(self, *, now: bool) -> None:
         """Cut the connection at once, or when it is idle between two requests.
@@ -89,7 +89,7 @@ class Session:
         from haptk.proxy.reference_tcp import read_proxy_header
 
         self.shared.count("connections")
-        meter = self.image.meters.frontends[self.front_index]
+        meter = self.image.meters.front(self.front_index, self.bind)
         meter.add("sessions")
         meter.add("live")
         meter.event("rate")
@@ -139,7 +139,7 @@ class Session:
         began = clock.monotonic()
         record = Record(accepted_s=self.accepted_s, mode="http", pid=os.getpid())
         record.facts = self.facts(None)
-        self.bill = Bill(self.image, self.front_index, self.client.received - len(self.client.data))
+        self.bill = Bill(self.image, self.front_index, self.client.received - len(self.client.data), self.bind)
         try:
             head = self._read_request(record, began)
             if head is None:

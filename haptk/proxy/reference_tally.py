@@ -80,32 +80,58 @@ class Meter:
             return Tally(**found)
 
 
+class Both(Meter):
+    """A frontend's meter and that of one of its sockets."""
+
+    def __init__(self, front: Meter, door: Meter) -> None:
+        super().__init__()
+        self.front, self.door = front, door
+
+    def add(self, name: str, by: int = 1) -> None:
+        self.front.add(name, by)
+        self.door.add(name, by)
+
+    def event(self, rate: str) -> None:
+        self.front.event(rate)
+
+
 class Meters:
     """All of one image."""
 
-    def __init__(self, frontends: int, backends: int, servers: int) -> None:
+    def __init__(self, frontends: int, backends: int, servers: int, doors: Sequence[int] = ()) -> None:
+        """`doors` is how many sockets with counters of their own each frontend has."""
         self.frontends = [Meter() for _ in range(frontends)]
         self.backends = [Meter() for _ in range(backends)]
         self.servers = [Meter() for _ in range(servers)]
 
+        self.doors = [[Meter() for _ in range(count)] for count in doors]
+
+    def front(self, frontend: int, bind: int) -> Meter:
+        """What a connection through one socket is charged to."""
+        if frontend < len(self.doors) and bind < len(self.doors[frontend]):
+            return Both(self.frontends[frontend], self.doors[frontend][bind])
+        return self.frontends[frontend]
+
     def clear(self, *, everything: bool) -> None:
-        for meter in (*self.frontends, *self.backends, *self.servers):
+        of_doors = (meter for meters in self.doors for meter in meters)
+        for meter in (*self.frontends, *self.backends, *self.servers, *of_doors):
             meter.clear(everything=everything)
 
-    def tallies(self) -> tuple[list[Tally], list[Tally], list[Tally]]:
+    def tallies(self) -> tuple[list[Tally], ...]:
         return (
             [meter.tally() for meter in self.frontends],
             [meter.tally() for meter in self.backends],
             [meter.tally() for meter in self.servers],
+            [meter.tally() for meters in self.doors for meter in meters],
         )
 
 
 class Bill:
     """One exchange: what it is charged to. `end` once."""
 
-    def __init__(self, image: Image, frontend: int, received: int) -> None:
+    def __init__(self, image: Image, frontend: int, received: int, bind: int = 0) -> None:
         self.image = image
-        self.front = image.meters.frontends[frontend]
+        self.front = image.meters.front(frontend, bind)
         self.back: Meter | None = None
         self.server: Meter | None = None
         self.farm = self.gid = -1  # indices of the backend and the server

@@ -420,6 +420,7 @@ class Frontend:
     tcpka: KeepAlive | None = None
     nolinger: bool = False
     ignore_probes: bool = False
+    socket_stats: bool = False  # its sockets have counters of their own
     backlog: int = 0
     is_listen: bool = False
     request_captures: tuple[Slot, ...] = ()

@@ -63,8 +63,10 @@ class Tally(NamedTuple):
 
 
 class Tallies(NamedTuple):
-    """All of one engine, by index; servers by their index over all backends."""
+    """All of one engine, by index; servers by their index over all backends, doors (sockets of frontends with `option
+    socket-stats`) in the order of the file."""
 
     frontends: list[Tally]
     backends: list[Tally]
     servers: list[Tally]
+    doors: list[Tally] = []  # noqa: RUF012 (a NamedTuple's default)

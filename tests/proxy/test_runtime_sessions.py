@@ -31,6 +31,8 @@ defaults
     timeout server 50s
 frontend fe
     bind 127.0.0.1:{fe} name door
+    bind unix@{folder}/path
+    option socket-stats
     use_backend one if {{ path_beg /one }}
     default_backend web
 backend web
@@ -409,6 +411,39 @@ def test_newcomers_beyond_the_rate_wait_for_the_next_second(start: Any, kind: st
         assert sock.recv(10) == b"HTTP/1.1 2"
     assert time.monotonic() - began > 1.0  # fifteen at five a second; without the limit they take milliseconds
     assert one("set rate-limit connections global 0") == "\n"
+
+
+@pytest.mark.real("haproxy")
+def test_sockets_have_rows_of_their_own(start: Any) -> None:
+    rows = []
+    for one in (start("fast", threads=2), start("reference"), start("haproxy")):
+        for _ in range(3):
+            with one.get("/") as sock:
+                assert sock.recv(100)[:12] == b"HTTP/1.1 200"
+        with one.open(one.fe, b"nonsense\r\n\r\n") as sock:
+            assert b" 400 " in sock.recv(100)
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(str(one.folder / "path"))
+            sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert sock.recv(100)[:12] == b"HTTP/1.1 200"
+        with one.get("/") as held:
+            assert held.recv(100)[:12] == b"HTTP/1.1 200"
+            wait_for(lambda one=one: one.row("fe/FRONTEND")["scur"] == "1", "one is there")  # type: ignore[misc]
+            found = []
+            for name in ("fe/door", "fe/sock-2"):
+                row = one.row(name)
+                assert (int(row["bin"]) > 0, int(row["bout"]) > 0) == (True, True)
+                row |= {"bin": "", "bout": "", "addr": row["addr"].replace(str(one.fe), "PORT")}
+                row["smax"] = str(int(row["smax"]) > 0)
+                found.append(row)
+            rows.append(found)
+        one("disable frontend fe")
+        assert one("clear counters all") == "\n"
+        wait_for(lambda one=one: one.row("fe/door")["stot"] == "0", "cleared")  # type: ignore[misc]
+        assert "\nL.2.1.1.svname.1:KNS:str:door\n" in one("show stat fe 8 -1 typed")
+    for found in rows[:2]:
+        for mine, theirs in zip(found, rows[2], strict=True):
+            assert {key: mine[key] for key in mine if mine[key] != theirs[key] and "ssl" not in key} == {}
 
 
 # -- words ------------------------------------------------------------------------------------------------------------

@@ -105,7 +105,7 @@ OPTIONS: dict[str, Option] = {
     "persist": Option("b"),
     "prefer-last-server": Option("b"),
     "redispatch": Option("b", _redispatch),
-    "socket-stats": Option("f", inert="counters per listening socket come with the statistics"),
+    "socket-stats": Option("f"),
     "splice-auto": Option("", inert="haptk copies large bodies with large reads, never through a pipe"),
     "splice-request": Option("", inert="haptk copies large bodies with large reads, never through a pipe"),
     "splice-response": Option("", inert="haptk copies large bodies with large reads, never through a pipe"),

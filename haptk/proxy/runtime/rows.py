@@ -12,6 +12,7 @@ from haptk.core.health import State
 from haptk.proxy.health import Checked
 from haptk.proxy.outcomes import CHECKS
 from haptk.proxy.runtime.world import Proxy, World
+from haptk.proxy.tables import Frontend
 from haptk.proxy.tally import Tally
 
 Row = Mapping[str, int | str]
@@ -135,6 +136,20 @@ def frontend_row(world: World, proxy: Proxy) -> dict[str, int | str]:
     return row
 
 
+def listener_row(world: World, frontend: Frontend, at: int) -> dict[str, int | str]:
+    """The row of one socket of a frontend with `option socket-stats`."""
+    bind = frontend.binds[at]
+    before = world.tables.frontends[: world.tables.frontends.index(frontend)]
+    tally = world.tallies.doors[sum(len(one.binds) for one in before if one.socket_stats) + at]
+    host = f"[{bind.host}]" if ":" in bind.host else bind.host or "0.0.0.0"
+    return {
+        "scur": tally.live, "smax": tally.live_max, "slim": bind.maxconn, "stot": tally.sessions, "bin": tally.bytes_in,
+        "bout": tally.bytes_out, "dreq": tally.denied_requests, "dresp": tally.denied_responses,
+        "ereq": tally.bad_requests, "status": world.frontend_status(frontend), "mode": frontend.mode,
+        "addr": "unix" if bind.unix_path else f"{host}:{bind.port}", "dcon": 0, "dses": 0, "wrew": 0, "eint": 0,
+    }  # fmt: skip
+
+
 def server_row(world: World, proxy: Proxy, one: Checked) -> dict[str, int | str]:
     """The row of one server."""
     server, backend, tally = one.server, proxy.backend, world.tallies.servers[one.gid]
@@ -237,14 +252,20 @@ def backend_row(world: World, proxy: Proxy, flags: frozenset[str]) -> dict[str, 
 
 
 def chosen(world: World, scope: Scope, flags: frozenset[str]) -> Iterator[tuple[Proxy, int, Checked | None]]:
-    """What `show stat` has a row for: (proxy, kind, server). `scope` is (proxy's name or number or -1, bits of types,
-    server's number or -1)."""
+    """What `show stat` has a row for: (proxy, kind, server); the kind of a socket is LISTENER plus its index.
+
+    `scope` is (proxy's name or number or -1, bits of types, server's number or -1).
+    """
     name, kinds, sid = scope
     for proxy in world.proxies:
         if name not in ("-1", proxy.name, str(proxy.iid)):
             continue
         if proxy.frontend is not None and kinds & 1 and sid in (-1, 0):
             yield proxy, FRONTEND, None
+        if proxy.frontend is not None and proxy.frontend.socket_stats and kinds & 8:
+            for number in range(1, len(proxy.frontend.binds) + 1):
+                if sid in (-1, number):
+                    yield proxy, LISTENER + number - 1, None
         if proxy.backend is None:
             continue
         for one in proxy.servers if kinds & 4 else ():
@@ -259,6 +280,10 @@ def row(world: World, proxy: Proxy, kind: int, one: Checked | None, flags: froze
     and algorithms."""
     if one is not None:
         return _named(proxy, one.server.name, SERVER, one.server.id, server_row(world, proxy, one), secret=secret)
+    if kind >= LISTENER and proxy.frontend is not None:
+        at = kind - LISTENER
+        name = proxy.frontend.binds[at].name or f"sock-{at + 1}"
+        return _named(proxy, name, LISTENER, at + 1, listener_row(world, proxy.frontend, at), secret=secret)
     if kind == FRONTEND:
         return _named(proxy, "FRONTEND", FRONTEND, 0, frontend_row(world, proxy), secret=secret)
     return _named(proxy, "BACKEND", BACKEND, 0, backend_row(world, proxy, flags), secret=secret)
