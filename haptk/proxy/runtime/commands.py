@@ -15,7 +15,19 @@ import haptk
 from haptk.formats.haproxy_cfg import units
 from haptk.formats.haproxy_cfg.model import Refused
 from haptk.proxy.listeners import describe
-from haptk.proxy.runtime import changes, events, faults, lines, rows, schema, sessions, state_of_process, states, stats, sticks
+from haptk.proxy.runtime import (
+    changes,
+    events,
+    faults,
+    lines,
+    rows,
+    schema,
+    sessions,
+    state_of_process,
+    states,
+    stats,
+    sticks,
+)
 from haptk.proxy.runtime.world import Unknown, World
 
 LEVELS = ("user", "operator", "admin")
