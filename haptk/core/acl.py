@@ -317,6 +317,8 @@ def _header_ip(facts: Facts, args: tuple[str, ...]) -> list[Sample]:
         try:
             if four:
                 text = ".".join(str(int(octet)) for octet in four[1].split("."))
+            if "%" in text:  # Python takes the zone of a link (RFC 4007); inet_pton(3) does not
+                raise ValueError(text)
             parsed = ipaddress.ip_address(text)
             found.append(Address(_address_text(parsed)))
         except ValueError:

@@ -366,9 +366,9 @@ PATHS = {
 HEADERS = {
     "headers": ["X-A: a", "X-A: a,b", "X-A: a, b ,c", 'X-A: "q,r", s', "X-A:", "X-A: ,", "X-A: 12x", "X-A: 3x", "Cookie: c=1",
                 "Cookie: c=1; c=2", "Cookie: a=1; c = x ;c=", 'Cookie: d="c=5;c=6"; c=7', "Cookie: C=1; c", "Cookie: c=,c=2", "Cookie: c=", "X-Ip: 1.2.3.4",
-                "X-Ip: ::1", "X-Ip: 1.2.3", "X-Ip: 10.1.1.1, x", "X-Ip: 10.1.1.1:80"],
+                "X-Ip: ::1", "X-Ip: 1.2.3", "X-Ip: 10.1.1.1, x", "X-Ip: 10.1.1.1:80", "X-Ip: fe80::1%eth0"],
     "matches": ["X-A: a", "X-A: b, c", "X-A: ABC", "X-A: 7", "X-A: 3", "X-A: -3", "X-A: 12", "X-A: a.b.c", "X-A:", "X-A: 0", "X-A: c", "Cookie: c=x",
-                "Cookie: c=x; c=y", "X-Ip: 10.2.3.4", "X-Ip: ::1", "X-Ip: 192.168.1.1", "X-Ip: nonsense"],
+                "Cookie: c=x; c=y", "X-Ip: 10.2.3.4", "X-Ip: ::1", "X-Ip: 192.168.1.1", "X-Ip: nonsense", "X-Ip: fe80::1%1"],
     "converters": ["X-A: a;b;c", "X-A: ;a;;b;", "X-A: abab", "X-A: a%20b+c?d+e", "X-A: %zz", "X-A: xxaxx", "X-A:", "X-A: AbC,d;e", "X-N: 5", "X-N: 0",
                    "X-N: x", "X-N: 9223372036854775807", "X-A: a%41%"],
     "edits": ["X-A: a", "X-A: a, b", "X-A: bb,b , c", "X-A: abcb", "X-B: 1", "X-An: 2", "Via-a: x", "X-A:"],
