@@ -333,6 +333,7 @@ cdef int bad_body(Worker *w, Session *s) noexcept nogil:
 cdef int relay_step(Worker *w, Session *s) noexcept nogil:
     cdef Link *l = s.link
     cdef int up = RELAY_DONE, down
+    cdef bint tunnel = s.tunnel
     if s.broken and not s.readable:
         session_kill(w, s, c"C", c"D" if s.head_done else c"H")
         return 0
@@ -352,6 +353,8 @@ cdef int relay_step(Worker *w, Session *s) noexcept nogil:
             s.up_failed = 1
             l.readable = 1
     down = pull(w, s)
+    if s.tunnel != tunnel and (down == RELAY_WAIT or down == RELAY_DONE):
+        return 1        # it began just now: what the client sent behind its request waits for nobody's event
     if down == RELAY_WAIT:
         if s.head_done:
             tally_bytes(w, s)

@@ -331,6 +331,28 @@ def test_upgrade_becomes_a_tunnel(scripted, proxied):
         assert _read_until(sock, b"\xff") == (b"bye", True)
 
 
+@pytest.mark.parametrize("half_closed", [False, True])
+def test_what_stands_behind_an_upgrade_is_the_tunnels(scripted, proxied, half_closed):
+    """The client does not wait for the 101, and the server gives it at once: no further event moves those bytes."""
+
+    def script(server, sock, _number):
+        _, rest = server.read_head(sock)
+        sock.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\nConnection: upgrade\r\n\r\n")
+        sock.sendall(rest)
+        while part := sock.recv(1000):
+            sock.sendall(part)
+
+    proxy = proxied(scripted(script))
+    for _ in range(20):
+        with proxy.connect() as sock:
+            sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nGET not http")
+            if half_closed:
+                sock.shutdown(socket.SHUT_WR)
+            got, ended = _read_until(sock, b"GET not http")
+            assert got.endswith(b"GET not http"), got
+            assert not half_closed or ended or sock.recv(1) == b""
+
+
 # -- bodies, back-pressure -------------------------------------------------------------------------------------------
 
 
