@@ -97,6 +97,15 @@ def outcome(data: bytes, pieces: list[int], codec: tuple[type, type]) -> tuple[o
     return learned, bool(session.over), talk
 
 
+def outcomes(data: bytes, pieces: list[int]) -> list[tuple[object, ...]]:
+    """Of each codec. A message may give an entry a millisecond to live: what differs has to differ again and again."""
+    for _ in range(5):
+        found = [outcome(data, pieces, codec) for codec in CODECS]
+        if found[0] == found[1]:
+            break
+    return found
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=30.0)
@@ -110,7 +119,7 @@ def main() -> int:
     while time.monotonic() < until:
         data = stream(rng)
         pieces = [rng.randrange(1, 40) for _ in range(rng.randrange(30))]
-        found = [outcome(data, pieces, codec) for codec in CODECS]
+        found = outcomes(data, pieces)
         count += 1
         if found[0] != found[1]:
             print(f"the codecs differ: {data!r} in pieces {pieces}\n  python   {found[0]}\n  compiled {found[1]}")
