@@ -212,6 +212,7 @@ def _run(files: tuple[Path, ...] | None, text: str, chosen: dict[str, Any]) -> i
         finish_pids=finish if isinstance(finish, tuple) else (),
         terminate_pids=terminate if isinstance(terminate, tuple) else (),
         old_socket=chosen["old_socket"] or "",
+        old_socket_may_fail=bool(chosen["master"] or chosen["master_notify"]),
     )
     return Daemon(tables, options, lambda: shaped(_load(files, text, chosen["node"]))).run()
 

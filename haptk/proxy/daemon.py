@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from haptk.errors import CannotWrite, HaptkError, NotPermitted
+from haptk.errors import CannotWrite, HaptkError, NotPermitted, PeerError
 from haptk.io import clock, sdnotify
 from haptk.proxy import inherit, statefile
 from haptk.proxy.engine import Engine
@@ -55,6 +55,7 @@ class Options:
     finish_pids: tuple[int, ...] = ()
     terminate_pids: tuple[int, ...] = ()
     old_socket: str = ""  # stats socket of the process that gives its listening sockets
+    old_socket_may_fail: bool = False  # then they are bound anew: under -W or -Ws, as in HAProxy
 
 
 class Daemon:
@@ -63,7 +64,7 @@ class Daemon:
     def __init__(self, tables: ProxyTables, options: Options, reload: Callable[[], ProxyTables]) -> None:
         self.options = options
         self.reload = reload
-        self.listeners = Listeners(inherit.ask(options.old_socket) if options.old_socket else None)
+        self.listeners = Listeners(_inherited(options))
         self.engine = Engine(tables, self.listeners)
         self.listeners.settle()
         if found := statefile.load(tables, self.engine.health):
@@ -270,6 +271,19 @@ def _signals() -> Iterator[socket.socket]:
         signal.set_wakeup_fd(before_fd)
         ours.close()
         kernels.close()
+
+
+def _inherited(options: Options) -> list[socket.socket] | None:
+    """The sockets of the process before us, under -x; raises PeerError where that is not to be borne."""
+    if not options.old_socket:
+        return None
+    try:
+        return inherit.ask(options.old_socket)
+    except PeerError as error:
+        if not options.old_socket_may_fail:
+            raise
+        log.warning("%s; they are bound anew", error)
+        return None
 
 
 def _path(text: str) -> Path | None:

@@ -150,6 +150,11 @@ def test_sockets_that_are_not_given_are_an_error(node: Node) -> None:
     assert nobody.returncode == 76
     assert "nobody.sock" in nobody.stderr
     assert node.pid == old and node.ask_unix() == 200
+    # a unit file that names a socket nobody has yet still starts: with -W that is a warning, as in HAProxy
+    unit = node.start("haptk", "-W", "-x", str(node.directory / "nobody.sock"), "-sf", str(old))
+    assert unit.returncode == 0 and "nobody.sock" in unit.stderr
+    gone(old)
+    old = node.pid
     assert node.start("haptk", "-x", "/dev/null", "-sf", str(old)).returncode == 0, "nobody to ask, as for HAProxy"
     gone(old)
 
