@@ -53,7 +53,8 @@ def test_the_address_leaves_a_dead_proxy_and_a_dead_node() -> None:
         two.boot()
         world.held_by("lb1")
         health = "curl -sS --max-time 5 http://127.0.0.1:8404/haptk-health"
-        until("lb2 answers its own check", lambda: bool(two.inside(f"{health} || :")), world.logs)
+        for node in (one, two):
+            until("each answers its own check", lambda node=node: bool(node.inside(f"{health} || :")), world.logs)
         one.kill_proxy()
         world.held_by("lb2")
         start_proxy(one)
