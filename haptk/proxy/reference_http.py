@@ -235,7 +235,7 @@ def _check_target(head: Head) -> None:
     if target.startswith("/") or (target == "*" and head.method == "OPTIONS"):
         return
     absolute = re.match(rf"{_TCHAR}+://([^/?]+)", target)
-    if not absolute or "@" in absolute[1]:
+    if not absolute or target.startswith("*") or "@" in absolute[1]:
         raise Bad("a target of no known form")
     if hosts and absolute[1].lower() != hosts[0].lower():
         raise Bad("a target for another host than Host says")

@@ -91,7 +91,8 @@ def outcome(data: bytes, pieces: list[int], codec: tuple[type, type]) -> tuple[o
             while part := session.to_send(0.0):
                 said += part
             at += size
-    learned = [sorted((row[0], row[2], row[3]) for row in one.entries()[1]) for one in made]
+    # what lives for less than a second may be gone in the slower codec's run already
+    learned = [sorted((row[0], row[2], row[3]) for row in one.entries()[1] if not 0 < row[1] <= 1000) for one in made]
     # entries may be told in another order and under other numbers of names: what they say is compared by learning it
     talk = [x for x in wire.messages(said.split(b"\n", 3)[3]) if x[1] not in wire.ENTRIES]
     return learned, bool(session.over), talk
