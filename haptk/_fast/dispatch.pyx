@@ -144,7 +144,7 @@ cdef int link_failed(Worker *w, Session *s) noexcept nogil:
         session_kill(w, s, c"S", c"D")
         return 0
     if not s.response_any:
-        if l.reused and not s.dead_retry and not may_repeat(s, RE_EMPTY):
+        if l.reused and not s.dead_retry and not (s.keeping and s.backend.retry_on & RE_EMPTY):
             # the server closed an idle connection while we were using it: an everyday race
             if repeatable(s) or (s.out_head.d != NULL and s.out_head.r == s.announced and not s.body_started):
                 s.dead_retry = 1
