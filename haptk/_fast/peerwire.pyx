@@ -41,6 +41,7 @@ cdef inline size_t put_int(uint8_t *out, uint64_t v) noexcept nogil:
 cdef inline int get_int(const uint8_t *p, size_t n, size_t *at, uint64_t *v) noexcept nogil:
     # 1 and the number; 0 when it is not all there; -1 for more than 64 bits.
     cdef int shift = 4
+    cdef uint64_t add
     cdef size_t i = at[0]
     if i >= n:
         return 0
@@ -52,7 +53,10 @@ cdef inline int get_int(const uint8_t *p, size_t n, size_t *at, uint64_t *v) noe
                 return 0
             if shift > 60:
                 return -1
-            v[0] += <uint64_t>p[i] << shift
+            add = <uint64_t>p[i] << shift
+            if add >> shift != p[i] or v[0] + add < add:
+                return -1
+            v[0] += add
             shift += 7
             i += 1
             if p[i - 1] < 128:

@@ -25,3 +25,16 @@ def test_guided_target_takes_its_corpus(target: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, cwd=HERE.parents[1])
     assert done.returncode == 0, done.stdout + done.stderr
     assert "slow reference" not in done.stderr
+
+
+# An update with a number whose last byte stands at bit 60: more than 64 bits, which one codec once let pass.
+OVERFLOW = bytes.fromhex("0a82110106737472696e670609f1f100f0fe97140a85170000001700000000000000ffffffffffffffffff62696e")
+
+
+def test_a_number_that_does_not_fit_ends_a_peer_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    import fuzz_peers
+
+    found = fuzz_peers.outcomes(OVERFLOW, [10] * 10)
+    assert found[0] == found[1]
+    assert found[0][1], "the session is over"
