@@ -378,9 +378,8 @@ cdef class Stream:
         while at + 2 <= n and p[at] == 10 and (p[at + 1] in (0x80, 0x81, 0x85, 0x86)):
             begin = at + 2
             got = get_int(p, n, &begin, &length)
-            if got < 0 or length > <uint64_t>MESSAGE_MAX:
-                raise Bad(f"a message of {length} bytes")
-            if got == 0 or begin + length > n:
+            # a length that cannot be is refused by who reads messages, after what came before it is acknowledged
+            if got <= 0 or length > <uint64_t>MESSAGE_MAX or begin + length > n:
                 break
             self.learn(p[at + 1], p + begin, length, definition, now)
             at = begin + length
