@@ -16,6 +16,7 @@ import pytest
 
 from haptk.core.health import CheckRules, Health
 from haptk.io import clock
+from tests.diff.rig import ask
 
 ANSWERS = ["up", "down", "stopped", "fail", "drain", "ready", "maint", "50%", "100%", "0%", "75% up", "up ready", ""]
 ANSWERS += [
@@ -68,17 +69,6 @@ class Agent:
             self.health.agent(word, float(self.asked))
         self.asked += 1
         return word.encode() + b"\n"
-
-
-def ask(path: Path, command: str) -> str:
-    with socket.socket(socket.AF_UNIX) as channel:
-        channel.settimeout(20)
-        channel.connect(str(path))
-        channel.sendall(command.encode() + b"\n")
-        text = b""
-        while part := channel.recv(65536):
-            text += part
-    return text.decode()
 
 
 def statistics(path: Path) -> dict[str, dict[str, str]]:

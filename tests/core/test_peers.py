@@ -348,6 +348,17 @@ def test_an_old_process_hands_over_to_the_next(codec) -> None:
     assert net.nodes["A"].state == DONE
 
 
+def live_on(rng: random.Random, net: Net, tables: dict[str, Any]) -> None:
+    """Some nodes learn something, and time goes on a little."""
+    for _ in range(rng.randrange(5)):
+        number = rng.randrange(3)
+        tables[rng.choice("".join(tables))].learn(b"%d" % rng.randrange(4), number + 1, b"s%d" % number)
+    if rng.random() < 0.3:
+        net.step()
+    else:
+        net.run(rng.choice([0.0, 0.01, 3.0]))
+
+
 @pytest.mark.parametrize(("names", "cuts"), [("AB", True), ("ABC", False)])
 @pytest.mark.parametrize("seed", range(10))
 def test_conflicting_updates_end_equal(codec, seed: int, names: str, cuts: bool) -> None:
@@ -358,13 +369,7 @@ def test_conflicting_updates_end_equal(codec, seed: int, names: str, cuts: bool)
         net.add(name, one, names, codec, seed)
     net.run(1)
     for _ in range(30):
-        for _ in range(rng.randrange(5)):
-            number = rng.randrange(3)
-            tables[rng.choice(names)].learn(b"%d" % rng.randrange(4), number + 1, b"s%d" % number)
-        if rng.random() < 0.3:
-            net.step()
-        else:
-            net.run(rng.choice([0.0, 0.01, 3.0]))
+        live_on(rng, net, tables)
         if cuts and rng.random() < 0.15:
             net.cut = {frozenset("AB")}
         elif rng.random() < 0.3:
@@ -384,13 +389,7 @@ def random_tier(seed: int, codec, *, restarts: bool) -> dict[str, Any]:
         net.add(name, one, names, codec, seed)
     net.run(1)
     for _ in range(30):
-        for _ in range(rng.randrange(5)):
-            number = rng.randrange(3)
-            tables[rng.choice(names)].learn(b"%d" % rng.randrange(4), number + 1, b"s%d" % number)
-        if rng.random() < 0.3:
-            net.step()
-        else:
-            net.run(rng.choice([0.0, 0.01, 3.0]))
+        live_on(rng, net, tables)
         if rng.random() < 0.25:
             net.cut.add(frozenset(rng.sample(names, 2)))
         elif rng.random() < 0.3:

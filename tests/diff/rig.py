@@ -305,6 +305,18 @@ def start(kind: str, text: str, directory: Path, wait_for: list[tuple[str, int]]
     return program
 
 
+def ask(path: Path, command: str) -> str:
+    """The answer of a stats socket to one command."""
+    with socket.socket(socket.AF_UNIX) as channel:
+        channel.settimeout(20)
+        channel.connect(str(path))
+        channel.sendall(command.encode() + b"\n")
+        text = b""
+        while part := channel.recv(65536):
+            text += part
+    return text.decode()
+
+
 class Pair:
     """haproxy and one haptk on the same file, which `config(host, ports, servers, dead port)` writes."""
 

@@ -20,23 +20,14 @@ from typing import Any
 
 import pytest
 
+from tests.diff.rig import ask
+
 SERVERS, LENGTH = 10, 12
 ANSWERS = [
     "up", "down", "stopped", "fail", "drain", "ready", "maint", "50%", "100%", "0%", "75% up", "up ready", "down # busy",
     "drain 20%", "nonsense", "up,ready", "maxconn:30", "maxconn:7 50% up", "maint\tdown", "# up", "400%", "<close>",
 ]  # fmt: skip
 COLUMNS = ("status", "weight", "uweight", "slim", "act", "agent_code", "agent_health", "agent_rise", "agent_fall")
-
-
-def ask(path: Path, command: str) -> str:
-    with socket.socket(socket.AF_UNIX) as channel:
-        channel.settimeout(20)
-        channel.connect(str(path))
-        channel.sendall(command.encode() + b"\n")
-        text = b""
-        while part := channel.recv(65536):
-            text += part
-    return text.decode()
 
 
 class Program:
