@@ -2,9 +2,11 @@
 
 HAPTK_NO_FAST=1 skips the extensions; HAPTK_REQUIRE_FAST=1 turns a failed compilation into a failed
 installation. With neither, a machine without a compiler still gets a working haptk on the reference path.
+HAPTK_FAST_CFLAGS is appended to the compiler's options (sanitizers, -O1 while developing).
 """
 
 import os
+import shlex
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -12,20 +14,21 @@ from setuptools import Extension, setup
 REQUIRED = os.environ.get("HAPTK_REQUIRE_FAST") == "1"
 SKIPPED = os.environ.get("HAPTK_NO_FAST") == "1"
 CORES = os.cpu_count() or 1
+CFLAGS = shlex.split(os.environ.get("HAPTK_FAST_CFLAGS", ""))
 TRACED = os.environ.get("HAPTK_TRACE_FAST") == "1"  # line tracing for coverage; slow, never for production
 
 
 def extensions():
-    sources = sorted(Path("haptk/_fast").glob("*.pyx"))
+    sources = sorted(Path("haptk/_fast").rglob("*.pyx"))
     if SKIPPED or not sources:
         return []
     from Cython.Build import cythonize
 
     modules = [
         Extension(
-            f"haptk._fast.{source.stem}",
+            ".".join(source.with_suffix("").parts),
             [str(source)],
-            extra_compile_args=["-O3", "-g", "-fno-strict-aliasing", "-fvisibility=hidden", "-pthread"],
+            extra_compile_args=["-O3", "-g", "-fno-strict-aliasing", "-fvisibility=hidden", "-pthread", *CFLAGS],
             extra_link_args=["-pthread"],
             define_macros=[("CYTHON_TRACE_NOGIL", "1")] if TRACED else [],
             optional=not REQUIRED,

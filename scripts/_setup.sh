@@ -45,7 +45,7 @@ quietly() { # run, and show the output only when it fails
 }
 
 setup_package() { # the virtual environment, the dependencies, the extensions
-  local packaging=("$root/pyproject.toml" "$root/setup.py") sources=("$root"/haptk/_fast/*.pyx "$root"/haptk/_fast/*.pxd "$root"/haptk/_fast/*.h)
+  local packaging=("$root/pyproject.toml" "$root/setup.py") sources=("$root"/haptk/_fast/{,*/}*.{pyx,pxd,h})
   newer_than "$venv/.haptk-built" "${packaging[@]}" "${sources[@]}" || return 0
   mkdir -p "$(dirname "$venv")"
   exec 9>"$venv.lock"
