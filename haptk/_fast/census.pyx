@@ -4,11 +4,9 @@ from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memset
 
 from haptk._fast.address cimport note_own
+from haptk._fast.descriptors cimport FD_WAKE, fd_ring
 from haptk._fast.scan cimport hk_acquire, hk_load_ptr, hk_release, hk_store_ptr
 from haptk._fast.state cimport Census, Glance, Link, Peer, PH_DEAD, Session, Worker
-
-cdef extern from "<sys/eventfd.h>" nogil:
-    int eventfd_write(int fd, unsigned long long value)
 
 cdef enum:
     A_TURN = 256            # sessions looked at before traffic gets its turn again
@@ -99,7 +97,7 @@ cdef void census_step(Worker *w, EndFn end) noexcept nogil:
         if c.wanted:
             c.cursor = NULL
     if c.cursor != NULL:
-        eventfd_write(w.wake_fd, 1)
+        fd_ring(w.wake_fd, FD_WAKE)
         return
     if not c.wanted:
         idle_links(w, c)
@@ -123,7 +121,7 @@ cdef bint census_ask(Worker *w, int wish, size_t wanted, bint names):
     c.wish, c.wanted, c.names = wish, wanted, names
     w.asked = c
     hk_store_ptr(&w.census, c)
-    eventfd_write(w.wake_fd, 1)
+    fd_ring(w.wake_fd, FD_WAKE)
     return True
 
 

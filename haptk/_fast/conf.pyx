@@ -12,6 +12,7 @@ from libc.stdint cimport uint16_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
+from haptk._fast.descriptors cimport FD_ALARM, fd_opened
 from haptk._fast.faults cimport faults_free, faults_of
 from haptk._fast.hashing cimport HASH_CRC32, HASH_DJB2, HASH_SDBM, HASH_WT6
 from haptk._fast.inet cimport htons, sockaddr_in, sockaddr_in6, sockaddr_un
@@ -225,8 +226,9 @@ cdef class Image:
         out.alarm_fd = self.alarm
         if out.observe and self.alarm < 0:
             self.alarm = out.alarm_fd = os.eventfd(0, os.EFD_CLOEXEC)
+            fd_opened(self.alarm, FD_ALARM)
         out.max_reuse = server.max_reuse
-        out.pool_max = -(-server.pool_max_conn // max(1, self.tables.process.nbthread))
+        out.pool_max = server.pool_max_conn
         out.pool_purge_ms = _ms(server.pool_purge_delay_s)
         if not server.pool_purge_delay_s:
             out.pool_max = 0

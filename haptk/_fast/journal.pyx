@@ -1,12 +1,12 @@
 # One writer and one reader: the writer publishes by storing the head after the record, the reader frees by storing the
 # tail after it has sent. Both indices stay below the size; the lane is empty when they are equal.
 
-from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memchr, memcmp, memcpy, memset
 
 from haptk._fast.address cimport note_address, note_local
 from haptk._fast.captures cimport CAPTURED_REQUEST, ID_SLOT, OUR_END_SLOT, SERVER_END_SLOT, captured_text, keep_item
+from haptk._fast.descriptors cimport FD_LANE, fd_ring
 from haptk._fast.inet cimport getsockname, sockaddr, sockaddr_storage, socklen_t
 from haptk._fast.logline cimport Told, log_plain, log_refused, log_text, log_wall_us
 from haptk._fast.logplan cimport LOG_REQUEST, LOG_RESPONSE, LogPlanC
@@ -15,9 +15,6 @@ from haptk._fast.scan cimport hk_acquire, hk_add, hk_load, hk_release, hk_store
 from haptk._fast.state cimport Peer
 from haptk._fast.state cimport LOG_SILENT
 from haptk._fast.tally cimport tally_end
-
-cdef extern from "<sys/eventfd.h>" nogil:
-    int eventfd_write(int fd, uint64_t value)
 
 cdef extern from *:
     """
@@ -72,7 +69,7 @@ cdef void publish(LogLane *lane, Record *x) noexcept nogil:
     hk_fence()
     if hk_load(&lane.asleep):
         hk_store(&lane.asleep, 0)
-        eventfd_write(lane.wake_fd, 1)
+        fd_ring(lane.wake_fd, FD_LANE)
 
 
 cdef Record *lane_next(LogLane *lane, int *at) noexcept nogil:

@@ -10,6 +10,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
 from haptk._fast.conf cimport Image
+from haptk._fast.descriptors cimport FD_LANE, FD_LOG, fd_opened, fd_ring, fd_used
 from haptk._fast.inet cimport AF_UNIX, sockaddr
 from haptk._fast.journal cimport Record, lane_next
 from haptk._fast.scan cimport hk_load, hk_release, hk_store, put_decimal
@@ -63,7 +64,6 @@ cdef extern from "<pthread.h>" nogil:
 
 cdef extern from "<sys/eventfd.h>" nogil:
     int eventfd_read(int fd, uint64_t *value)
-    int eventfd_write(int fd, uint64_t value)
 
 cdef extern from "<time.h>" nogil:
     ctypedef long time_t
@@ -317,6 +317,7 @@ cdef bint open_sink(Sink *s) noexcept nogil:
     s.fd = socket(s.place.family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
     if s.fd < 0:
         return 0
+    fd_opened(s.fd, FD_LOG)
     setsockopt(s.fd, SOL_SOCKET, SO_RCVBUF, &none, sizeof(none))
     if connect(s.fd, <const sockaddr *>&s.place.addr, s.place.addr_len) == 0:
         return 1
@@ -357,6 +358,7 @@ cdef void send_batch(LogWriter self, Sink *s) noexcept nogil:
         messages[i].msg_hdr.msg_iov = s.lines[i].piece
         messages[i].msg_hdr.msg_iovlen = s.lines[i].pieces
     while at < s.count:
+        fd_used(s.fd, FD_LOG, b"written")
         got = sendmmsg(s.fd, messages + at, s.count - at, MSG_DONTWAIT | MSG_NOSIGNAL)
         if got > 0:
             at += got
@@ -644,7 +646,7 @@ cdef class LogWriter:
         """Ask run() to send what is there and to return; call after the workers have ended."""
         hk_store(&self.stopping, 1)
         if self.lane_count:
-            eventfd_write(self.lanes[0].wake_fd, 1)
+            fd_ring(self.lanes[0].wake_fd, FD_LANE)
 
     def counts(self):
         """(lines sent, lines dropped) of all places together; what full lanes dropped is counted by the workers."""

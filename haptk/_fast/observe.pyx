@@ -1,10 +1,6 @@
-from libc.stdint cimport uint64_t
-
+from haptk._fast.descriptors cimport FD_ALARM, fd_ring
 from haptk._fast.scan cimport hk_add, hk_load, hk_store
 from haptk._fast.state cimport LIVE_DOWN, LIVE_DRAIN, LIVE_UP
-
-cdef extern from "<sys/eventfd.h>" nogil:
-    int eventfd_write(int fd, uint64_t value)
 
 
 cdef void trip(ServerC *srv) noexcept nogil:
@@ -13,7 +9,7 @@ cdef void trip(ServerC *srv) noexcept nogil:
     hk_add(&srv.live.tripped, 1)
     if hk_load(&srv.live.fuse) > 0 and hk_add(&srv.live.fuse, -1) == 0 and (state == LIVE_UP or state == LIVE_DRAIN):
         hk_store(&srv.live.state, LIVE_DOWN)
-    eventfd_write(srv.alarm_fd, 1)
+    fd_ring(srv.alarm_fd, FD_ALARM)
 
 
 cdef void observe_closely(ServerC *srv, int sight) noexcept nogil:

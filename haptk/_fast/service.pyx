@@ -3,14 +3,12 @@ cimport cython
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
+from haptk._fast.descriptors cimport FD_SERVICE, FD_WAKE, fd_ring
 from haptk._fast.http1 cimport BODY_BAD, BODY_LENGTH, Header, body_advance
 from haptk._fast.pool cimport buf_take
 from haptk._fast.relay cimport compact
 from haptk._fast.scan cimport hk_push, hk_take_all
 from haptk._fast.sockets cimport IO_AGAIN, IO_EOF, fill, put2
-
-cdef extern from "<sys/eventfd.h>" nogil:
-    int eventfd_write(int fd, unsigned long long value)
 
 cdef enum:
     WAIT_MS = 15000         # for the control plane
@@ -163,7 +161,7 @@ cdef int service_step(Worker *w, Session *s) noexcept nogil:
         e.stage = WAITING
         s.since_ms = s.queue_ms = s.connect_ms = w.now
         hk_push(&w.posted, <void **>&e.next, e)
-        eventfd_write(w.service_fd, 1)
+        fd_ring(w.service_fd, FD_SERVICE)
     if e.stage == WAITING:
         return SERVICE_GONE if s.broken else SERVICE_WAIT
     if e.status == 0:
@@ -294,7 +292,7 @@ cdef class Request:
         self.e = NULL
         if e != NULL:
             hk_push(&self.w.answered, <void **>&e.next, e)
-            eventfd_write(self.w.wake_fd, 1)
+            fd_ring(self.w.wake_fd, FD_WAKE)
 
     def __dealloc__(self):
         self.give_back()

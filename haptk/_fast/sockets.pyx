@@ -3,6 +3,7 @@
 from libc.errno cimport EAGAIN, ECONNABORTED, EINPROGRESS, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
 from libc.string cimport memset
 
+from haptk._fast.descriptors cimport FD_CLIENT, FD_SERVER, fd_closed, fd_opened, fd_used
 from haptk._fast.inet cimport sockaddr, sockaddr_storage, socklen_t
 
 cdef extern from "sys/socket.h" nogil:
@@ -56,6 +57,7 @@ cdef int watch(int epfd, int fd, void *what) noexcept nogil:
     cdef epoll_event e
     e.events = <uint32_t>(EPOLLIN | EPOLLOUT | EPOLLRDHUP) | EPOLLET
     e.data.ptr = what
+    fd_used(fd, FD_CLIENT | FD_SERVER, b"watched")
     return epoll_ctl(epfd, EPOLL_CTL_ADD, fd, &e)
 
 
@@ -73,6 +75,7 @@ cdef void unwatch(int epfd, int fd) noexcept nogil:
 
 cdef int64_t fill(int fd, Buf *b) noexcept nogil:
     cdef ssize_t got
+    fd_used(fd, FD_CLIENT | FD_SERVER, b"read")
     while True:
         got = hk_recv(fd, b.d + b.n, b.size - b.n)
         if got > 0:
@@ -89,6 +92,7 @@ cdef int64_t put2(int fd, const char *a, size_t an, const char *b, size_t bn) no
     cdef iovec v[2]
     cdef msghdr m
     cdef ssize_t put
+    fd_used(fd, FD_CLIENT | FD_SERVER, b"written")
     if an and bn:
         memset(&m, 0, sizeof(m))
         v[0].iov_base = <void *>a
@@ -131,6 +135,7 @@ cdef int connect_to(const void *addr, uint32_t addr_len, int family, const void 
         c_close(s)
         fd[0] = -1
         return CONNECT_FAILED
+    fd_opened(s, FD_SERVER)
     fd[0] = s
     return CONNECT_DONE
 
@@ -165,6 +170,7 @@ cdef int socket_error(int fd) noexcept nogil:
 
 
 cdef void close_fd(int fd) noexcept nogil:
+    fd_closed(fd)
     c_close(fd)
 
 
@@ -173,10 +179,12 @@ cdef void reset_fd(int fd) noexcept nogil:
     l.l_onoff = 1
     l.l_linger = 0
     setsockopt(fd, SOL_SOCKET, SO_LINGER, &l, sizeof(l))
+    fd_closed(fd)
     c_close(fd)
 
 
 cdef void shut_write(int fd) noexcept nogil:
+    fd_used(fd, FD_CLIENT | FD_SERVER, b"shut")
     shutdown(fd, SHUT_WR)
 
 
@@ -185,6 +193,7 @@ cdef int accept_one(int fd, void *addr, uint32_t *addr_len, int *error) noexcept
     while True:
         got = accept4(fd, <sockaddr *>addr, <socklen_t *>addr_len, SOCK_NONBLOCK | SOCK_CLOEXEC)
         if got >= 0:
+            fd_opened(got, FD_CLIENT)
             return got
         if errno == EINTR or errno == ECONNABORTED:
             continue

@@ -45,7 +45,8 @@ ctypedef struct Live:
     int eased               # under slowstart: 1 + percent of its maxconn that holds now; written by the control plane only
     Place *place            # atomic: where it is now; written by the control plane only, NULL while unknown
     int cuts                # counts how often an administrator ended its sessions, written by the control plane only
-    int pad[4]
+    int idle                # atomic: connections of all workers that wait for use
+    int pad[3]
 
 ctypedef struct ServerC:
     int index               # inside its backend
@@ -74,11 +75,11 @@ ctypedef struct ServerC:
     int nolinger
     int observe             # 4 or 7: the layer that is watched, 0 for none
     int error_limit
-    int alarm_fd            # eventfd that is rung when the limit is reached
+    int alarm_fd            # eventfd that is rung when the limit is reached; every worker carries it
     int backup
     int send_proxy          # version of the PROXY header to send, 0 for none
     int max_reuse           # how often a connection may be used again, -1 for ever
-    int pool_max            # idle connections kept, -1 for no limit
+    int pool_max            # idle connections kept by all workers together, -1 for no limit
     int pool_purge_ms
     Live *live
 
@@ -632,6 +633,9 @@ ctypedef struct Worker:
     int stopping            # atomic: 0 run, 1 finish what is open, 2 stop now
     int listening           # atomic: 1 while the listening sockets are in use
     int index
+    int *carried            # descriptors of the process that this thread uses; everything else is closed in its own table
+    int carried_count
+    int carried_room
     int own_table           # this thread's descriptor table is not shared with the process
     int accept_paused       # descriptors ran out
     int64_t accept_resume

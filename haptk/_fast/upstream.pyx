@@ -38,6 +38,7 @@ cdef void unlink_idle(Worker *w, Link *l) noexcept nogil:
     l.idle = REST_NOT
     sw.idle_count -= 1
     w.idle_total -= 1
+    hk_count(w.conf.workers, &l.server.live.idle, -1)
 
 
 cdef void push_idle(Worker *w, Link *l) noexcept nogil:
@@ -278,14 +279,18 @@ cdef bint take_slot(Worker *w, Session *s) noexcept nogil:
 
 
 cdef inline bint worth_keeping(Worker *w, ServerC *srv, ServerW *sw) noexcept nogil:
-    # No more than were in use at once lately: with http-reuse safe a first request takes none, and clients that come
+    # Counts it as idle if so. No more than were in use at once lately: with http-reuse safe a first request takes none, and clients that come
     # for one request would otherwise leave one behind each.
     if w.now - sw.peak_at > 1000:
         sw.peak_at = w.now
         sw.peak = sw.used if sw.used > sw.peak // 2 else sw.peak // 2
-    if srv.pool_max >= 0 and sw.idle_count >= srv.pool_max:
+    if sw.idle_count >= IDLE_FLOOR and sw.idle_count + sw.used > sw.peak:
         return 0
-    return sw.idle_count < IDLE_FLOOR or sw.idle_count + sw.used <= sw.peak
+    # the place is taken before the limit is asked: other workers ask at the same moment
+    if hk_count(w.conf.workers, &srv.live.idle, 1) > srv.pool_max >= 0:
+        hk_count(w.conf.workers, &srv.live.idle, -1)
+        return 0
+    return 1
 
 
 cdef void detach(Worker *w, Session *s, bint keep) noexcept nogil:

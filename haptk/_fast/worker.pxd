@@ -11,4 +11,5 @@ cdef class DataWorker:
     cdef bint running
 
     cdef int rules_rooms(self) except -1
+    cdef int carry(self, int fd, int owner) except -1
     cdef int log_lane(self) except -1

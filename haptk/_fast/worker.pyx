@@ -10,6 +10,8 @@ from haptk._fast.address cimport note_address, note_local
 from haptk._fast.balance cimport balance_close
 from haptk._fast.census cimport CENSUS_END, CENSUS_LIST, census_ask, census_close, census_step, census_take
 from haptk._fast.deadlines cimport PARTING_MS
+from haptk._fast.descriptors cimport (FD_EPOLL, FD_LANE, FD_LISTENER, FD_SERVICE, FD_WAKE, HK_CHECKED, fd_opened,
+                                      fd_ring, register_leave, register_own)
 from haptk._fast.edit cimport edits_size
 from haptk._fast.ending cimport session_kill
 from haptk._fast.facts cimport ROOM_SIZE
@@ -38,7 +40,6 @@ cdef extern from "<sys/eventfd.h>" nogil:
     int EFD_CLOEXEC, EFD_NONBLOCK
     int eventfd(unsigned int value, int flags)
     int eventfd_read(int fd, uint64_t *value)
-    int eventfd_write(int fd, uint64_t value)
 
 cdef extern from *:
     """
@@ -273,17 +274,18 @@ cdef void handle(Worker *w, epoll_event *e) noexcept nogil:
 
 cdef void own_table(Worker *w) noexcept nogil:
     # Give this thread a descriptor table of its own. In a table that threads share, the kernel counts references at
-    # every system call (fdget, 3-4 % of all our time). Everything but the worker's own descriptors is closed in the
-    # copy; closing a listener is then this thread's business too. Where the kernel refuses, the table stays shared.
+    # every system call (fdget, 3-4 % of all our time). Everything that is not carried over is closed in the copy; closing
+    # a listener is then this thread's business too. Where the kernel refuses, the table stays shared.
     cdef int low = 3, lowest, i, fd
     if unshare(CLONE_FILES) != 0:
         return
     w.own_table = 1
+    if HK_CHECKED:
+        register_own(w.carried, w.carried_count)
     while True:
         lowest = -1
-        for i in range(w.listener_count + 4):
-            fd = w.epfd if i == 0 else w.wake_fd if i == 1 else w.service_fd if i == 2 else \
-                (w.lane.wake_fd if w.lane != NULL else -1) if i == 3 else w.listeners[i - 4].fd
+        for i in range(w.carried_count):
+            fd = w.carried[i]
             if fd >= low and (lowest < 0 or fd < lowest):
                 lowest = fd
         if lowest < 0:
@@ -415,17 +417,23 @@ cdef class DataWorker:
         self.w.servers = <ServerW *>calloc(image.conf.server_count + 1, sizeof(ServerW))
         self.w.backends = <BackendW *>calloc(image.conf.backend_count + 1, sizeof(BackendW))
         self.w.listeners = <Listener *>calloc(len(listeners) + 1, sizeof(Listener))
+        self.w.carried_room = len(listeners) + 5
+        self.w.carried = <int *>calloc(self.w.carried_room, sizeof(int))
         self.w.fronts = <Tally *>calloc(image.conf.frontend_count + image.conf.door_count + 1, sizeof(Tally))
         self.w.backs = <Tally *>calloc(image.conf.backend_count + 1, sizeof(Tally))
         self.w.servs = <Tally *>calloc(image.conf.server_count + 1, sizeof(Tally))
         if self.w.servers == NULL or self.w.backends == NULL or self.w.listeners == NULL or \
-                self.w.fronts == NULL or self.w.backs == NULL or self.w.servs == NULL:
+                self.w.carried == NULL or self.w.fronts == NULL or self.w.backs == NULL or self.w.servs == NULL:
             raise MemoryError
         self.w.epfd = epoll_create1(EPOLL_CLOEXEC)
         self.w.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
         self.w.service_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
         if self.w.epfd < 0 or self.w.wake_fd < 0 or self.w.service_fd < 0:
             raise OSError("no descriptors left for an event loop")
+        self.carry(self.w.epfd, FD_EPOLL)
+        self.carry(self.w.wake_fd, FD_WAKE)
+        self.carry(self.w.service_fd, FD_SERVICE)
+        self.carry(image.alarm, 0)      # opened by the image, for all workers
         self.w.wake_kind = KIND_WAKE
         watch_input(self.w.epfd, self.w.wake_fd, &self.w.wake_kind, 0)
         self.sockets = [entry[0] for entry in listeners]
@@ -438,6 +446,7 @@ cdef class DataWorker:
             sock.setblocking(False)
             self.w.listeners[i].kind = KIND_LISTENER
             self.w.listeners[i].fd = sock.fileno()
+            self.carry(self.w.listeners[i].fd, FD_LISTENER)
             self.w.listeners[i].owned = not shared
             self.w.listeners[i].announced = bind.accept_proxy
             self.w.listeners[i].frontend = &image.conf.frontends[<int>frontend]
@@ -446,6 +455,18 @@ cdef class DataWorker:
         self.w.now = clock_ms()
         wheel_init(&self.w)
         resume_accepting(&self.w)
+
+    cdef int carry(self, int fd, int owner) except -1:
+        # A descriptor of the process that the worker's thread uses: it stays open in that thread's own table.
+        if fd < 0:
+            return 0
+        if self.w.carried_count == self.w.carried_room:
+            raise IndexError(fd)
+        self.w.carried[self.w.carried_count] = fd
+        self.w.carried_count += 1
+        if owner:
+            fd_opened(fd, owner)
+        return 0
 
     cdef int log_lane(self) except -1:
         # Where some frontend logs.
@@ -461,6 +482,7 @@ cdef class DataWorker:
         self.w.lane.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
         if self.w.lane.wake_fd < 0:
             raise OSError("no descriptors left for log lines")
+        self.carry(self.w.lane.wake_fd, FD_LANE)
         return 0
 
     cdef int rules_rooms(self) except -1:
@@ -500,6 +522,7 @@ cdef class DataWorker:
         free(self.w.servers)
         free(self.w.backends)
         free(self.w.listeners)
+        free(self.w.carried)
         if self.w.lane != NULL and self.w.lane.wake_fd >= 0:
             close_fd(self.w.lane.wake_fd)
         lane_close(self.w.lane)
@@ -515,21 +538,23 @@ cdef class DataWorker:
         with nogil:
             own_table(&self.w)
             loop(&self.w)
+            if HK_CHECKED:
+                register_leave()
 
     def stop(self, bint now=False):
         """Ask run() to return: after the open connections, or at once. From any thread."""
         if now or hk_load(&self.w.stopping) == 0:
             hk_store(&self.w.stopping, 2 if now else 1)
-        eventfd_write(self.w.wake_fd, 1)
+        fd_ring(self.w.wake_fd, FD_WAKE)
 
     def wake(self):
         """Have the worker look at what the control plane changed."""
-        eventfd_write(self.w.wake_fd, 1)
+        fd_ring(self.w.wake_fd, FD_WAKE)
 
     def clear(self, bint everything=False):
         """Have the worker put the highest values (or all) of its tallies back to zero; `cleared` says when it did."""
         hk_store(&self.w.clear_asked, 2 if everything else 1)
-        eventfd_write(self.w.wake_fd, 1)
+        fd_ring(self.w.wake_fd, FD_WAKE)
 
     def look(self, size_t wanted=0, bint names=False, bint end=False):
         """Have the worker list its sessions (or only `wanted`, and `end` it); False while it is at an older list.

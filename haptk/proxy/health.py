@@ -418,6 +418,8 @@ class HealthRunner:
         heapq.heapify(due)
         with ThreadPoolExecutor(min(PROBES_AT_ONCE, len(self.checked) or 1), "probe") as pool:
             while not self._stopping.is_set():
+                if self.observed:
+                    self._look_at_traffic(due)  # before the wait is known: it brings checks forward
                 now = clock.monotonic()
                 while due and due[0][0] <= now:
                     one = by_gid[heapq.heappop(due)[1]]
@@ -429,8 +431,6 @@ class HealthRunner:
                 wait_s = max(due[0][0] - now, 0.0) if due else IDLE_S
                 if self._warm_up(now):
                     wait_s = min(wait_s, 0.5)
-                if self.observed:
-                    self._look_at_traffic(due)
                 try:
                     found = self._results.get(timeout=wait_s)
                 except queue.Empty:
