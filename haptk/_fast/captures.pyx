@@ -1,15 +1,13 @@
 from libc.stdint cimport uint8_t, uint16_t
 from libc.string cimport memchr, memcmp, memcpy, memmove
 
-from haptk._fast.http1 cimport H_CONNECTION, H_COOKIE, H_SET_COOKIE, H_SET_COOKIE2, Header
+from haptk._fast.http1 cimport H_COOKIE, H_SET_COOKIE, H_SET_COOKIE2, Header
 from haptk._fast.program cimport Text
-from haptk._fast.scan cimport same_word
 from haptk._fast.state cimport CaptureC
 
 cdef enum:
     RESPONSE_SLOT = 120, CLIENT_SLOT = 253, SERVER_SLOT = 254
     SP = 32, HTAB = 9, SEMI = 59, COMMA = 44, EQUAL = 61, QUOTE = 34, BACKSLASH = 92, DOLLAR = 36
-    CONNECTION_MAX = 512    # of its value looked at
     PAIR_MAX = 320          # of a cookie's pair looked at: longer than any name and any length of the file
 
 
@@ -83,42 +81,6 @@ cdef inline bint blank(char c) noexcept nogil:
     return c == SP or c == HTAB
 
 
-cdef bint of_connection(const char *p, uint32_t n) noexcept nogil:
-    return (n == 5 and same_word(p, b"close", 5)) or (n == 10 and same_word(p, b"keep-alive", 10))
-
-
-cdef void capture_connection(Session *s, int which, int i, const char *v, uint32_t n) noexcept nogil:
-    # HAProxy's parser has taken `close` and `keep-alive` out by then; from there on it writes the words closely.
-    cdef char rest[CONNECTION_MAX]
-    cdef uint32_t at = 0, start, end, kept = 0
-    cdef bint closely = 0
-    if n > CONNECTION_MAX:
-        n = CONNECTION_MAX
-    while at < n:
-        start = at
-        while at < n and v[at] != COMMA:
-            at += 1
-        end = at
-        at += 1
-        while start < end and blank(v[start]):
-            start += 1
-        while end > start and blank(v[end - 1]):
-            end -= 1
-        if of_connection(v + start, end - start):
-            closely = 1
-        elif not closely:
-            memcpy(rest + kept, v + kept, end - kept)
-            kept = end
-        else:
-            if kept:
-                rest[kept] = COMMA
-                kept += 1
-            memcpy(rest + kept, v + start, end - start)
-            kept += end - start
-    if kept:
-        capture(s, which, i, rest, kept)
-
-
 cdef void capture_head(Session *s, Head *h, bint response) noexcept nogil:
     cdef CaptureC *slots = s.frontend.response_captures if response else s.frontend.request_captures
     cdef int count = s.frontend.response_slots if response else s.frontend.request_slots
@@ -131,10 +93,7 @@ cdef void capture_head(Session *s, Head *h, bint response) noexcept nogil:
         for k in range(h.count - 1, -1, -1):
             x = &h.headers[k]
             if x.name_len == slots[i].name.n and memcmp(h.d + x.line, slots[i].name.p, x.name_len) == 0:
-                if x.id == H_CONNECTION:
-                    capture_connection(s, which, i, h.d + x.value, x.value_len)
-                else:
-                    capture(s, which, i, h.d + x.value, x.value_len)
+                capture(s, which, i, h.d + x.value, x.value_len)
                 break
 
 

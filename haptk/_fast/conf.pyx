@@ -33,7 +33,7 @@ from haptk._fast.state cimport (AddHeaderC, AppSessionC, BackendC, CK_INDIRECT, 
 from haptk._fast.table cimport Table
 from haptk.proxy.sticktables import appsession_name, stores_for
 
-from haptk.proxy.compile_rules import keeps_line, needs_destination
+from haptk.proxy.compile_rules import keeps_line, looks_at_connection, needs_destination
 from haptk.proxy.pages import STATUSES, as_sent, builtin
 
 _BALANCE = {
@@ -426,6 +426,7 @@ cdef class Image:
         formats = [one for fe in fronts for one in (
             fe.log.log_format, fe.log.error_format, fe.log.sd_format, fe.unique_id_format)]
         self.text(&self.conf.pid, str(os.getpid()))
+        self.conf.connection_seen = any(looks_at_connection(one) for one in (*fronts, *self.tables.backends))
         self.log_most = max((target.length for fe in fronts for target in fe.log.targets), default=1024)
         self.log_most = max(self.log_most, 1024)
         if any(log_names(one, ("rt",)) for one in formats):

@@ -5,7 +5,7 @@ from libc.string cimport memcmp, memcpy, memmove
 
 from haptk._fast.http1 cimport (H_CONNECTION, H_HOST, H_UPGRADE, HEADERS_ADDED, HEADERS_MAX,
                                 Header, M_CONNECT, header_id, method_id, note_connection, note_host, target_ok)
-from haptk._fast.scan cimport TOKEN
+from haptk._fast.scan cimport TOKEN, same_word
 
 
 cdef size_t edits_size(uint32_t bufsize) noexcept nogil:
@@ -18,6 +18,60 @@ cdef void edits_begin(Worker *w, Head *h) noexcept nogil:
     memcpy(w.edits + h.start, h.d + h.start, h.end - h.start)
     h.d = w.edits
     w.edits_used = w.conf.bufsize
+    if h.conn_close or h.conn_keep:
+        drop_modes(h)
+
+
+cdef void drop_modes(Head *h) noexcept nogil:
+    # `close` and `keep-alive` speak of the connection that they came on: rules see neither, and what stands there
+    # afterwards is theirs.
+    cdef int k = 0
+    cdef Header *x
+    while k < h.count:
+        x = &h.headers[k]
+        if x.id == H_CONNECTION:
+            x.value_len = other_words(h.d + x.value, x.value_len)
+            x.canonical = 0
+            if x.value_len == 0:
+                header_drop(h, k)
+                continue
+        k += 1
+
+
+cdef inline bint blank(char c) noexcept nogil:
+    return c == 32 or c == 9
+
+
+cdef inline bint is_mode(const char *p, uint32_t n) noexcept nogil:
+    return (n == 5 and same_word(p, b"close", 5)) or (n == 10 and same_word(p, b"keep-alive", 10))
+
+
+cdef uint32_t other_words(char *v, uint32_t n) noexcept nogil:
+    # The list without those two words, in place; its new length. Behind the first of them HAProxy writes the others
+    # closely, without their blanks.
+    cdef uint32_t at = 0, start, end, kept = 0
+    cdef bint closely = 0
+    while at < n:
+        start = at
+        while at < n and v[at] != 44:
+            at += 1
+        end = at
+        at += 1
+        while start < end and blank(v[start]):
+            start += 1
+        while end > start and blank(v[end - 1]):
+            end -= 1
+        if is_mode(v + start, end - start):
+            closely = 1
+        elif not closely:
+            kept = end
+        else:
+            if kept:
+                v[kept] = 44
+                kept += 1
+            memmove(v + kept, v + start, end - start)
+            kept += end - start
+    return kept
 
 
 cdef char *edits_room(Worker *w, uint32_t *room) noexcept nogil:

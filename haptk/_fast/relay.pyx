@@ -5,6 +5,7 @@ from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcmp, memcpy, memmove
 
 from haptk._fast.captures cimport capture_cookie, capture_head
+from haptk._fast.edit cimport edits_begin
 from haptk._fast.http1 cimport (BODY_BAD, BODY_CHUNKED, BODY_EOF, BODY_NONE, BODY_TUNNEL, Head, HEAD_MORE,
                                 M_CONNECT, M_HEAD, body_advance, parse_response)
 from haptk._fast.journal cimport note_response
@@ -14,7 +15,7 @@ from haptk._fast.render cimport render_response
 from haptk._fast.retry cimport event_of, keep_body, may_repeat
 from haptk._fast.rules cimport RULES_ANSWER, RULES_GO, rules_response
 from haptk._fast.sockets cimport IO_AGAIN, IO_EOF, established, fill, no_delay, put2, shut_write
-from haptk._fast.state cimport BULK_SIZE, Link, MODE_KEEP
+from haptk._fast.state cimport BULK_SIZE, Link, MODE_CLOSE
 from haptk._fast.stick cimport stick_response
 
 cdef enum:
@@ -212,6 +213,7 @@ cdef void edited(Session *s, Head *h) noexcept nogil:
 cdef int final_head(Worker *w, Session *s, Head *h) noexcept nogil:
     cdef int got
     cdef uint32_t start
+    cdef bint rule_keep = 0
     s.status = h.status
     observe(s.server, sight_of(h.status))
     if s.keeping:
@@ -220,10 +222,11 @@ cdef int final_head(Worker *w, Session *s, Head *h) noexcept nogil:
         s.keeping = 0
         drop_request(w, s)
     s.response_ms = w.now
-    s.server_keep = s.backend.connection == MODE_KEEP and s.frontend.connection == MODE_KEEP and not h.conn_close \
-        and (h.minor == 1 or h.conn_keep)
+    s.server_keep = not s.server_close and not h.conn_close and (h.minor == 1 or h.conn_keep)
     response_body(s, h)
     s.response_minor = 1 + h.minor
+    if w.conf.connection_seen and (h.conn_close or h.conn_keep):
+        edits_begin(w, h)
     if s.frontend.capturing:
         capture_head(s, h, 1)
     if s.backend.stick != NULL:
@@ -236,6 +239,9 @@ cdef int final_head(Worker *w, Session *s, Head *h) noexcept nogil:
             return RELAY_RULED if got == RULES_ANSWER else RELAY_RULES_FAILED
         if h.d != s.sx.d:
             edited(s, h)
+            rule_keep = h.conn_keep
+    if s.frontend.connection == MODE_CLOSE and not rule_keep:
+        s.keep = 0
     if s.frontend.capturing:
         capture_cookie(s, h, 1)
     start = s.in_head.n if s.in_head.d != NULL else 0

@@ -11,8 +11,7 @@ from haptk._fast.journal cimport make_id
 from haptk._fast.match cimport in_network
 from haptk._fast.pool cimport buf_take
 from haptk._fast.scan cimport hk_blank_at_equals, hk_find, same_word
-from haptk._fast.state cimport (AddHeaderC, BackendC, CK_INSERT, CK_NOCACHE,
-                                MODE_KEEP, Peer, Text)
+from haptk._fast.state cimport AddHeaderC, BackendC, CK_INSERT, CK_NOCACHE, Peer, Text
 
 
 cdef inline int put(Buf *o, const char *p, size_t n) noexcept nogil:
@@ -71,14 +70,20 @@ cdef bint has_header(Head *h, Text *name) noexcept nogil:
     return 0
 
 
-cdef void address_line(Buf *o, Session *s, Head *h, AddHeaderC *a, Peer *peer) noexcept nogil:
+cdef bint excepted(AddHeaderC *a, Peer *peer) noexcept nogil:
     cdef int i
-    if peer.text_len == 0:
-        return
     for i in range(a.except_count):
         if in_network(&a.except_nets[i], peer.family, peer.address):
-            return
-    if a.if_none and has_header(h, &a.name):
+            return 1
+    return 0
+
+
+cdef void address_line(Buf *o, Head *h, AddHeaderC *front, AddHeaderC *back, Peer *peer) noexcept nogil:
+    # The name is the backend's where it has the option; an exception holds whoever made it, `if-none` when everybody did.
+    cdef AddHeaderC *a = back if back.name.p != NULL else front
+    if a.name.p == NULL or peer.text_len == 0 or excepted(front, peer) or excepted(back, peer):
+        return
+    if (front.name.p == NULL or front.if_none) and (back.name.p == NULL or back.if_none) and has_header(h, &a.name):
         return
     put(o, a.name.p, a.name.n)
     word(o, b": ")
@@ -122,15 +127,8 @@ cdef inline bint request_special(Session *s, uint8_t id) noexcept nogil:
 
 
 cdef void our_request_lines(Session *s, Buf *o, Head *h) noexcept nogil:
-    # forwardfor and originalto: the backend's own, else the frontend's.
-    if s.backend.forwardfor.name.p != NULL:
-        address_line(o, s, h, &s.backend.forwardfor, &s.peer)
-    elif s.frontend.forwardfor.name.p != NULL:
-        address_line(o, s, h, &s.frontend.forwardfor, &s.peer)
-    if s.backend.originalto.name.p != NULL:
-        address_line(o, s, h, &s.backend.originalto, &s.local)
-    elif s.frontend.originalto.name.p != NULL:
-        address_line(o, s, h, &s.frontend.originalto, &s.local)
+    address_line(o, h, &s.frontend.forwardfor, &s.backend.forwardfor, &s.peer)
+    address_line(o, h, &s.frontend.originalto, &s.backend.originalto, &s.local)
 
 
 cdef void unique_line(Worker *w, Session *s, Buf *o) noexcept nogil:
@@ -178,10 +176,10 @@ cdef int render_request(Worker *w, Session *s, Head *h) noexcept nogil:
     our_request_lines(s, o, h)
     if s.upgrade_asked:
         word(o, b"connection: upgrade\r\n")
-    elif s.backend.connection != MODE_KEEP or s.frontend.connection != MODE_KEEP:
-        if h.minor and not s.backend.pretend_ka:
+    elif s.server_close and h.minor:
+        if not s.backend.pretend_ka:
             word(o, b"connection: close\r\n")
-    elif h.minor == 0:
+    elif h.minor == 0 and (s.backend.pretend_ka or not s.server_close):
         word(o, b"connection: keep-alive\r\n")
     word(o, b"\r\n")
     return 0 if o.n + s.backend.head_room <= o.size else -1

@@ -11,6 +11,7 @@ from haptk._fast.pool cimport buf_take
 from haptk._fast.program cimport FormatC, RD_LOCATION, RD_PREFIX, Text
 from haptk._fast.scan cimport put_decimal
 from haptk._fast.sockets cimport IO_AGAIN, put2
+from haptk._fast.state cimport MODE_CLOSE
 
 cdef extern from "string.h" nogil:
     void *memmem(const void *a, size_t an, const void *b, size_t bn)
@@ -94,7 +95,7 @@ cdef int begin(Worker *w, Session *s) noexcept nogil:
         return -1
     if s.in_head.r == s.in_head.n:
         s.in_head.n = s.in_head.r = 0
-    if not s.up.done or w.stopping:
+    if not s.up.done or w.stopping or s.frontend.connection == MODE_CLOSE:
         s.keep = 0
     return 0
 

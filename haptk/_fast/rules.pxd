@@ -14,5 +14,6 @@ cdef enum RulesResult:
 cdef int rules_monitor(Worker *w, Session *s, Head *h) noexcept nogil
 # Frontend, choice of the backend (s.backend), its persistence rules, then its own. The body is settled when they answer.
 cdef int rules_request(Worker *w, Session *s, Head *h) noexcept nogil
+cdef void rules_connection(Worker *w, Session *s) noexcept nogil
 # Backend, then frontend. An answer replaces the server's.
 cdef int rules_response(Worker *w, Session *s, Head *h) noexcept nogil

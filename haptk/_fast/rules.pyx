@@ -20,6 +20,7 @@ from haptk._fast.program cimport (A_ADD_HEADER, A_ALLOW, A_CAPTURE, A_DEL_HEADER
 from haptk._fast.regex cimport Groups, regex_exec
 from haptk._fast.reply cimport reply_redirect, reply_rule, settle_body
 from haptk._fast.service cimport SERVICE_STATS, is_stats
+from haptk._fast.state cimport BackendC
 from haptk._fast.tally cimport tally_backend, tally_denied
 
 cdef extern from "string.h" nogil:
@@ -375,12 +376,13 @@ cdef int of_request(Seen *x, Program *p, Text *stats_uri, Head *h) noexcept nogi
 
 cdef void choose_backend(Seen *x, Session *s) noexcept nogil:
     cdef Program *p = s.frontend.program
+    cdef BackendC *chosen = s.frontend.backend
     cdef int i
-    s.backend = s.frontend.backend
     for i in range(p.choice_count):
         if holds(x, p.choice[i].condition):
-            s.backend = &x.w.conf.backends[p.choice[i].target]
+            chosen = &x.w.conf.backends[p.choice[i].target]
             break
+    s.backend = chosen
     if s.backend == NULL:
         return
     # the first one that holds decides
@@ -429,9 +431,20 @@ cdef int rules_request(Worker *w, Session *s, Head *h) noexcept nogil:
     if edits_end(w, h, 1) < 0:
         return RULES_FAILED
     s.method_sent = h.method
+    if h.d == w.edits:
+        s.rule_close, s.rule_keep = h.conn_close, h.conn_keep
     if h.method == M_HEAD and s.method != M_HEAD:
         s.keep = 0          # the client waits for a body that does not come
     return RULES_GO
+
+
+cdef void rules_connection(Worker *w, Session *s) noexcept nogil:
+    # Mode tcp: which backend, and whether persistence counts. Fetches that need a message find nothing.
+    cdef Seen x
+    memset(&x, 0, sizeof(Seen))
+    x.w, x.s = w, s
+    s.backend = s.frontend.own
+    choose_backend(&x, s)
 
 
 cdef int rules_response(Worker *w, Session *s, Head *h) noexcept nogil:

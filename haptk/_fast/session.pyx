@@ -8,6 +8,7 @@ from haptk._fast.address cimport note_local
 from haptk._fast.captures cimport capture_cookie, capture_head
 from haptk._fast.deadlines cimport LINGER_MS, arm
 from haptk._fast.dispatch cimport again, connect_failed, dispatch, link_failed
+from haptk._fast.edit cimport edits_begin
 from haptk._fast.ending cimport (answer, bad_response, close_client, drop_buffers, leave, linger_step, refuse, ruled,
                                  session_kill)
 from haptk._fast.faults cimport fault_request, fault_response
@@ -24,12 +25,13 @@ from haptk._fast.relay cimport (RELAY_AGAIN, RELAY_BAD_REQUEST, RELAY_BAD_RESPON
 from haptk._fast.render cimport render_request
 from haptk._fast.reply cimport REPLY_LOST, REPLY_WAIT, reply_send, settle_body
 from haptk._fast.retry cimport RE_CONN, RE_JUNK, RE_TIMEOUT, may_repeat, take_early_body
-from haptk._fast.rules cimport RULES_ANSWER, RULES_FAILED, RULES_GO, RULES_SERVICE, rules_monitor, rules_request
+from haptk._fast.rules cimport (RULES_ANSWER, RULES_FAILED, RULES_GO, RULES_SERVICE, rules_connection, rules_monitor,
+                                rules_request)
 from haptk._fast.scan cimport hk_count
 from haptk._fast.service cimport (SERVICE_BAD, SERVICE_FAILED, SERVICE_GONE, SERVICE_SENT, service_begin,
                                   service_drop, service_expired, service_step)
 from haptk._fast.sockets cimport IO_AGAIN, IO_EOF, close_fd, fill, watch
-from haptk._fast.state cimport (BackendC, Link, MODE_CLOSE, PAGE_200, PAGE_408, PAGE_500, PAGE_502, PAGE_503, PAGE_504, PH_DEAD,
+from haptk._fast.state cimport (BackendC, Link, MODE_CLOSE, MODE_KEEP, PAGE_200, PAGE_408, PAGE_500, PAGE_502, PAGE_503, PAGE_504, PH_DEAD,
                                 PH_HEAD, PH_LINGER, PH_PROXY, PH_QUEUE, PH_RELAY, PH_REPLY, PH_RETRY, PH_SERVICE)
 from haptk._fast.stick cimport stick_request
 from haptk._fast.tally cimport tally_accept, tally_backend, tally_bytes, tally_request
@@ -190,6 +192,7 @@ cdef void reset_transaction(Session *s, Head *h) noexcept nogil:
     s.head_done = s.response_any = s.server_eof = s.server_keep = s.up_failed = 0
     s.keeping = s.moving = s.redispatched = s.dead_retry = s.body_started = s.want_fresh = s.tunnel = 0
     s.service = s.hashed = s.unlogged = s.response_minor = s.no_retry = s.log_level = 0
+    s.rule_close = s.rule_keep = 0
     s.ck_request = s.ck_response = c"N"
     s.cause = s.at = c"-"
     s.method = s.method_sent = h.method
@@ -222,13 +225,14 @@ cdef int begin(Worker *w, Session *s, uint32_t length) noexcept nogil:
     s.request_ms = w.now
     s.backend = s.frontend.backend
     note_request(w, s, h)
+    if w.conf.connection_seen and (h.conn_close or h.conn_keep):
+        edits_begin(w, h)
     if s.frontend.capturing:
         capture_head(s, h, 0)
     consume_head(s, length)
     w.counters.requests += 1
     tally_request(w, s, length)
-    s.keep = (h.minor == 1 or h.conn_keep) and not h.conn_close and not w.stopping and \
-        s.frontend.connection != MODE_CLOSE
+    s.keep = (h.minor == 1 or h.conn_keep) and not h.conn_close and not w.stopping
     if s.frontend.monitor_uri.n and s.frontend.monitor_uri.n == h.target_len and \
             memcmp(s.frontend.monitor_uri.p, h.d + h.target, h.target_len) == 0:
         s.unlogged = 1
@@ -245,10 +249,10 @@ cdef int begin(Worker *w, Session *s, uint32_t length) noexcept nogil:
         settle_body(s)
         return answer(w, s, PAGE_503, 503, c"S", c"C")
     tally_backend(w, s)
-    if s.backend.connection == MODE_CLOSE:
-        s.keep = 0
     if s.frontend.capturing:
         capture_cookie(s, h, 0)
+    s.server_close = s.rule_close or not s.rule_keep and (
+        s.backend.connection != MODE_KEEP or s.frontend.connection != MODE_KEEP)
     s.upgrade_asked = h.upgrade and h.conn_upgrade and h.minor
     if render_request(w, s, h) < 0:
         # too long as it came, or as rules made it
@@ -268,6 +272,8 @@ cdef int begin(Worker *w, Session *s, uint32_t length) noexcept nogil:
 
 cdef int serve(Worker *w, Session *s, Head *h) noexcept nogil:
     # The control plane answers.
+    if s.frontend.connection == MODE_CLOSE:
+        s.keep = 0
     if service_begin(w, s, h) < 0:
         return answer(w, s, PAGE_500, 500, c"R", c"R")
     s.phase = PH_SERVICE
@@ -557,6 +563,8 @@ cdef void begin_tcp(Worker *w, Session *s) noexcept nogil:
     s.up.done = s.down.done = 0
     s.first = 0
     s.phase = PH_RELAY
+    if s.frontend.ruled:
+        rules_connection(w, s)
     if s.backend == NULL:
         s.phase = PH_HEAD
         s.eof = 1
@@ -572,5 +580,5 @@ cdef void begin_tcp(Worker *w, Session *s) noexcept nogil:
     if s.backend.by_hash:
         hash_request(s, s.backend, NULL)
     if s.backend.stick != NULL:
-        stick_request(w, s, NULL, 0, 0)
+        stick_request(w, s, NULL, s.force_persist, s.ignore_persist)
     dispatch(w, s)

@@ -269,6 +269,7 @@ ctypedef struct Conf:
     void **request_faults   # by frontend and backend; see faults, whose lock guards what they point to
     void **response_faults
     int *actives            # atomic: connections of all frontends, for %ac; NULL when no log asks
+    int connection_seen     # some rule or capture looks at Connection
     int *numbers            # atomic: requests so far, for %rt; NULL when nobody asks
     Text pid                # of this process
     int limit               # atomic: the most client connections of all frontends together, 0 for no limit
@@ -392,6 +393,9 @@ ctypedef struct Session:    # one client connection and its current transaction
     uint8_t no_retry        # http-request disable-l7-retry
     uint8_t response_minor  # of HTTP/1 of the server's answer, plus 1; 0 before it is there
     uint8_t hashed          # `hash` was computed
+    uint8_t rule_close      # a rule wrote `Connection: close` into the request
+    uint8_t rule_keep       # or `keep-alive`, which outweighs what the file says
+    uint8_t server_close    # the server connection serves this request only
     uint8_t ck_request      # log letter of the request cookie: N I D V E O U
     uint8_t ck_response     # N I U R P D
     uint8_t cause           # log: first letter of the termination state

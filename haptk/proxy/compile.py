@@ -386,7 +386,7 @@ class _Compiler:
             except OSError as error:
                 self.error(f"{file}:{line}", f"errorfile: {path}: {error.strerror}")
                 continue
-            if why := pages.checked(content, status, self.top.get("bufsize", 16384)):
+            if why := pages.checked(content, self.top.get("bufsize", 16384)):
                 self.error(f"{file}:{line}", f"errorfile: {path} {why}")
             else:
                 found.append(ErrorFile(status, content))

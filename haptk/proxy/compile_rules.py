@@ -54,6 +54,15 @@ def needs_destination(one: Frontend | Backend) -> bool:
     )
 
 
+def looks_at_connection(one: Frontend | Backend) -> bool:
+    """Whether a rule or a capture reads Connection, of which only what is no mode of the connection may be seen."""
+    captured = (*one.request_captures, *one.response_captures) if isinstance(one, Frontend) else ()
+    return any(name.lower() == "connection" for name, _ in captured) or any(
+        isinstance(part, Call) and any(text.lower() == "connection" for text in part.args)
+        for part in parts_of(one.rules)
+    )
+
+
 def keeps_line(one: Frontend | Backend) -> bool:
     """Whether rules look at the request line as it was kept."""
     return any(

@@ -8,7 +8,7 @@ import pytest
 
 from haptk.errors import ConfigError
 from haptk.formats.haproxy_cfg import Source, parse
-from haptk.proxy.compile import load
+from haptk.proxy.compile import load, load_text
 
 FILE = "{}frontend f\n mode http\n bind 127.0.0.1:1\n timeout client 1s\n http-request deny if {{ {} }}\n"
 
@@ -32,7 +32,6 @@ def test_lines_come_before_words(tmp_path: Path) -> None:
     [
         ("x", "path -f", "-f needs the name of a file"),
         ("x", "path -f @/none", "No such file"),
-        ("# x\n", "path -f @/a.lst", "no pattern stands in what -f names"),
         ("10.0.0.0/8\nx\n", "src -f @/a.lst", "'x' is no address or network"),
         ("(\n", "path_reg -f @/a.lst", "is no regular expression"),
     ],
@@ -46,3 +45,18 @@ def test_what_is_wrong_is_said(tmp_path: Path, content: str, words: str, why: st
 def test_a_reader_without_files_says_so() -> None:
     found = parse([Source("x", FILE.format("", "path -f a"))])
     assert "files cannot be read here" in found.errors[0].why
+
+
+def test_nothing_to_compare_with_is_no_error(tmp_path: Path) -> None:
+    """As in HAProxy: such an ACL never holds, which draws a warning unless `--` or a file says that it is meant."""
+    (tmp_path / "a.lst").write_text("# x\n")
+    assert patterns(tmp_path, f"path -f {tmp_path}/a.lst") == ()
+    for words, warned in (
+        ("path", True),
+        ("path --", False),
+        (f"path -f {tmp_path}/a.lst", False),
+        ("path -m found x", False),
+    ):
+        text = f"defaults\n mode http\nfrontend f\n bind :1\n acl a {words}\n timeout client 1s\n"
+        found = load_text(text).warnings
+        assert any("never holds" in one for one in found) == warned, (words, found)

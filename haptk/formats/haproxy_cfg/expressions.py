@@ -192,12 +192,8 @@ def test(words: tuple[str, ...], what: str, *, response: bool = False, early: bo
     if method in ("int", "len") and (negative := next((value for value in values if "-" in value), "")):
         raise Refused(f"{what}: {negative!r}: numbers of a pattern begin at 0; use an operator such as lt")
     values = _operators(values, method, what)
-    if method in ("found", "bool") and values and method == "found":
-        raise Refused(f"{what}: '-m found' takes no values")
-    if method == "bool" and values:
-        raise Refused(f"{what}: {words[0]} is true or false; it takes no values here")
-    if method not in ("found", "bool") and not values:
-        raise Refused(f"{what}: {words[0]} needs a value to compare with (or '-m found')")
+    if method in ("found", "bool"):
+        values = ()  # as in HAProxy, which does not look at them
     _check_values(method, values, what)
     return Test(expr, method, values, ignore_case)
 

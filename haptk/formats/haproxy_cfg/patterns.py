@@ -31,8 +31,6 @@ def with_files(section: Section, words: tuple[str, ...], what: str) -> tuple[str
     if not found:
         return words
     rest = words[at + 1 :] if words[at : at + 1] == ("--",) else words[at:]
-    if not patterns and not rest:
-        raise Refused(f"{what}: no pattern stands in what -f names")
     return (*kept, "--", *patterns, *rest)
 
 

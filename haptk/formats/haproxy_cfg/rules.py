@@ -31,6 +31,7 @@ def acl(section: Section, args: Args) -> None:
     words = patterns.with_files(section, (criterion, *args.rest()), f"acl {name}")
     # A line may look at the response; whether that is there is decided where the ACL is used.
     test = expressions.test(words, f"acl {name}", response=_looks_at_response(criterion))
+    _warn_without_patterns(section, args, words, test)
     section.settings["acls"] = {**section.get("acls", {}), name: (*section.get("acls", {}).get(name, ()), test)}
 
 
@@ -85,6 +86,7 @@ def _term(section: Section, args: Args, operand: str, negated: bool, *, response
             raise Refused("an anonymous ACL needs a criterion between its braces")
         whole = patterns.with_files(section, tuple(words), "anonymous acl")
         test = expressions.test(whole, "anonymous acl", response=response, early=True)
+        _warn_without_patterns(section, args, whole, test)
         _warn_too_early(section, args, operand, (test,), response=response)
         return Term("", (test,), negated)
     tests = section.get("acls", {}).get(operand)
@@ -95,6 +97,12 @@ def _term(section: Section, args: Args, operand: str, negated: bool, *, response
         raise Refused(f"no ACL {operand!r} stands above in this section; known are {known}")
     _warn_too_early(section, args, operand, tests, response=response)
     return Term(operand, tests, negated)
+
+
+def _warn_without_patterns(section: Section, args: Args, words: tuple[str, ...], test: Test) -> None:
+    """HAProxy accepts an ACL that nothing can match; `--` says that it is meant, as an empty file of patterns may be."""
+    if not test.values and test.method not in ("found", "bool") and "--" not in words:
+        section.warn(args.line, f"{words[0]}: no pattern to compare with, so it never holds ('-m found' asks for any)")
 
 
 def _warn_too_early(section: Section, args: Args, name: str, tests: tuple[Test, ...], *, response: bool) -> None:
