@@ -16,7 +16,8 @@ cdef class Image:
     cdef list kept              # bytes objects that Texts point into
     cdef list blocks            # addresses to free
     cdef int log_most           # bytes of the longest log line that any target takes
-    cdef dict places            # (host, port, unix path) -> address of its Place
+    cdef dict places            # (host, port, unix path, mapped) -> address of its Place
+    cdef dict cookies           # values of servers that have moved, kept alive
 
     # zeroed memory that lives as long as the image
     cdef void *block(self, size_t count, size_t size) except NULL
@@ -24,7 +25,7 @@ cdef class Image:
     cdef int text(self, Text *out, value) except -1
     cdef int add_header(self, AddHeaderC *out, rule) except -1
     # the structure of an address; ValueError for what is none
-    cdef Place *place(self, str host, int port, str unix_path) except NULL
+    cdef Place *place(self, str host, int port, str unix_path, bint mapped=*) except NULL
     cdef int fill_server(self, ServerC *out, int index, int gid, int be_index, be, server) except -1
     cdef int fill_source(self, ServerC *out, source) except -1
     cdef int fill_cookie(self, BackendC *out, rule) except -1

@@ -84,6 +84,7 @@ cdef class Image:
         self.kept = []
         self.blocks = []
         self.places = {}
+        self.cookies = {}
         self.server_names = []
         self.arena = Arena({be.name: index for index, be in enumerate(tables.backends)})
 
@@ -163,16 +164,19 @@ cdef class Image:
             memcpy(out.except_nets[i].base, <char *>(<bytes>packed), len(packed))
         return 0
 
-    cdef Place *place(self, str host, int port, str unix_path) except NULL:
-        # One structure for each address that was ever asked for: a name that goes to and fro costs no memory.
+    cdef Place *place(self, str host, int port, str unix_path, bint mapped=False) except NULL:
+        # A mapped port is added to the port that the client asked for. One structure for each address that was ever asked for: a name that goes to and fro costs no memory.
         cdef Place *out
         cdef sockaddr_in *four
         cdef sockaddr_in6 *six
         cdef sockaddr_un *local
-        key = (host, port, unix_path)
+        key = (host, port, unix_path, mapped)
         if key in self.places:
             return <Place *><size_t>self.places[key]
         out = <Place *>self.block(1, sizeof(Place))
+        if mapped:
+            out.port_from_client, out.port_offset, port = 1, port, 0
+        out.addr_from_client = host in ("0.0.0.0", "::")
         four, six, local = <sockaddr_in *>&out.addr, <sockaddr_in6 *>&out.addr, <sockaddr_un *>&out.addr
         if unix_path:
             path = unix_path.encode()
@@ -204,10 +208,6 @@ cdef class Image:
         out.non_stick = server.non_stick
         self.text(&out.name, server.name)
         self.text(&out.cookie, server.cookie)
-        out.port_offset = server.port_offset
-        out.port_from_client = server.port == 0 and not server.unix_path
-        out.addr_from_client = server.host in ("0.0.0.0", "::")
-        out.own = server.send_proxy or out.port_from_client or out.addr_from_client
         out.weight = server.weight
         out.maxconn = max(server.maxconn, server.minconn)
         out.minconn = server.minconn if server.minconn < server.maxconn else 0
@@ -234,7 +234,9 @@ cdef class Image:
             out.pool_max = 0
         out.live = &self.live[gid]
         if server.host or server.unix_path:
-            hk_store_ptr(<void **>&out.live.place, self.place(server.host, server.port, server.unix_path))
+            mapped = not server.port and not server.unix_path
+            hk_store_ptr(<void **>&out.live.place, self.place(
+                server.host, server.port_offset if mapped else server.port, server.unix_path, mapped))
         out.live.weight = server.weight * WEIGHT_SCALE
         out.live.state = LIVE_MAINT if server.disabled or not (server.host or server.unix_path) else LIVE_UP
         self.server_names.append(f"{be.name}/{server.name}")
@@ -507,11 +509,20 @@ cdef class Image:
                 hk_store(&be.equal_weights, 0)
         hk_store(&self.live[gid].weight, 1 if scaled == 0 and weight > 0 else scaled)
 
-    def set_address(self, int gid, str host, int port):
+    def set_address(self, int gid, str host, int port, bint mapped=False):
         """Where a server is from now on; connections that are open stay where they are. Raises ValueError."""
         if not 0 <= gid < self.conf.server_count:
             raise IndexError(gid)
-        hk_store_ptr(<void **>&self.live[gid].place, self.place(host, port, ""))
+        hk_store_ptr(<void **>&self.live[gid].place, self.place(host, port, "", mapped))
+
+    def set_cookie(self, int gid, str value):
+        """The cookie of a server that has moved: a dynamic one comes from its address and is always as long."""
+        cdef bytes raw
+        if not 0 <= gid < self.conf.server_count:
+            raise IndexError(gid)
+        raw = self.cookies.setdefault(value, value.encode())    # one for each value that ever was
+        self.conf.servers[gid].cookie.n = len(raw)
+        hk_store_ptr(<void **>&self.conf.servers[gid].cookie.p, <void *><char *>raw)
 
     def set_server_maxconn(self, int gid, int count):
         """The most requests at once to a server, 0 for no limit; wake the workers afterwards."""

@@ -31,6 +31,9 @@ ctypedef struct Place:      # an address; never changed or freed while the image
     int family
     uint32_t addr_len
     sockaddr_storage addr
+    int port_from_client    # no port: the client's destination port, plus port_offset, is used
+    int port_offset
+    int addr_from_client    # 0.0.0.0: the client's destination address is used
 
 # Shared by all workers and the control plane.
 ctypedef struct Live:
@@ -56,10 +59,6 @@ ctypedef struct ServerC:
     int non_stick           # no table learns it
     Text name
     Text cookie             # p is NULL for a server without one
-    int port_offset
-    int port_from_client    # the file has no port: the client's destination port is used
-    int addr_from_client    # 0.0.0.0: the client's destination address is used
-    int own                 # its connections serve one client only: PROXY headers, addresses from the client
     int weight
     int maxconn
     int maxqueue

@@ -75,7 +75,10 @@ cdef inline Place *place_of(ServerC *srv) noexcept nogil:
 
 
 cdef inline bint for_one_client(Session *s, ServerC *srv) noexcept nogil:
-    return srv.own or s.backend.reuse == REUSE_NEVER
+    # PROXY headers and addresses that come from the client make a connection its own.
+    cdef Place *place = place_of(srv)
+    return srv.send_proxy or s.backend.reuse == REUSE_NEVER or \
+        (place != NULL and (place.port_from_client or place.addr_from_client))
 
 
 cdef void drop_kept(Worker *w, Session *s) noexcept nogil:
@@ -137,17 +140,17 @@ cdef Link *idle_for(Worker *w, Session *s) noexcept nogil:
     return NULL
 
 
-cdef int from_client(Session *s, ServerC *srv, sockaddr_storage *addr, uint32_t *n) noexcept nogil:
+cdef int from_client(Session *s, Place *place, sockaddr_storage *addr, uint32_t *n) noexcept nogil:
     # Fill in what the file leaves to the connection that the client made. Returns the family.
     cdef sockaddr_in *four = <sockaddr_in *>addr
     cdef sockaddr_in6 *six = <sockaddr_in6 *>addr
     cdef int port = 0
     note_local(s)
-    if srv.port_from_client:
-        port = s.local.port + srv.port_offset
+    if place.port_from_client:
+        port = s.local.port + place.port_offset
     else:
         port = ntohs(four.sin_port)     # in the same place for both families
-    if srv.addr_from_client and s.local.text_len:
+    if place.addr_from_client and s.local.text_len:
         addr.ss_family = <unsigned short>s.local.family
         if s.local.family == AF_INET:
             memcpy(&four.sin_addr, s.local.address, 4)
@@ -209,8 +212,8 @@ cdef int open_link(Worker *w, Session *s) noexcept nogil:
     if (srv.send_proxy or s.announced) and announce(w, s) < 0:
         return ATTACH_FAILED
     addr, n, family = place.addr, place.addr_len, place.family
-    if srv.port_from_client or srv.addr_from_client:
-        family = from_client(s, srv, &addr, &n)
+    if place.port_from_client or place.addr_from_client:
+        family = from_client(s, place, &addr, &n)
     got = reach(w, srv, &addr, n, family, &fd)
     if got == CONNECT_FDS and give_up_idle(w):
         got = reach(w, srv, &addr, n, family, &fd)

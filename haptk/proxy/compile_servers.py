@@ -81,7 +81,7 @@ def _server(
         hostname="" if host == place.host else place.host, port_offset=place.port_offset or 0, cookie=value,
         source=source, allow_dup_ip="allow-dup-ip" in record.get("resolve_opts", ()),
         check=_check(work, section, record, host, source), agent=_agent(work, section, record, host),
-        agent_addr=record.get("agent_addr", ""), **{key: record[key] for key in _COPIED if key in record},
+        **_elsewhere(work, record), **{key: record[key] for key in _COPIED if key in record},
     )  # fmt: skip
 
 
@@ -172,6 +172,17 @@ def _resolved(work: _Compiler, record: dict[str, Any], place: Address) -> str | 
         f"server {record['name']}: {place.host} does not resolve; 'init-addr last,libc,none' starts without it",
     )
     return None
+
+
+def _elsewhere(work: _Compiler, record: dict[str, Any]) -> dict[str, Any]:
+    """Where checks and the agent are when that is not the server's own address and port."""
+    addr: Address | None = record.get("check_addr")
+    named = record.get("agent_addr", "")
+    return {
+        "check_host": (addr.unix_path or addr.host) if addr else "",
+        "check_port": record.get("check_port") or (addr.port if addr else 0) or 0,
+        "agent_host": (work.resolve(named) or "") if named else "",
+    }
 
 
 def _agent(work: _Compiler, section: Section, record: dict[str, Any], host: str) -> AgentPlan | None:

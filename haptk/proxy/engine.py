@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from haptk.io import clock
 from haptk.proxy.adjust import Adjustments
+from haptk.proxy.compile_servers import dynamic_cookie
 from haptk.proxy.glance import Glance
 from haptk.proxy.health import HealthRunner
 from haptk.proxy.herald import Herald
@@ -25,6 +26,7 @@ from haptk.proxy.service import Answer, Ask, Desk
 from haptk.proxy.sticktables import Stores, settle, stores_for
 from haptk.proxy.tables import Backend, Frontend, ProxyTables
 from haptk.proxy.tally import Tallies, Tally
+from haptk.proxy.whereabouts import Whereabouts
 
 CENSUS_S = 2.0  # for all workers to say who is connected
 log = logging.getLogger("haptk.proxy")
@@ -61,6 +63,16 @@ def serves(tables: ProxyTables) -> bool:
     return any(one.stats is not None or any(rule.action == "use-service" for rule in one.rules) for one in both)
 
 
+def dynamic_keys(tables: ProxyTables) -> Iterator[tuple[int, str]]:
+    """The servers whose cookie is computed from their address, and the key of the computation."""
+    servers = ((back.cookie, one) for back in tables.backends for one in back.servers)
+    for gid, (rule, server) in enumerate(servers):
+        if rule is not None and rule.dynamic:
+            made = dynamic_cookie(rule.dynamic_key, server.host, server.port) if server.host else None
+            if server.cookie == made:
+                yield gid, rule.dynamic_key
+
+
 class Engine:
     """`start` once; then `stop(now)` once; `wait` until the last connection is gone."""
 
@@ -76,6 +88,7 @@ class Engine:
             worker_type(self.image, listeners.for_worker(tables.frontends, index), index, (seed + index) or 1)
             for index in range(count)
         ]
+        self._dynamic_keys = dict(dynamic_keys(tables))
         self.herald: Herald = Herald(tables, self.image.server, inherit.herald if inherit else None)
         self.health: HealthRunner = HealthRunner(
             tables,
@@ -85,7 +98,7 @@ class Engine:
             cut=self._cut if hasattr(image_type, "cut_sessions") else None,
             end=self._end,
             limit=self._limit,
-            place=self.image.set_address,
+            place=self._place,
             tripped=self.image.tripped,
             herald=self.herald,
             fuse=self.image.set_fuse,
@@ -93,6 +106,8 @@ class Engine:
             alarm=self.image.alarm,
         )
         self.names = NameWatch(tables, self.health.move)
+        self.names.at = lambda gid: self.health.servers[gid].at
+        self.health.renamed = self.names.hurry
         self.adjust = Adjustments(tables, self.image, self.workers, listeners)
         # the compiled workers only compose their lines, the reference sends its own
         self.journal = Journal(tables, self.image, self.workers) if hasattr(worker_type, "requests") else None
@@ -134,6 +149,14 @@ class Engine:
 
     def _limit(self, gid: int, count: int) -> None:
         self.adjust.limit_server(gid, count)
+
+    def _place(self, gid: int, at: Whereabouts) -> None:
+        """A server has moved; a dynamic cookie says where it is."""
+        self.image.set_address(gid, at.host, at.port, at.mapped)
+        one = self.health.servers[gid]
+        key = self._dynamic_keys.get(gid)
+        if key is not None and hasattr(self.image, "set_cookie"):
+            self.image.set_cookie(gid, dynamic_cookie(key, one.host, one.port))
 
     def _end(self, gid: int) -> None:
         self.image.end_sessions(gid)

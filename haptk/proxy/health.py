@@ -13,7 +13,7 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from haptk.core import agent
 from haptk.core.health import Change, CheckRules, Health, State, Verdict, transplant
@@ -22,7 +22,9 @@ from haptk.io.probe import ProbeResult, probe_http, probe_tcp
 from haptk.proxy import weights
 from haptk.proxy.agents import AgentRunner, Asked
 from haptk.proxy.herald import Herald
-from haptk.proxy.tables import AgentPlan, Backend, CheckPlan, ProxyTables, Server
+from haptk.proxy import whereabouts
+from haptk.proxy.tables import Backend, CheckPlan, ProxyTables, Server
+from haptk.proxy.whereabouts import Whereabouts
 
 PROBES_AT_ONCE = 32
 IDLE_S = 60.0  # without anything to do; whoever has something wakes the schedule
@@ -31,7 +33,7 @@ log = logging.getLogger("haptk.proxy")
 Publish = Callable[[int, str], None]
 Weigh = Callable[[int, float], None]
 Cut = Callable[[int], None]
-Settle = Callable[[int, str, int], None]
+Settle = Callable[[int, Whereabouts], None]
 Tripped = Callable[[int], int]
 Count = Callable[[int, int], None]
 
@@ -57,11 +59,27 @@ class Checked:
     down_s: float = 0.0
     since: float = 0.0
     tripped: int = 0  # how often live traffic had reached its error-limit when we last looked
-    host: str = ""  # where it is now; "" while its name does not resolve
-    port: int = 0
+    at: Whereabouts = field(default_factory=lambda: Whereabouts("", 0))  # where it, its checks and its agent are now
     paused: bool = False  # an administrator said `disable health`
     agent: Asked | None = None
     shown: object = None  # what `show stat` remembers of it (runtime/lines.py)
+
+    @property
+    def host(self) -> str:
+        """Its address now; "" while its name does not resolve."""
+        return self.at.host
+
+    @property
+    def port(self) -> int:
+        """Its port now; 0 where clients say the port."""
+        return 0 if self.at.mapped else self.at.port
+
+    def settle(self) -> None:
+        """Have its checks and its agent go where the record says."""
+        if self.plan is not None:
+            self.plan = self.at.check(self.plan, self.server)
+        if self.agent is not None:
+            self.agent.plan = self.at.agent(self.agent.plan)
 
 
 @dataclass
@@ -156,7 +174,7 @@ class HealthRunner:
     Calls `publish(gid, "UP" | "DOWN" | "DRAIN" | "MAINT")`; `weigh(gid, weight)` follows slowstart and the
     administrator; `cut(gid)` ends the sessions of a server that went down where its line has `on-marked-down
     shutdown-sessions`; `end(gid)` ends them because an administrator says so. `limit(gid, count)` is how
-    many requests at once an agent wants. `place(gid, host, port)` hears where a server is that has moved;
+    many requests at once an agent wants. `place(gid, at)` hears where a server is that has moved;
     `tripped(gid)` says how often live traffic reached a server's error-limit (`observe`), of which the eventfd `alarm`
     tells; `fuse(gid, times)` hears how many more times take it down, `ease(gid, percent)` what slowstart leaves of a
     server's maxconn. Servers that `track` another follow it. Use `start`, `stop`; `admin`, `force`, `set_weight` and
@@ -191,6 +209,7 @@ class HealthRunner:
         self.fuse = fuse
         self.ease = ease
         self.alarm = alarm
+        self.renamed: Cut | None = None  # hears whose name has changed
         self.servers: list[Checked] = []
         self.leaders: dict[int, str] = {}
         self._results: queue.SimpleQueue[tuple[Checked, ProbeResult] | None] = queue.SimpleQueue()
@@ -231,9 +250,10 @@ class HealthRunner:
             if old is not None and old.health.wish != "ready":
                 health.admin(old.health.wish, now)
         one = Checked(gid, name, server.check, health, server, weight=server.weight, since=now)
-        one.host, one.port = server.host, server.port
+        one.at = whereabouts.of(server) if old is None else whereabouts.inherited(server, old.server, old.at)
         if server.agent is not None:
             one.agent = Asked(gid, server.agent, agent.AgentCheck(server.agent.inter_s, now))
+        one.settle()
         if old is not None:
             _inherit_agent(one, old)
         if old is None or old.server.disabled != server.disabled:
@@ -250,6 +270,8 @@ class HealthRunner:
     def start(self) -> None:
         """Publish the initial states and begin; the first checks are spread over the shortest interval."""
         for one in self.servers:
+            if one.at != whereabouts.of(one.server) and one.at.host and self.place is not None:
+                self.place(one.gid, one.at)
             self._tell(one)
             if one.weight != one.server.weight and self.weigh is not None:
                 self.weigh(one.gid, one.weight)
@@ -320,11 +342,11 @@ class HealthRunner:
             asked.state.enabled = not paused
             self.agents.wake()
 
-    def ask_at(self, gid: int, plan: AgentPlan) -> None:
-        """Where and how the agent of one server is asked from now on."""
+    def send_to_agent(self, gid: int, text: bytes) -> None:
+        """What the agent of one server is sent from now on."""
         asked = self.servers[gid].agent
         if asked is not None:
-            asked.plan = plan
+            asked.plan = replace(asked.plan, send=text)
 
     def set_weight(self, gid: int, weight: int) -> None:
         """The weight that counts from now on, instead of the file's."""
@@ -338,14 +360,23 @@ class HealthRunner:
     def move(self, gid: int, host: str, port: int | None = None, by: str = "") -> None:
         """One server is at another address from now on, as are its checks; "" takes it out of service."""
         with self._lock:
+            at = self.servers[gid].at
+            self.relocate(gid, replace(at, host=host) if port is None else replace(at, host=host, port=port), by)
+
+    def relocate(self, gid: int, at: Whereabouts, by: str = "") -> None:
+        """What is known of one server's address, of its checks' and of its agent's from now on."""
+        with self._lock:
             one = self.servers[gid]
-            if host and self.place is not None:
-                self.place(gid, host, one.port if port is None else port)
-            if one.plan is not None and one.plan.host == one.host:
-                one.plan = replace(one.plan, host=host)
+            before, one.at = one.at, at
+            one.settle()
+            if before.hostname != at.hostname and self.renamed is not None:
+                self.renamed(gid)
+            if (before.host, before.port, before.mapped) == (at.host, at.port, at.mapped):
+                return
+            if at.host and self.place is not None:
+                self.place(gid, at)
             if self.herald is not None and by:
-                self.herald.moved(one, one.host, host, by)
-            one.host, one.port = host, one.port if port is None else port
+                self.herald.moved(one, before.host, at.host, by)
             self._tell(one, "name", by)
 
     def chain(self, one: Checked) -> list[Checked]:

@@ -4,7 +4,9 @@ A server whose line names a `resolvers` section is looked up there, by that sect
 is looked up with the system's resolver, in a thread of its own, every PERIOD_S; that needs no section.
 
 * The present address is kept as long as the answer has it (and `hold obsolete` longer). Otherwise a server takes an
-  address that no other server of its backend with the same name has, else the first one. Open connections stay.
+  address that no other server of its backend with the same name has. Where the answer has too few of them, one that
+  asks a `resolvers` section is left without and is in maintenance, unless its line says `resolve-opts allow-dup-ip`;
+  others take the first one. Open connections stay.
 * "No such name" for HOLD_S (`hold nx`) puts the server into maintenance until the name resolves again.
 * A resolver that cannot be reached, or refuses, changes nothing: what worked goes on working. HAProxy would take the
   server out after 30 s; here only a `hold timeout|refused|other` that stands in the file does.
@@ -18,17 +20,23 @@ change; a `resolvers` section needs no files.
 from __future__ import annotations
 
 import logging
+import queue
 import socket
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from haptk.io import clock
+from haptk.proxy import supervise
 from haptk.proxy.tables import ProxyTables, Resolvers, Server
+from haptk.proxy.whereabouts import Whereabouts
 
 PERIOD_S = 10.0  # HAProxy's `hold valid`
 HOLD_S = 30.0  # HAProxy's `hold nx`
 EAGER_S = 2.0
+AT_ONCE = 16  # questions that wait for an answer
+NO_ADDRESS = "No IP for server "
 
 # HAProxy's words
 REASONS = {
@@ -38,6 +46,7 @@ REASONS = {
 log = logging.getLogger("haptk.proxy")
 Move = Callable[[int, str, None, str], None]
 Lookup = Callable[[str], list[str] | None]
+Question = tuple[str, str, str, tuple[str, ...]]
 
 
 def look_up(host: str) -> list[str] | None:
@@ -78,15 +87,26 @@ class Named:
     shares: bool = False
     failing: str = ""  # nx, timeout, refused, other or obsolete
     since: float = 0.0
+    owns: bool = False  # an answer has given it its address
+    due_at: float = 0.0
 
     @property
-    def question(self) -> tuple[str, str, str, tuple[str, ...]]:
+    def question(self) -> Question:
         """Servers with the same one share an answer."""
         return (self.section.name if self.section else "", self.host, self.prefer, self.networks)
 
+    @property
+    def wait_s(self) -> float:
+        """Until its name is looked up again."""
+        failed = self.failing and self.section is not None
+        return self.eager_s if failed or not self.address else self.period_s
+
 
 class NameWatch:
-    """Looks names up and calls `move(gid, address, None, by)` for every change; "" for a server that has lost its name."""
+    """Looks names up and calls `move(gid, address, None, by)` for every change; "" for a server that has lost its name.
+
+    `at(gid)` is where a server is and what it is called, for whoever changes that beside us.
+    """
 
     def __init__(
         self,
@@ -100,6 +120,7 @@ class NameWatch:
     ) -> None:
         self.move = move
         self.lookup = lookup
+        self.at: Callable[[int], Whereabouts] | None = None
         self.forgives = bool(tables.process.chroot)
         sections = {one.name: one for one in tables.resolvers}
         servers = [(index, back, one) for index, back in enumerate(tables.backends) for one in back.servers]
@@ -121,34 +142,81 @@ class NameWatch:
         ]
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
+        self._answers: queue.SimpleQueue[tuple[Question, Answer] | None] = queue.SimpleQueue()
+        self._asked: set[Question] = set()
 
     def start(self) -> None:
         """Begin, when some server has a name."""
-        if self.named:
-            self._thread = threading.Thread(target=self._run, name="names", daemon=True)
-            self._thread.start()
+        if not self.named:
+            return
+        now = clock.monotonic()
+        for one in self.named:
+            self._refresh(one)
+            one.due_at = now + one.wait_s
+        self._thread = threading.Thread(target=self._run, name="names", daemon=True)
+        self._thread.start()
 
     def stop(self) -> None:
         """Ask the thread to end; a look-up under way is not waited for."""
         self._stopping.set()
+        self._answers.put(None)
+
+    def hurry(self, gid: int) -> None:
+        """Look one server's name up now: it has another one."""
+        for one in self.named:
+            if one.gid == gid:
+                one.due_at = 0.0
+        self._answers.put(None)
 
     def _run(self) -> None:
-        due = {one.gid: clock.monotonic() + self._wait_s(one) for one in self.named}
-        while not self._stopping.wait(max(min(due.values()) - clock.monotonic(), 0.01)):
-            now = clock.monotonic()
-            ready = [one for one in self.named if due[one.gid] <= now]
-            answers = {one.question: self.ask(one) for one in {one.question: one for one in ready}.values()}
-            if self._stopping.is_set():
-                return
-            now = clock.monotonic()
-            for one in ready:
-                self.settle(one, answers[one.question], now)
-                due[one.gid] = now + self._wait_s(one)
+        pool = ThreadPoolExecutor(min(AT_ONCE, len(self.named)), "names")
+        try:
+            supervise.keep("looking names up", lambda: self._turn(pool), self._stopping)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
-    @staticmethod
-    def _wait_s(one: Named) -> float:
-        failed = one.failing and one.section is not None
-        return one.eager_s if failed or not one.address else one.period_s
+    def _turn(self, pool: ThreadPoolExecutor) -> None:
+        """Ask what is due, then wait for an answer or until something else is."""
+        now = clock.monotonic()
+        waiting = [one for one in self.named if one.question not in self._asked]
+        for one in waiting:
+            self._refresh(one)
+        for question, one in {one.question: one for one in waiting if one.due_at <= now}.items():
+            if question not in self._asked:
+                self._asked.add(question)
+                pool.submit(self._look_up, question, one)
+        due_at = min((one.due_at for one in waiting if one.question not in self._asked), default=now + PERIOD_S)
+        try:
+            found = self._answers.get(timeout=max(due_at - now, 0.01))
+        except queue.Empty:
+            return
+        if found is None or self._stopping.is_set():
+            return
+        question, answer = found
+        self._asked.discard(question)
+        now = clock.monotonic()
+        for one in [each for each in self.named if each.question == question]:
+            self.settle(one, answer, now)
+            one.due_at = now + one.wait_s
+
+    def _look_up(self, question: Question, one: Named) -> None:
+        """In a thread of the pool: whatever goes wrong with one name is an answer about that name."""
+        try:
+            answer = self.ask(one)
+        except Exception:
+            log.exception("looking %s up went wrong", one.host)
+            answer = Answer("other")
+        self._answers.put((question, answer))
+
+    def _refresh(self, one: Named) -> None:
+        """The runtime API may have moved the server, or given it another name."""
+        if self.at is None:
+            return
+        at = self.at(one.gid)
+        if one.host != at.hostname:
+            one.host, one.owns, one.failing = at.hostname, False, ""
+        if one.address != at.host:
+            one.address, one.owns = at.host, False
 
     def ask(self, one: Named) -> Answer:
         """Look one name up; every outcome is an answer."""
@@ -164,18 +232,26 @@ class NameWatch:
         if not answer.addresses:
             self._failed(one, answer.status, now)
             return
-        if one.address in answer.addresses:
-            one.failing = ""
+        kin = (each for each in self.named if each is not one and (each.backend, each.host) == (one.backend, one.host))
+        taken = set() if one.shares else {each.address for each in kin if each.owns or each.section is None}
+        if one.address in answer.addresses and (one.owns or one.section is None or one.address not in taken):
+            one.failing, one.owns = "", True
             return
-        if one.address and not self._over(one, "obsolete", now):
+        if one.address and one.address not in answer.addresses and not self._over(one, "obsolete", now):
             return
         one.failing = ""
-        kin = (other for other in self.named if other.backend == one.backend and other.host == one.host)
-        taken = set() if one.shares else {other.address for other in kin}
-        fresh = next((address for address in answer.addresses if address not in taken), answer.addresses[0])
-        log.info("server %s: %s is now %s, it was %s", one.label, one.host, fresh, one.address or "unknown")
+        fresh = next((address for address in answer.addresses if address not in taken), "")
+        if not fresh and (one.section is None or one.shares):
+            fresh = answer.addresses[0]
+        one.owns = bool(fresh)
+        if one.address == fresh:
+            return
+        if fresh:
+            log.info("server %s: %s is now %s, it was %s", one.label, one.host, fresh, one.address or "unknown")
+        else:
+            log.warning("server %s: other servers have every address of %s: maintenance", one.label, one.host)
         one.address = fresh
-        self.move(one.gid, fresh, None, answer.by or "the system's resolver")
+        self.move(one.gid, fresh, None, (answer.by or "the system's resolver") if fresh else NO_ADDRESS)
 
     def _over(self, one: Named, status: str, now: float) -> bool:
         """Whether `status` has lasted as long as it may; the first time it is seen begins its time."""
@@ -190,7 +266,7 @@ class NameWatch:
         begins = one.failing != status
         if self._over(one, status, now):
             log.warning("server %s: %s (%s) for %.0f s: maintenance", one.label, one.host, status, now - one.since)
-            one.address, one.failing = "", ""
+            one.address, one.failing, one.owns = "", "", False
             self.move(one.gid, "", None, REASONS[status])
         elif begins:
             log.warning("server %s: looking %s up fails (%s); it keeps %s", one.label, one.host, status, one.address)

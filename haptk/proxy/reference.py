@@ -115,7 +115,7 @@ class Image:
         """How often live traffic reached the server's error-limit (`observe`)."""
         return self.seats[gid].tripped
 
-    def set_address(self, gid: int, host: str, port: int) -> None:
+    def set_address(self, gid: int, host: str, port: int, _mapped: bool = False) -> None:
         """Where a server is from now on."""
         self.seats[gid].place = (host, port)
 

@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from haptk.core.health import State
 from haptk.io import clock
 from haptk.proxy.health import Checked, HealthRunner
 from haptk.proxy.tables import ProxyTables
+from haptk.proxy.whereabouts import Whereabouts
 
 VERSION = "1"
-FIELDS = 25
-STOPPED, RUNNING, STOPPING = 0, 2, 3
-FORCED_MAINT, FORCED_DRAIN = 1, 8
+FEWEST_FIELDS, FIELDS = 20, 25
+STOPPED, STARTING, RUNNING, STOPPING = 0, 1, 2, 3
+FORCED_MAINT, CONFIGURED_MAINT, FORCED_DRAIN, RENAMED = 1, 4, 8, 64
+CHECK_CONFIGURED, CHECK_ENABLED = 2, 4
 MAX_BYTES = 64 << 20
+HIGHEST_PORT = 65535
+BY = "the server-state file says so"
 log = logging.getLogger("haptk.proxy")
 
 
@@ -35,7 +39,24 @@ class Was:
     configured_weight: int
     since_s: int
     health: int
+    check_state: int
+    agent_state: int
+    hostname: str
     port: int
+    check_port: int
+    check_address: str
+    agent_address: str
+    agent_port: int
+
+
+def _was(words: list[str]) -> Was:
+    """One line's fields; raises ValueError."""
+    if not FEWEST_FIELDS <= len(words) <= FIELDS:
+        raise ValueError(f"{len(words)} fields instead of {FIELDS}")
+    words = words + ["0", "0", "-", "-", "0"][len(words) - FEWEST_FIELDS :]
+    numbers = [int(words[at]) for at in (5, 6, 7, 8, 9, 12, 13, 14)]
+    hostname = "" if words[17] == "-" else words[17]
+    return Was(words[4], *numbers, hostname, int(words[18]), int(words[21]), words[22], words[23], int(words[24]))
 
 
 def parse(text: str, name: str = "") -> dict[tuple[str, str], Was]:
@@ -50,13 +71,9 @@ def parse(text: str, name: str = "") -> dict[tuple[str, str], Was]:
         if not words or words[0].startswith("#"):
             continue
         try:
-            if len(words) < FIELDS:
-                raise ValueError(f"{len(words)} fields instead of {FIELDS}")
-            values = [int(words[at]) for at in (5, 6, 7, 8, 9, 12, 18)]
+            found.setdefault((words[1] if len(words) > 1 else "", words[3] if len(words) > 3 else ""), _was(words))
         except ValueError as error:
             log.warning("%s:%d: passed over: %s", name, number, error)
-            continue
-        found[words[1], words[3]] = Was(words[4], *values)
     return found
 
 
@@ -91,24 +108,64 @@ def _read(path: str) -> dict[tuple[str, str], Was]:
 def apply(runner: HealthRunner, one: Checked, was: Was) -> None:
     """One server is what it was."""
     now = clock.monotonic()
-    health = one.health
-    if was.admin & FORCED_MAINT and health.wish != "maint":
-        health.admin("maint", now, "the server-state file says so")
-    elif was.admin & FORCED_DRAIN and health.wish == "ready":
-        health.admin("drain", now, "the server-state file says so")
-    if one.plan is not None and health.state is not State.MAINT:
-        rules = health.rules
-        if was.operational == STOPPED:
-            health.force("down", now, "the server-state file says so")
-            health.health = max(0, min(was.health, rules.rise - 1))
-        elif was.operational in (RUNNING, STOPPING):
-            health.force("stopping" if was.operational == STOPPING else "up", now, "the server-state file says so")
-            health.health = max(rules.rise, min(was.health, rules.full))
+    _apply_admin(one, was, now)
+    _apply_health(one, was, now)
     if was.configured_weight == one.server.weight and 0 <= was.weight <= 256:
         one.weight = was.weight
     one.since = now - max(0, was.since_s)
-    if one.server.hostname and "last" in (one.server.init_addr or ("last",)) and _literal(was.address):
-        runner.move(one.gid, was.address)
+    if one.plan is not None and was.check_state & CHECK_CONFIGURED and not was.check_state & CHECK_ENABLED:
+        one.paused = True
+    if one.agent is not None and was.agent_state & CHECK_CONFIGURED and not was.agent_state & CHECK_ENABLED:
+        one.agent.state.enabled = False
+    runner.relocate(one.gid, _whereabouts(one, was))
+
+
+def _apply_admin(one: Checked, was: Was, now: float) -> None:
+    """Maintenance and drain: a change of the file counts, otherwise what an administrator had said."""
+    health = one.health
+    configured = one.server.disabled
+    if bool(was.admin & CONFIGURED_MAINT) == configured:
+        if was.admin & FORCED_MAINT and health.wish != "maint":
+            health.admin("maint", now, BY)
+        elif not was.admin & FORCED_MAINT and configured:
+            health.admin("ready", now, BY)
+    if was.admin & FORCED_DRAIN and health.wish == "ready" and (was.configured_weight > 0 or not one.server.weight):
+        health.admin("drain", now, BY)
+
+
+def _apply_health(one: Checked, was: Was, now: float) -> None:
+    health = one.health
+    if one.plan is None or health.state is State.MAINT:
+        return
+    rules = health.rules
+    if was.operational in (STOPPED, STARTING):
+        health.force("down", now, BY)
+        health.health = max(0, min(was.health, rules.rise - 1))
+    elif was.operational in (RUNNING, STOPPING):
+        health.force("stopping" if was.operational == STOPPING else "up", now, BY)
+        health.health = max(rules.rise, min(was.health, rules.full))
+
+
+def _whereabouts(one: Checked, was: Was) -> Whereabouts:
+    """A port counts always, an address only for a server with a name (`init-addr last`), as in HAProxy."""
+    at = one.at
+    if at.hostname and was.admin & RENAMED and was.hostname not in ("", at.hostname):
+        at = replace(at, hostname=was.hostname)
+    if at.hostname and "last" in (one.server.init_addr or ("last",)) and _literal(was.address):
+        at = replace(at, host=was.address)
+    if not one.server.unix_path and 0 <= was.port <= HIGHEST_PORT:
+        at = replace(at, port=was.port)
+    if one.plan is not None and not one.paused:
+        if _literal(was.check_address):
+            at = replace(at, check_host=was.check_address)
+        if 0 < was.check_port <= HIGHEST_PORT:
+            at = replace(at, check_port=was.check_port)
+    if one.agent is not None and one.agent.state.enabled:
+        if _literal(was.agent_address):
+            at = replace(at, agent_host=was.agent_address)
+        if 0 < was.agent_port <= HIGHEST_PORT:
+            at = replace(at, agent_port=was.agent_port)
+    return at
 
 
 def _literal(text: str) -> bool:

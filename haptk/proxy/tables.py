@@ -258,7 +258,9 @@ class Server:
     non_stick: bool = False
     check: CheckPlan | None = None
     agent: AgentPlan | None = None
-    agent_addr: str = ""  # as the file has it, "" where the agent is at the server's own address
+    check_host: str = ""  # resolved `addr` of its checks, "" and 0 where they go to the server itself
+    check_port: int = 0
+    agent_host: str = ""  # resolved `agent-addr`, "" where the agent is at the server's own address
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from haptk.proxy.runtime.world import Proxy, Unknown, World
+from haptk.proxy.whereabouts import Whereabouts
 
 if TYPE_CHECKING:
     from haptk.proxy.health import Checked
@@ -19,6 +20,7 @@ CONNECTIONS = (
 )
 BY = "by 'stats socket command'"
 HIGHEST = 0x7FFFFFFF
+HIGHEST_PORT = 65535
 
 
 def _frontend(world: World, args: list[str]) -> tuple[Proxy, int]:
@@ -182,41 +184,56 @@ def set_agent(world: World, one: Checked, value: str) -> str:
 
 def set_agent_plan(world: World, one: Checked, what: str, args: list[str]) -> str:
     """`set server B/S agent-addr ADDRESS [port PORT]`, `agent-port PORT`, `agent-send TEXT`."""
+    wants = {"agent-addr": " an address and optionally a port", "agent-port": " a port"}.get(what)
+    if wants is not None and not (args and args[0]):
+        return f"set server <b>/<s> {what} requires{wants}.\n"
     if one.agent is None or not one.agent.state.enabled:
-        return f"agent checks are not enabled on this server{'.' if what == 'agent-send' else ''}" + (
-            "\n" if what == "agent-send" else ""
-        )
-    plan = one.agent.plan
+        return "agent checks are not enabled on this server" + (".\n" if what == "agent-send" else "")
     if what == "agent-send":
-        plan = replace(plan, send=(args[0] if args else "").encode("utf-8", "surrogateescape"))
-    elif what == "agent-port":
-        if not args:
-            return "set server <b>/<s> agent-port requires a port.\n"
-        port = _port(args[0])
-        if isinstance(port, str):
-            return port
-        plan = replace(plan, port=port)
-    else:
-        if not args:
-            return "set server <b>/<s> agent-addr requires an address and optionally a port.\n"
-        try:
-            plan = replace(plan, host=str(ipaddress.ip_address(args[0])))
-        except ValueError:
-            return f"invalid addr '{args[0]}'"
-        if args[1:2] == ["port"]:
-            port = _port(args[2] if len(args) > 2 else "")
-            if isinstance(port, str):
-                return port
-            plan = replace(plan, port=port)
-    world.health.ask_at(one.gid, plan)
+        world.health.send_to_agent(one.gid, (args[0] if args else "").encode("utf-8", "surrogateescape"))
+        return ""
+    host, port, wrong = _elsewhere(what, args)
+    if wrong:
+        return wrong
+    at = replace(one.at, agent_host=one.at.agent_host if host is None else host)
+    world.health.relocate(one.gid, at if port is None else replace(at, agent_port=port))
     return ""
 
 
-def _port(text: str) -> int | str:
-    found = re.fullmatch(r"[+-]?\d+", text)
-    if not found:
-        return "provided port is not an integer"
-    return int(text) if 0 < int(text) < 65536 else "provided port is not in range"
+def set_check_place(world: World, one: Checked, what: str, args: list[str]) -> str:
+    """`set server B/S check-addr ADDRESS [port PORT]`, `check-port PORT`."""
+    wants = " an address and optionally a port" if what == "check-addr" else " a port"
+    if not (args and args[0]):
+        return f"set server <b>/<s> {what} requires{wants}.\n"
+    if one.plan is None or one.paused:
+        return "health checks are not enabled on this server"
+    host, port, wrong = _elsewhere(what, args)
+    if wrong:
+        return wrong
+    if port == 0 and one.at.mapped:
+        return "can't unset 'port' since MAPPORTS is in use"
+    at = replace(one.at, check_host=one.at.check_host if host is None else host)
+    world.health.relocate(one.gid, at if port is None else replace(at, check_port=port))
+    return ""
+
+
+def _elsewhere(what: str, args: list[str]) -> tuple[str | None, int | None, str]:
+    """(address, port, what is wrong) of a change; None for what stays."""
+    host: str | None = None
+    text: str | None = args[0]
+    if what.endswith("-addr"):
+        try:
+            host = str(ipaddress.ip_address(args[0]))
+        except ValueError:
+            return None, None, f"invalid addr '{args[0]}'"
+        text = (args[2] if len(args) > 2 else "") if args[1:2] == ["port"] else None
+    if text is None:
+        return host, None, ""
+    if not re.fullmatch(r"[+-]?\d+", text):
+        return None, None, "provided port is not an integer"
+    if not 0 <= int(text) <= HIGHEST_PORT:
+        return None, None, "provided port is invalid"
+    return host, int(text), ""
 
 
 # -- addresses --------------------------------------------------------------------------------------------------------
@@ -224,24 +241,64 @@ def _port(text: str) -> int | str:
 
 def set_address(world: World, one: Checked, args: list[str]) -> str:
     """`set server B/S addr ADDRESS [port PORT]`; says what became of each, as HAProxy does."""
-    if not args:
+    if not (args and args[0]):
         return "set server <b>/<s> addr requires an address and optionally a port.\n"
     try:
         host = str(ipaddress.ip_address(args[0]))
     except ValueError:
         return f"Invalid addr '{args[0]}' {BY}\n"
-    said = [f"IP changed from '{one.host}' to '{host}'" if host != one.host else "no need to change the addr"]
-    port = one.port
+    if one.server.unix_path:
+        return f"Update for the current server address family is only supported through configuration file {BY}\n"
+    at = one.at
+    said = f"IP changed from '{at.host}' to '{args[0]}'" if host != at.host else "no need to change the addr"
+    at = replace(at, host=host)
     if args[1:2] == ["port"]:
-        text = args[2] if len(args) > 2 else ""
-        if not re.fullmatch(r"\d{1,5}", text) or not 0 < int(text) < 65536:
-            said.append(f"problem converting port '{text}' to an int")
-            return f"{', '.join(said)} {BY}\n"
-        port = int(text)
-        said.append(f"port changed from '{one.port}' to '{port}'" if port != one.port else "no need to change the port")
-    if (host, port) != (one.host, one.port):
-        world.health.move(one.gid, host, port)
-    return f"{', '.join(said)} {BY}\n"
+        at, told = _port_changed(at, args[2] if len(args) > 2 else "")
+        said = f"{said}, {told}"
+    if at != one.at:
+        world.health.relocate(one.gid, at)
+    return f"{said} {BY}\n"
+
+
+def _port_changed(at: Whereabouts, text: str) -> tuple[Whereabouts, str]:
+    """The record with another port, and what is said of it: `+N` and `-N` are added to the port that clients ask for."""
+    found = re.match(r"\s*([+-]?\d+)", text)
+    if found is None:
+        return at, f"problem converting port '{text}' to an int"
+    port, mapped = int(found[1]) & HIGHEST_PORT, text[0] in "+-"
+    if mapped and not at.mapped and not at.check_port:
+        return at, (
+            "can't change <port> to port map because it is incompatible with current health check port configuration "
+            "(use 'port' statement from the 'server' directive."
+        )
+    if port == at.port and (at.mapped or not mapped):
+        return at, "no need to change the port"
+    sign = text[0] if mapped else ""
+    shown = -port & HIGHEST_PORT if sign == "-" else port
+    told = f"port changed from '{'+' if at.mapped else ''}{at.port}' to '{sign}{shown}'"
+    return replace(at, port=port, mapped=mapped), told
+
+
+FQDN_MAX = 255
+FQDN = re.compile(r"[A-Za-z0-9_.-]+")
+
+
+def set_fqdn(world: World, one: Checked, args: list[str]) -> str:
+    """`set server B/S fqdn NAME`: another name to look up, where the server has a `resolvers` section."""
+    if not (args and args[0]):
+        return "set server <b>/<s> fqdn requires a FQDN.\n"
+    if not one.server.resolvers:
+        return "set server <b>/<s> fqdn failed because no resolution is configured.\n"
+    name = args[0]
+    if name == one.at.hostname:
+        return f"no need to change the FDQN {BY}\n"
+    if len(name) > FQDN_MAX or not FQDN.fullmatch(name):
+        return f"invalid fqdn '{name}' {BY}\n"
+    before = one.at.hostname
+    if not before:
+        return f"could not update {one.name} FQDN {BY}\n"
+    world.health.relocate(one.gid, replace(one.at, hostname=name))
+    return f"{one.name} changed its FQDN from {before} to {name} {BY}\n"
 
 
 # -- the whole --------------------------------------------------------------------------------------------------------
@@ -267,7 +324,7 @@ def show_servers_conn(world: World, _caller: Caller, args: list[str]) -> str:
             tally = world.tallies.servers[one.gid]
             each = " ".join(map(str, world.idle_per_worker(one.gid)))
             lines.append(
-                f"{proxy.name}/{one.server.name} {proxy.iid}/{one.server.id} {one.host or '-'} {one.port} - "
+                f"{proxy.name}/{one.server.name} {proxy.iid}/{one.server.id} {one.host or '-'} {one.at.port} - "
                 f"{int(one.server.pool_purge_delay_s * 1000)} {tally.used} {max(tally.used, tally.live_max)} {tally.used} 0 {tally.idle} "
                 f"{one.server.pool_max_conn} {tally.idle} {each}\n"
             )

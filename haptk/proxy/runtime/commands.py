@@ -237,12 +237,17 @@ def set_server(world: World, caller: Caller, args: list[str]) -> str:
     if what == "addr":
         return changes.set_address(world, one, args[2:])
     if what == "fqdn":
-        return "set server <b>/<s> fqdn failed because no resolution is configured.\n"
+        return changes.set_fqdn(world, one, args[2:])
+    if what in ("check-addr", "check-port"):
+        return changes.set_check_place(world, one, what, args[2:])
     if what in ("agent-addr", "agent-port", "agent-send"):
         return changes.set_agent_plan(world, one, what, args[2:])
     if what == "ssl":
         return "'set server <srv> ssl' cannot be set.  default-server should define ssl settings\n"
-    return "usage: set server <backend>/<server> addr | agent | health | state | weight\n"
+    return (
+        "usage: set server <backend>/<server> addr | agent | agent-addr | agent-port | agent-send | "
+        "check-addr | check-port | fqdn | health | ssl | state | weight\n"
+    )
 
 
 def shutdown_sessions(world: World, _caller: Caller, args: list[str]) -> str:

@@ -15,7 +15,7 @@ COLUMNS = (
     "srv_agent_addr srv_agent_port"
 )
 STOPPED, RUNNING, STOPPING = 0, 2, 3
-FORCED_MAINT, INHERITED_MAINT, CONFIGURED_MAINT, FORCED_DRAIN, NO_ADDRESS = 1, 2, 4, 8, 32
+FORCED_MAINT, INHERITED_MAINT, CONFIGURED_MAINT, FORCED_DRAIN, NO_ADDRESS, RENAMED = 1, 2, 4, 8, 32, 64
 ASKING, CONFIGURED, ENABLED, PAUSED, AGENT = 1, 2, 4, 8, 16
 CODES = {
     "INI": 1, "HANA": 4, "SOCKERR": 5, "L4OK": 6, "L4TOUT": 7, "L4CON": 8, "L6OK": 9, "L6TOUT": 10, "L6RSP": 11,
@@ -40,21 +40,18 @@ def _line(world: World, proxy: Proxy, one: Checked) -> str:
         if one.last is not None:
             result = (CONDITIONALLY if health.stopping else PASSED) if one.last.ok or health.stopping else FAILED
     code = CODES.get(check_code(one), 0) if one.plan is not None else CODES["INI"]
-    plan = one.plan
-    check_port = plan.port if plan is not None and plan.port != one.port else 0
-    check_addr = plan.host if plan is not None and plan.host != one.host else "-"
-    agent_state, agent_addr, agent_port = 0, "-", 0
+    at = one.at
+    agent_state = 0
     if one.agent is not None:
         state = one.agent.state
         agent_state = AGENT | CONFIGURED | (ENABLED if state.enabled else 0) | (ASKING if state.asking else 0)
-        moved = one.agent.plan.host if server.agent is not None and one.agent.plan.host != server.agent.host else ""
-        agent_addr, agent_port = moved or server.agent_addr or "-", one.agent.plan.port
-    counter = 0 if health.wish == "maint" or (plan is None and server.disabled) else health.health
+    counter = 0 if health.wish == "maint" or (one.plan is None and server.disabled) else health.health
     host = one.host or (server.unix_path or "-")
     return (
         f"{proxy.iid} {proxy.name} {server.id} {server.name} {host} {_operational(world, one)} {_wish(world, one)} "
         f"{one.weight} {server.weight} {world.age_s(one.since)} {code} {result} {counter} {checking} {agent_state} 0 0 "
-        f"{server.hostname or '-'} {one.port} - 0 {check_port} {check_addr} {agent_addr} {agent_port}\n"
+        f"{at.hostname or '-'} {at.port} - 0 {at.check_port} {at.check_host or '-'} "
+        f"{at.agent_host or '-'} {at.agent_port}\n"
     )
 
 
@@ -76,4 +73,6 @@ def _wish(world: World, one: Checked) -> int:
         bits |= INHERITED_MAINT
     if not one.host and not one.server.unix_path:
         bits |= NO_ADDRESS
+    if one.at.hostname != one.server.hostname:
+        bits |= RENAMED
     return bits
