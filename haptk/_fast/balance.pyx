@@ -1,12 +1,11 @@
 # Backups serve only when no active server is up: the first one, or all of them with `option allbackups`.
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from haptk._fast.ring cimport ring_find
 from haptk._fast.scan cimport hk_load
-from haptk._fast.state cimport BackendW
+from haptk._fast.state cimport ServerTurn, SharedC
 from haptk._fast.state cimport LB_FIRST, LB_LEASTCONN, LB_RANDOM, LB_STATIC_RR, LIVE_UP, RingPoint
 
 
@@ -31,7 +30,8 @@ cdef int limit_of(BackendC *be, ServerC *srv) noexcept nogil:
 
 
 cdef inline bint full(BackendC *be, ServerC *srv) noexcept nogil:
-    return srv.maxconn > 0 and hk_load(&srv.live.sessions) >= limit_of(be, srv)
+    # Who would have to wait behind others is not taken either.
+    return srv.maxconn > 0 and (hk_load(&srv.live.sessions) >= limit_of(be, srv) or hk_load(&srv.live.queued) > 0)
 
 
 cdef bint any_eligible(BackendC *be) noexcept nogil:
@@ -67,14 +67,24 @@ cdef ServerC *the_backup(BackendC *be) noexcept nogil:
     return NULL
 
 
+cdef bint serves_anybody(BackendC *be, ServerC *srv) noexcept nogil:
+    cdef int level
+    if not eligible(srv):
+        return 0
+    if not srv.backup:
+        return 1
+    level = tier(be)
+    return level == 1 and (be.allbackups or the_backup(be) == srv)
+
+
 cdef ServerC *plain_turn(Worker *w, BackendC *be, int level, ServerC *avoid) noexcept nogil:
-    cdef int i, k, at = w.backends[be.index].next
+    cdef int i, k, at = be.shared.next
     for k in range(be.count):
         i = at + k
         if i >= be.count:
             i -= be.count
         if candidate(be, i, level, avoid):
-            w.backends[be.index].next = i + 1 if i + 1 < be.count else 0
+            be.shared.next = i + 1 if i + 1 < be.count else 0
             return &be.servers[i]
     return NULL
 
@@ -82,9 +92,9 @@ cdef ServerC *plain_turn(Worker *w, BackendC *be, int level, ServerC *avoid) noe
 cdef ServerC *weighted_turn(Worker *w, BackendC *be, int level, ServerC *avoid) noexcept nogil:
     # Earliest virtual deadline first. A server's next turn lies total/weight positions after its last one; what has
     # not had a turn yet enters in the holes, heaviest first. Gives HAProxy's order for the same weights.
-    cdef BackendW *turn = &w.backends[be.index]
-    cdef ServerW *sw
-    cdef ServerW *best = NULL
+    cdef SharedC *turn = be.shared
+    cdef ServerTurn *sw
+    cdef ServerTurn *best = NULL
     cdef int64_t total = 0
     cdef int i, weight, best_weight = 0, pick = -1
     for i in range(be.count):
@@ -92,7 +102,7 @@ cdef ServerC *weighted_turn(Worker *w, BackendC *be, int level, ServerC *avoid) 
             continue
         total += hk_load(&be.servers[i].live.weight)
     for i in range(be.count):
-        sw = &w.servers[be.servers[i].gid]
+        sw = &be.shared.servers[i]
         if not candidate(be, i, level, avoid) or not sw.started or sw.npos > turn.pos:
             continue
         weight = hk_load(&be.servers[i].live.weight)
@@ -102,7 +112,7 @@ cdef ServerC *weighted_turn(Worker *w, BackendC *be, int level, ServerC *avoid) 
         pick = hole_turn(w, be, level, avoid)
         if pick < 0:
             return NULL
-        best = &w.servers[be.servers[pick].gid]
+        best = &be.shared.servers[pick]
         best_weight = hk_load(&be.servers[pick].live.weight)
     advance(turn, best, total, best_weight)
     return &be.servers[pick]
@@ -111,21 +121,21 @@ cdef ServerC *weighted_turn(Worker *w, BackendC *be, int level, ServerC *avoid) 
 cdef int hole_turn(Worker *w, BackendC *be, int level, ServerC *avoid) noexcept nogil:
     # No deadline has come: the heaviest server that was never used, else the one whose deadline is nearest.
     cdef int i, weight, fresh = -1, fresh_weight = 0, near = -1
-    cdef ServerW *sw
+    cdef ServerTurn *sw
     for i in range(be.count):
         if not candidate(be, i, level, avoid):
             continue
-        sw = &w.servers[be.servers[i].gid]
+        sw = &be.shared.servers[i]
         weight = hk_load(&be.servers[i].live.weight)
         if not sw.started:
             if weight > fresh_weight:
                 fresh, fresh_weight = i, weight
-        elif near < 0 or sw.npos < w.servers[be.servers[near].gid].npos:
+        elif near < 0 or sw.npos < be.shared.servers[near].npos:
             near = i
     return fresh if fresh >= 0 else near
 
 
-cdef void advance(BackendW *turn, ServerW *sw, int64_t total, int weight) noexcept nogil:
+cdef void advance(SharedC *turn, ServerTurn *sw, int64_t total, int weight) noexcept nogil:
     if not sw.started or sw.npos + total < turn.pos:
         sw.started = 1
         sw.npos = turn.pos
@@ -147,8 +157,8 @@ cdef ServerC *least(Worker *w, BackendC *be, int level, ServerC *avoid) noexcept
         load = hk_load(&be.servers[i].live.sessions)
         weight = hk_load(&be.servers[i].live.weight)
         here, there = load * best_weight, best_load * weight
-        if pick < 0 or here < there or (here == there and w.servers[be.servers[i].gid].touched <
-                                        w.servers[be.servers[pick].gid].touched):
+        if pick < 0 or here < there or (here == there and be.shared.servers[i].touched <
+                                        be.shared.servers[pick].touched):
             pick, best_load, best_weight = i, load, weight
     return &be.servers[pick] if pick >= 0 else NULL
 
@@ -166,26 +176,23 @@ cdef ServerC *first(BackendC *be, int level, ServerC *avoid) noexcept nogil:
 
 # ---------------------------------------------------------------- map-based: static-rr, and hashes by default
 
-cdef void draw_map(BackendC *be, BackendW *turn, int level) noexcept nogil:
+cdef void draw_map(BackendC *be, SharedC *turn, int level) noexcept nogil:
     # Each server on duty stands there as often as it weighs, spread as evenly as that goes: at every place all of them
     # gain their weight, and the one that has gathered most pays for the place with the sum of all.
     cdef int total = 0, i, k, best, most, score
-    cdef int *gathered = <int *>malloc(sizeof(int) * be.count)
+    cdef int *gathered = turn.gathered
     turn.map_len = 0
     for i in range(be.count):
         if on_duty(be, i, level):
-            total += places(be, i)
-    free(turn.map)
-    turn.map = <int *>malloc(sizeof(int) * (total + 1))
-    if gathered == NULL or turn.map == NULL:
-        free(gathered)
-        return
+            total += map_places(be, i)
+    if total > turn.map_room:
+        total = turn.map_room       # never: all servers together have that many
     memset(gathered, 0, sizeof(int) * be.count)
     for k in range(total):
         best, most = -1, 0
         for i in range(be.count):
             if on_duty(be, i, level):
-                gathered[i] += places(be, i)
+                gathered[i] += map_places(be, i)
                 score = (gathered[i] + total) // total
                 if best < 0 or score > most:
                     best, most = i, score
@@ -194,17 +201,16 @@ cdef void draw_map(BackendC *be, BackendW *turn, int level) noexcept nogil:
         gathered[best] -= total
         turn.map[k] = best
         turn.map_len = k + 1
-    free(gathered)
 
 
-cdef inline int places(BackendC *be, int i) noexcept nogil:
+cdef int map_places(BackendC *be, int i) noexcept nogil:
     # By the weight of the file: as in HAProxy, a map knows full weight or none.
     return (be.servers[i].weight + be.weight_unit - 1) // be.weight_unit if be.servers[i].weight else 1
 
 
-cdef BackendW *fresh_map(Worker *w, BackendC *be, int level) noexcept nogil:
+cdef SharedC *fresh_map(Worker *w, BackendC *be, int level) noexcept nogil:
     # Drawn again when other servers are on duty than at the last time.
-    cdef BackendW *turn = &w.backends[be.index]
+    cdef SharedC *turn = be.shared
     cdef uint64_t seen = 14695981039346656037U
     cdef int i
     for i in range(be.count):
@@ -218,12 +224,12 @@ cdef BackendW *fresh_map(Worker *w, BackendC *be, int level) noexcept nogil:
 cdef ServerC *mapped(Worker *w, BackendC *be, int level, uint32_t hash) noexcept nogil:
     # A hash keeps pointing at its server, even where that just failed or is full: as HAProxy has it, only a health check
     # moves its clients. With one server there is nothing to compute.
-    cdef BackendW *turn = fresh_map(w, be, level)
+    cdef SharedC *turn = fresh_map(w, be, level)
     return &be.servers[turn.map[hash % <uint32_t>turn.map_len]] if turn.map_len else NULL
 
 
 cdef ServerC *map_turn(Worker *w, BackendC *be, int level, ServerC *avoid) noexcept nogil:
-    cdef BackendW *turn = fresh_map(w, be, level)
+    cdef SharedC *turn = fresh_map(w, be, level)
     cdef int k, at
     for k in range(turn.map_len):
         at = (turn.map_at + k) % turn.map_len
@@ -232,14 +238,6 @@ cdef ServerC *map_turn(Worker *w, BackendC *be, int level, ServerC *avoid) noexc
         turn.map_at = at + 1
         return &be.servers[turn.map[at]]
     return NULL
-
-
-cdef void balance_close(Worker *w) noexcept nogil:
-    cdef int i
-    for i in range(w.conf.backend_count if w.backends != NULL else 0):
-        free(w.backends[i].map)
-        w.backends[i].map = NULL
-        w.backends[i].map_len = 0
 
 
 # ---------------------------------------------------------------- hash-type consistent
@@ -285,7 +283,7 @@ cdef ServerC *on_ring(BackendC *be, int level, ServerC *avoid, uint32_t hash) no
 
 cdef ServerC *ring_turn(Worker *w, BackendC *be, int level, ServerC *avoid) noexcept nogil:
     # Where a request has nothing to hash: from point to point.
-    cdef BackendW *turn = &w.backends[be.index]
+    cdef SharedC *turn = be.shared
     cdef int _k, at = turn.next - 1
     for _k in range(be.ring_n):
         at = ring_step(be, at + 1, 1, level)

@@ -34,6 +34,7 @@ cdef class Image:
     cdef int fill_stick_rule(self, StickRuleC *out, rule, list names) except -1
     cdef int fill_stick(self, BackendC *out, be) except -1
     cdef int fill_backend(self, BackendC *out, int index, be, int gid) except -1
+    cdef int fill_shared(self, BackendC *out, int servers) except -1
     # own error files
     cdef int fill_pages(self, Text *out, errorfiles) except -1
     cdef int fill_captures(self, FrontendC *out, fe) except -1

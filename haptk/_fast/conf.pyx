@@ -13,6 +13,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from haptk._fast.descriptors cimport FD_ALARM, fd_opened
+from haptk._fast.balance cimport map_places
 from haptk._fast.faults cimport faults_free, faults_of
 from haptk._fast.hashing cimport HASH_CRC32, HASH_DJB2, HASH_SDBM, HASH_WT6
 from haptk._fast.inet cimport htons, sockaddr_in, sockaddr_in6, sockaddr_un
@@ -29,6 +30,7 @@ from haptk._fast.state cimport (AddHeaderC, AppSessionC, BackendC, CK_INDIRECT, 
                                 LB_RANDOM, LB_ROUNDROBIN, LB_SOURCE, LB_STATIC_RR, LB_URI, LB_URL_PARAM, LIVE_DOWN,
                                 LIVE_DRAIN, LIVE_MAINT, LIVE_UP, Limits, MODE_CLOSE, MODE_KEEP, MODE_SERVER_CLOSE,
                                 Net, Place, REUSE_AGGRESSIVE, REUSE_ALWAYS, REUSE_NEVER, REUSE_SAFE, RingPoint, ServerC,
+                                ServerTurn, SharedC, WaitLine,
                                 STICK_MATCH, STICK_STORE, StickC, StickRuleC, StickTableC, Text, WEIGHT_SCALE)
 from haptk._fast.table cimport Table
 from haptk.proxy.sticktables import appsession_name, stores_for
@@ -96,6 +98,7 @@ cdef class Image:
         self.conf.maxconn = self.conf.limit = tables.process.maxconn
         self.conf.connections = <Gate *>self.block(1, sizeof(Gate))
         self.conf.sessions = <Gate *>self.block(1, sizeof(Gate))
+        self.conf.bells = <int *>self.block(256, sizeof(int))
         self.conf.server_count = sum(len(be.servers) for be in tables.backends)
         self.conf.servers = <ServerC *>self.block(self.conf.server_count, sizeof(ServerC))
         self.live = <Live *>self.block(self.conf.server_count, sizeof(Live))
@@ -382,6 +385,7 @@ cdef class Image:
         out.allbackups = be.allbackups
         self.fill_stick(out, be)
         out.sessions = <int *>self.block(1, 64)
+        self.fill_shared(out, len(be.servers))
         self.text(&out.stats_uri, be.stats.uri if be.stats is not None and be.mode == "http" else None)
         self.fill_limits(&out.limits, be.timeouts)
         self.add_header(&out.forwardfor, be.forwardfor)
@@ -389,6 +393,18 @@ cdef class Image:
         out.program = self.arena.program(be.rules)
         out.ruled_response = out.program.response_count > 0
         self.fill_pages(out.pages, be.errorfiles)
+        return 0
+
+    cdef int fill_shared(self, BackendC *out, int servers) except -1:
+        cdef int i
+        out.shared = <SharedC *>self.block(1, sizeof(SharedC))
+        out.shared.bound = <WaitLine *>self.block(servers, sizeof(WaitLine))
+        out.shared.servers = <ServerTurn *>self.block(servers, sizeof(ServerTurn))
+        if out.by_hash or out.balance == LB_STATIC_RR:
+            out.shared.gathered = <int *>self.block(servers, sizeof(int))
+            for i in range(out.count):
+                out.shared.map_room += map_places(out, i)
+            out.shared.map = <int *>self.block(out.shared.map_room, sizeof(int))
         return 0
 
     cdef int fill_pages(self, Text *out, errorfiles) except -1:
@@ -471,6 +487,7 @@ cdef class Image:
             out.backend = &self.conf.backends[fe.default_backend]
         out.maxconn = fe.maxconn or self.conf.maxconn
         out.sessions = <int *>self.block(1, 64)
+        out.admitted = <int *>self.block(1, 64)
         out.connection = _CONNECTION[fe.connection]
         out.lax = fe.accept_invalid
         self.fill_log(out, index, fe)

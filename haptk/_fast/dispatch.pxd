@@ -12,3 +12,5 @@ cdef int connect_failed(Worker *w, Session *s, bint timed_out) noexcept nogil
 cdef int link_failed(Worker *w, Session *s) noexcept nogil
 # retry-on: the client does not see what this attempt came to.
 cdef int again(Worker *w, Session *s) noexcept nogil
+# A session left the queue, with a slot or because it has to choose another server.
+cdef int admitted(Worker *w, Session *s) noexcept nogil

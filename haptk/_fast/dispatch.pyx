@@ -1,38 +1,60 @@
-from haptk._fast.balance cimport any_eligible, choose, limit_of, takes_turns
+from haptk._fast.balance cimport any_eligible, choose, takes_turns, turn_begin, turn_end
 from haptk._fast.ending cimport answer, bad_response, give_back, leave, session_kill
 from haptk._fast.http1 cimport M_GET, M_HEAD
 from haptk._fast.observe cimport SAW_BAD_ANSWER, SAW_NO_CONNECT, observe
-from haptk._fast.queue cimport enqueue
+from haptk._fast.queue cimport enqueue, must_wait
 from haptk._fast.reply cimport reply_server
 from haptk._fast.retry cimport RE_CONN, RE_EMPTY, forget_answer, may_repeat, redispatch_now, repeatable
-from haptk._fast.scan cimport hk_load
 from haptk._fast.sockets cimport close_fd
 from haptk._fast.state cimport Link, PAGE_500, PAGE_502, PAGE_503, PH_QUEUE, PH_RELAY, PH_REPLY, PH_RETRY
 from haptk._fast.tally cimport tally_balanced, tally_redispatch, tally_retry
-from haptk._fast.upstream cimport ATTACH_FDS, ATTACH_OK, attach, detach, last_server, take_slot
+from haptk._fast.upstream cimport ATTACH_FDS, ATTACH_OK, attach, detach, last_server, take_granted, take_slot
 
 
 cdef int dispatch(Worker *w, Session *s) noexcept nogil:
     # Find a server and a connection to it. s.server may be set by a cookie.
-    cdef int got
-    cdef bint bound = s.server != NULL
-    if bound and s.server.maxqueue and hk_load(&s.server.live.queued) >= s.server.maxqueue and \
-            hk_load(&s.server.live.sessions) >= limit_of(s.backend, s.server) and s.backend.redispatch:
-        return redispatch(w, s, 0)
+    cdef bint bound = s.server != NULL, taken = 0
     if not bound and s.backend.prefer_last:
         s.server = last_server(s)
     if not bound and s.server == NULL:
+        turn_begin(w, s.backend)
         s.server = choose(w, s, s.backend, s.avoid)
+        taken = s.server != NULL and not sent_there(s) and enter(w, s)
+        turn_end(w, s.backend)
         if s.server != NULL and not (s.moving and s.server == s.avoid):
             tally_balanced(w, s)
     if s.moving:
         moved(w, s)
     if s.server == NULL and not any_eligible(s.backend):
         return no_server(w, s)
-    if s.server != NULL and s.server.redir.p != NULL and (s.method == M_GET or s.method == M_HEAD):
+    if s.server != NULL and sent_there(s):
         return send_there(w, s)
-    if s.server == NULL or not take_slot(w, s):
+    if s.server == NULL or not (taken or enter(w, s)):
         return wait_in_queue(w, s, bound)
+    return go_on(w, s)
+
+
+cdef inline bint enter(Worker *w, Session *s) noexcept nogil:
+    # A slot of the server, if nobody waits for it.
+    return not must_wait(s.backend, s.server) and take_slot(w, s)
+
+
+cdef inline bint sent_there(Session *s) noexcept nogil:
+    return s.server.redir.p != NULL and (s.method == M_GET or s.method == M_HEAD)
+
+
+cdef int admitted(Worker *w, Session *s) noexcept nogil:
+    # The wait in the queue is over: there is a slot, or the server is gone.
+    s.phase = PH_RELAY
+    if s.granted == NULL:
+        return redispatch(w, s, 0)
+    take_granted(w, s)
+    return go_on(w, s)
+
+
+cdef int go_on(Worker *w, Session *s) noexcept nogil:
+    # There is a slot: find a connection.
+    cdef int got
     s.since_ms = w.now
     if s.queue_ms == 0:
         s.queue_ms = w.now
@@ -63,8 +85,13 @@ cdef int wait_in_queue(Worker *w, Session *s, bint bound) noexcept nogil:
             s.server = NULL
     s.phase = PH_QUEUE
     s.since_ms = w.now
-    enqueue(w, s, bound)
-    return 0
+    if enqueue(w, s, bound):
+        return 0
+    s.phase = PH_RELAY
+    # maxqueue: another server may have more room, where the client may go elsewhere
+    if s.direct and s.backend.redispatch and not s.force_persist:
+        return redispatch(w, s, 0)
+    return give_up(w, s, PAGE_503, 503, c"S", c"Q")
 
 
 cdef int give_up(Worker *w, Session *s, int page, int status, char cause, char at) noexcept nogil:

@@ -1,5 +1,6 @@
 from libc.stdint cimport int64_t
 
+from haptk._fast.gate cimport gate_leave
 from haptk._fast.http1 cimport BODY_EOF
 from haptk._fast.journal cimport note_end, note_link
 from haptk._fast.pool cimport buf_take, session_free
@@ -25,6 +26,7 @@ cdef void leave(Worker *w, Session *s) noexcept nogil:
     drop_kept(w, s)
     w.unwatched -= not s.watched
     hk_count(w.conf.workers, s.frontend.sessions, -1)
+    gate_leave(w, s.frontend)
     if s.frontend.door:
         hk_count(w.conf.workers, &w.conf.door_sessions[s.frontend.door + s.listener_index - w.conf.frontend_count], -1)
     if w.conf.actives != NULL:

@@ -1,5 +1,6 @@
 # gate: whether another client may come in: limits of connections at once, of one frontend and of all together, and of
-# connections and sessions a second. A Gate is shared by all workers; its lock is taken only while it has a limit.
+# connections and sessions a second. All of them hold for all workers together: a place is taken before accept(2) and given
+# back when nobody came. A Gate's lock is taken only while it has a limit.
 
 from libc.stdint cimport int64_t
 
@@ -7,7 +8,11 @@ from haptk._fast.state cimport FrontendC, Gate, Worker
 
 # True when nobody may come in now.
 cdef bint gate_closed(Worker *w, FrontendC *fe) noexcept nogil
-# Somebody came in.
-cdef void gate_pass(Worker *w) noexcept nogil
+# Take a place for a client of fe; 0 when there is none.
+cdef bint gate_enter(Worker *w, FrontendC *fe) noexcept nogil
+# Nobody came: the place was not used.
+cdef void gate_return(Worker *w, FrontendC *fe) noexcept nogil
+# The client has left.
+cdef void gate_leave(Worker *w, FrontendC *fe) noexcept nogil
 # Events that are left in the present second, INT32_MAX without a limit.
 cdef int gate_left(Gate *g, int64_t now) noexcept nogil

@@ -3,7 +3,7 @@
 
 from libc.stdint cimport INT32_MAX, int64_t
 
-from haptk._fast.scan cimport hk_load, hk_lock, hk_unlock
+from haptk._fast.scan cimport hk_count, hk_load, hk_lock, hk_unlock
 
 
 cdef void turn(Gate *g, int64_t now) noexcept nogil:
@@ -16,39 +16,77 @@ cdef void turn(Gate *g, int64_t now) noexcept nogil:
         g.start += 1000
 
 
+cdef int left_of(Gate *g, int limit, int64_t now) noexcept nogil:
+    cdef int64_t age
+    turn(g, now)
+    age = now - g.start     # below 0 where another worker's clock is ahead
+    return limit - g.current - <int>(g.before * (1000 - (age if age > 0 else 0)) // 1000)
+
+
 cdef int gate_left(Gate *g, int64_t now) noexcept nogil:
     cdef int limit = hk_load(&g.limit), left
     if limit == 0:
         return INT32_MAX
     hk_lock(&g.busy)
-    turn(g, now)
-    left = limit - g.current - <int>(g.before * (1000 - (now - g.start)) // 1000)
+    left = left_of(g, limit, now)
     hk_unlock(&g.busy)
     return left if left > 0 else 0
 
 
-cdef void count(Gate *g, int64_t now) noexcept nogil:
+cdef bint take(Gate *g, int64_t now) noexcept nogil:
+    cdef int limit = hk_load(&g.limit)
+    cdef bint free
+    if limit == 0:
+        return 1
+    hk_lock(&g.busy)
+    free = left_of(g, limit, now) > 0
+    g.current += free
+    hk_unlock(&g.busy)
+    return free
+
+
+cdef void untake(Gate *g) noexcept nogil:
     if hk_load(&g.limit) == 0:
         return
     hk_lock(&g.busy)
-    turn(g, now)
-    g.current += 1
+    g.current -= g.current > 0
     hk_unlock(&g.busy)
 
 
-cdef bint gate_closed(Worker *w, FrontendC *fe) noexcept nogil:
+cdef bint crowded(Worker *w, FrontendC *fe, int more) noexcept nogil:
+    # Whether there is no place for so many more.
     cdef int limit = hk_load(&fe.maxconn), i, total = 0
-    if limit > 0 and hk_load(fe.sessions) >= limit:
+    if limit > 0 and hk_load(fe.admitted) + more > limit:
         return 1
     limit = hk_load(&w.conf.limit)
-    if limit > 0:
-        for i in range(w.conf.frontend_count):
-            total += hk_load(w.conf.frontends[i].sessions)
-        if total >= limit:
-            return 1
-    return gate_left(w.conf.connections, w.now) == 0 or gate_left(w.conf.sessions, w.now) == 0
+    if limit <= 0:
+        return 0
+    for i in range(w.conf.frontend_count):
+        total += hk_load(w.conf.frontends[i].admitted)
+    return total + more > limit
 
 
-cdef void gate_pass(Worker *w) noexcept nogil:
-    count(w.conf.connections, w.now)
-    count(w.conf.sessions, w.now)
+cdef bint gate_closed(Worker *w, FrontendC *fe) noexcept nogil:
+    return crowded(w, fe, 1) or gate_left(w.conf.connections, w.now) == 0 or gate_left(w.conf.sessions, w.now) == 0
+
+
+cdef bint gate_enter(Worker *w, FrontendC *fe) noexcept nogil:
+    # The place is taken first: other workers ask at the same moment.
+    hk_count(w.conf.workers, fe.admitted, 1)
+    if not crowded(w, fe, 0):
+        if take(w.conf.connections, w.now):
+            if take(w.conf.sessions, w.now):
+                return 1
+            untake(w.conf.connections)
+    hk_count(w.conf.workers, fe.admitted, -1)
+    return 0
+
+
+cdef void gate_return(Worker *w, FrontendC *fe) noexcept nogil:
+    untake(w.conf.connections)
+    untake(w.conf.sessions)
+    hk_count(w.conf.workers, fe.admitted, -1)
+
+
+cdef void gate_leave(Worker *w, FrontendC *fe) noexcept nogil:
+    hk_count(w.conf.workers, fe.admitted, -1)

@@ -11,16 +11,10 @@ from haptk._fast.inet cimport getsockname, sockaddr, sockaddr_storage, socklen_t
 from haptk._fast.logline cimport Told, log_plain, log_refused, log_text, log_wall_us
 from haptk._fast.logplan cimport LOG_REQUEST, LOG_RESPONSE, LogPlanC
 from haptk._fast.pool cimport buf_take
-from haptk._fast.scan cimport hk_acquire, hk_add, hk_load, hk_release, hk_store
+from haptk._fast.scan cimport hk_acquire, hk_add, hk_fence, hk_load, hk_release, hk_store
 from haptk._fast.state cimport Peer
 from haptk._fast.state cimport LOG_SILENT
 from haptk._fast.tally cimport tally_end
-
-cdef extern from *:
-    """
-    #define hk_fence() __atomic_thread_fence(__ATOMIC_SEQ_CST)
-    """
-    void hk_fence() nogil
 
 cdef enum:
     LEVEL_ERR = 3, LEVEL_INFO = 6

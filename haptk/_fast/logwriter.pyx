@@ -13,7 +13,7 @@ from haptk._fast.conf cimport Image
 from haptk._fast.descriptors cimport FD_LANE, FD_LOG, fd_opened, fd_ring, fd_used
 from haptk._fast.inet cimport AF_UNIX, sockaddr
 from haptk._fast.journal cimport Record, lane_next
-from haptk._fast.scan cimport hk_load, hk_release, hk_store, put_decimal
+from haptk._fast.scan cimport hk_fence, hk_load, hk_release, hk_store, put_decimal
 from haptk._fast.sockets cimport clock_ms, close_fd
 from haptk._fast.worker cimport DataWorker
 from haptk.formats.haproxy_cfg.logs import FACILITIES, LEVELS
@@ -28,9 +28,7 @@ cdef extern from *:
     #include <poll.h>
     #include <sys/socket.h>
     #include <sys/uio.h>
-    #define hk_fence() __atomic_thread_fence(__ATOMIC_SEQ_CST)
     """
-    void hk_fence() nogil
 
 cdef extern from "<sys/socket.h>" nogil:
     cdef struct msghdr:

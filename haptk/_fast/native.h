@@ -93,6 +93,8 @@ static inline int hk_count(int sharers, int *p, int v)
 }
 static inline uint64_t hk_add64(uint64_t *p, uint64_t v) { return __atomic_add_fetch(p, v, __ATOMIC_RELAXED); }
 
+static inline void hk_fence(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
+
 /* A list that one side pushes to and another empties whole (newest first), without locks. */
 static inline void hk_push(void **list, void **next, void *node)
 {

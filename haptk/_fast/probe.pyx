@@ -6,7 +6,6 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
-from haptk._fast.balance cimport balance_close
 from haptk._fast.edit cimport edits_size
 from haptk._fast.facts cimport ROOM_SIZE
 from haptk._fast.format cimport format_put
@@ -18,7 +17,7 @@ from haptk._fast.program cimport ConditionC, FormatC, TestC
 from haptk._fast.regex cimport room_close, room_open
 from haptk._fast.render cimport render_request
 from haptk._fast.rules cimport RULES_ANSWER, RULES_GO, rules_request
-from haptk._fast.state cimport BackendW, ServerW, Tally
+from haptk._fast.state cimport ServerW, Tally
 
 cdef class Probe:
     """Asks about heads that come from 127.0.0.1:1234 to 127.0.0.1:80 through the first frontend of `tables`."""
@@ -32,13 +31,12 @@ cdef class Probe:
         self.w.edits = <char *>malloc(edits_size(self.w.conf.bufsize))
         self.w.room = <char *>malloc(ROOM_SIZE)
         self.w.servers = <ServerW *>calloc(self.w.conf.server_count + 1, sizeof(ServerW))
-        self.w.backends = <BackendW *>calloc(self.w.conf.backend_count + 1, sizeof(BackendW))
         self.w.fronts = <Tally *>calloc(self.w.conf.frontend_count + 1, sizeof(Tally))
         self.w.backs = <Tally *>calloc(self.w.conf.backend_count + 1, sizeof(Tally))
         self.w.servs = <Tally *>calloc(self.w.conf.server_count + 1, sizeof(Tally))
         if self.w.fronts == NULL or self.w.backs == NULL or self.w.servs == NULL:
             raise MemoryError
-        if self.w.edits == NULL or self.w.room == NULL or self.w.servers == NULL or self.w.backends == NULL:
+        if self.w.edits == NULL or self.w.room == NULL or self.w.servers == NULL:
             raise MemoryError
         room_open(&self.w.regex)
         self.s.frontend = &self.image.conf.frontends[0]
@@ -57,13 +55,11 @@ cdef class Probe:
             buf_drop(&self.w, &self.s.out_head)
             buf_drop(&self.w, &self.s.in_head)
             buf_drop(&self.w, &self.s.line)
-            balance_close(&self.w)
             pool_close(&self.w)
         room_close(&self.w.regex)
         free(self.w.edits)
         free(self.w.room)
         free(self.w.servers)
-        free(self.w.backends)
         free(self.w.fronts)
         free(self.w.backs)
         free(self.w.servs)

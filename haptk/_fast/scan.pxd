@@ -26,6 +26,7 @@ cdef extern from "native.h" nogil:
     uint64_t hk_add64(uint64_t *p, uint64_t v) noexcept
     void *hk_load_ptr(void **p) noexcept
     void hk_store_ptr(void **p, void *v) noexcept
+    void hk_fence() noexcept
     void hk_push(void **list, void **next, void *node) noexcept
     void *hk_take_all(void **list) noexcept
 

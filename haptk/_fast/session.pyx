@@ -7,7 +7,7 @@ from libc.string cimport memcmp
 from haptk._fast.address cimport note_local
 from haptk._fast.captures cimport capture_cookie, capture_head
 from haptk._fast.deadlines cimport LINGER_MS, arm
-from haptk._fast.dispatch cimport again, connect_failed, dispatch, link_failed
+from haptk._fast.dispatch cimport admitted, again, connect_failed, dispatch, link_failed
 from haptk._fast.edit cimport edits_begin
 from haptk._fast.ending cimport (answer, bad_response, close_client, drop_buffers, leave, linger_step, refuse, ruled,
                                  session_kill)
@@ -17,7 +17,7 @@ from haptk._fast.http1 cimport BODY_LENGTH, BODY_NONE, BODY_TUNNEL, Head, body_a
 from haptk._fast.journal cimport note_end, note_refused, note_request
 from haptk._fast.observe cimport SAW_BAD_ANSWER, observe
 from haptk._fast.pool cimport buf_drop, buf_take
-from haptk._fast.queue cimport dequeue, next_waiting
+from haptk._fast.queue cimport WAITS_NOT, take_ready
 from haptk._fast.proxyproto cimport read_proxy
 from haptk._fast.relay cimport (RELAY_AGAIN, RELAY_BAD_REQUEST, RELAY_BAD_RESPONSE, RELAY_CLIENT, RELAY_DONE, RELAY_LINK,
                                 RELAY_RULED, RELAY_RULES_FAILED, RELAY_WAIT, compact, owes_client, pull, push,
@@ -31,7 +31,7 @@ from haptk._fast.scan cimport hk_count
 from haptk._fast.service cimport (SERVICE_BAD, SERVICE_FAILED, SERVICE_GONE, SERVICE_SENT, service_begin,
                                   service_drop, service_expired, service_step)
 from haptk._fast.sockets cimport IO_AGAIN, IO_EOF, close_fd, fill, watch
-from haptk._fast.state cimport (BackendC, Link, MODE_CLOSE, MODE_KEEP, PAGE_200, PAGE_408, PAGE_500, PAGE_502, PAGE_503, PAGE_504, PH_DEAD,
+from haptk._fast.state cimport (Link, MODE_CLOSE, MODE_KEEP, PAGE_200, PAGE_408, PAGE_500, PAGE_502, PAGE_503, PAGE_504, PH_DEAD,
                                 PH_HEAD, PH_LINGER, PH_PROXY, PH_QUEUE, PH_RELAY, PH_REPLY, PH_RETRY, PH_SERVICE)
 from haptk._fast.stick cimport stick_request
 from haptk._fast.tally cimport tally_accept, tally_backend, tally_bytes, tally_request
@@ -303,27 +303,19 @@ cdef void consume_head(Session *s, uint32_t length) noexcept nogil:
 # ---------------------------------------------------------------- servers
 
 cdef void serve_queues(Worker *w) noexcept nogil:
-    cdef int i
-    cdef BackendC *be
-    cdef Session *s
-    w.slots_freed = 0
-    for i in range(w.conf.backend_count):
-        be = &w.conf.backends[i]
-        if not be.limited:
-            continue
-        while True:
-            s = next_waiting(w, be)
-            if s == NULL:
-                break
-            dequeue(w, s)
-            s.phase = PH_RELAY
-            if dispatch(w, s):
-                session_run(w, s)
-                continue
-            if s.phase != PH_DEAD:
-                arm(w, s)
-            if s.phase == PH_QUEUE:
-                break       # another worker was faster
+    # Those that were given a slot.
+    cdef Session *s = take_ready(w)
+    cdef Session *following
+    while s != NULL:
+        following = s.ready_next
+        s.ready_next = NULL
+        s.queued = WAITS_NOT
+        w.queued -= 1
+        if admitted(w, s):
+            session_run(w, s)
+        elif s.phase != PH_DEAD:
+            arm(w, s)
+        s = following
 
 
 cdef int bad_body(Worker *w, Session *s) noexcept nogil:

@@ -154,6 +154,36 @@ ctypedef struct RingPoint:
     uint32_t node           # its number among its server's points
     int server
 
+ctypedef struct WaitLine:   # sessions of all workers that wait for a slot, oldest first
+    Session *first
+    Session *last
+    int count               # atomic for those who only look
+
+ctypedef struct ServerTurn: # of one server in its backend's turns
+    int64_t npos            # weighted round robin
+    int64_t rweight
+    int started
+    uint64_t touched        # leastconn: SharedC.touches when its number of sessions changed last
+
+ctypedef struct SharedC:    # what all workers share of a backend and change all the time
+    int lock                # of the lines; held for a few instructions
+    int waiting             # atomic: in all lines
+    uint64_t tickets        # drawn so far
+    WaitLine any            # for any server
+    WaitLine *bound         # for one server, by index
+    int pad[16]
+    int turn_lock           # of everything below; taken only where there are several workers
+    int next                # plain round robin; the last point of a ring
+    int64_t pos             # weighted round robin
+    ServerTurn *servers     # by index
+    uint64_t touches        # atomic
+    int *map                # of map-based balance: indices of the servers that were up when it was made
+    int *gathered           # scratch, by server
+    int map_room
+    int map_len
+    int map_at              # turns over it
+    uint64_t map_of         # which servers those were
+
 ctypedef struct BackendC:
     int index
     Text name
@@ -197,6 +227,7 @@ ctypedef struct BackendC:
     int pretend_ka          # the server is not told that its connection will be closed
     StickC *stick           # NULL: nothing is learned
     int *sessions           # atomic, shared by all workers
+    SharedC *shared
     Text stats_uri          # prefix of the statistics page; p is NULL without one
     Limits limits
     AddHeaderC forwardfor
@@ -217,6 +248,7 @@ ctypedef struct FrontendC:
     BackendC *own           # the back half of a `listen`, which has the same rules; NULL for a `frontend`
     int maxconn
     int *sessions           # atomic, shared by all workers
+    int *admitted           # atomic: its clients, and places that are held while one is accepted
     int door                # option socket-stats: place of its first socket in Worker.fronts; 0 without
     int connection
     int lax
@@ -275,6 +307,7 @@ ctypedef struct Conf:
     Gate *connections       # how many a second, of all workers
     Gate *sessions
     int workers             # how many run on it; grows before they do
+    int *bells              # the wake_fd of each: every worker carries all of them
 
 # ------------------------------------------------------------------ running, one thread each
 
@@ -369,7 +402,7 @@ ctypedef struct Session:    # one client connection and its current transaction
     uint8_t open            # a transaction is open and will be counted when it ends
     uint8_t in_backend      # stands in backend.sessions
     uint8_t denied          # a rule refused this transaction
-    uint8_t queued_bound    # waits for s.server, not for any
+    uint8_t queued          # Waits, see queue.pxd
     # what a new transaction resets, side by side so that few stores do it
     uint8_t force_persist   # a force-persist rule holds
     uint8_t ignore_persist  # an ignore-persist rule holds
@@ -442,8 +475,13 @@ ctypedef struct Session:    # one client connection and its current transaction
     int64_t accepted_ms
     Errand *errand          # NULL unless a service answers
     int listener_index      # of the bind line in the frontend
-    Session *qprev          # queue of the backend
+    Session *qprev          # of the line it waits in
     Session *qnext
+    Session *ready_next     # of Worker.ready
+    Worker *home            # its worker, for others to wake
+    ServerC *granted        # the server whose slot it was given while it waited
+    int open_now            # how many sessions that server had then
+    uint64_t ticket         # who came first
     Session *next           # free list
     Session *all_prev       # every session of the worker
     Session *all_next
@@ -459,22 +497,6 @@ ctypedef struct ServerW:    # a worker's own view of one server
     int64_t peak_at
     int kills_seen
     int cuts_seen
-    int64_t npos            # weighted round robin
-    int64_t rweight
-    int started
-    uint64_t touched        # leastconn: Worker.touches when its number of sessions changed last
-
-ctypedef struct BackendW:
-    int64_t pos             # weighted round robin
-    int next                # plain round robin; the last point of a ring
-    int *map                # of map-based balance: indices of the servers that were up when it was made; owned
-    int map_len
-    int map_at              # turns over it
-    uint64_t map_of         # which servers those were
-    Session *queue          # first in, first out: waiting for a slot of their server or of any
-    Session *queue_tail
-    int queued
-    int unbound             # of them, those that wait for any server
 
 ctypedef struct Rate:       # events by the second
     int64_t start           # ms, of the current one
@@ -643,8 +665,10 @@ ctypedef struct Worker:
     int accept_paused       # descriptors ran out
     int64_t accept_resume
     int listener_full       # some listener is not watched because its frontend is full
-    int slots_freed         # somebody left a server with a maxconn: queues are to be served
-    int queued              # sessions in all queues
+    int queued              # its sessions that wait for a slot
+    int64_t look_at         # ms: when to look at the queues again
+    Session *ready          # atomic: those that were given one; other workers push
+    int told                # atomic: the control plane changed something
     int64_t now             # ms, monotonic; read once per turn
     int64_t wall            # seconds; read when a cookie needs it
     int64_t wall_read       # ms of that reading
@@ -652,7 +676,6 @@ ctypedef struct Worker:
     Listener *listeners
     int listener_count
     ServerW *servers
-    BackendW *backends
     Tally *fronts           # by index
     Tally *backs
     Tally *servs            # by gid
@@ -685,7 +708,6 @@ ctypedef struct Worker:
     int session_count
     int link_count
     int idle_total
-    uint64_t touches
     uint32_t rng
     Counters counters
     # timing wheel

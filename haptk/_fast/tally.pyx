@@ -91,7 +91,7 @@ cdef void tally_queued(Worker *w, Session *s, bint bound) noexcept nogil:
     if bound:
         highest(&w.servs[s.server.gid].queued_most, hk_load(&s.server.live.queued))
     else:
-        highest(&w.backs[s.backend.index].queued_most, w.backends[s.backend.index].unbound)
+        highest(&w.backs[s.backend.index].queued_most, hk_load(&s.backend.shared.any.count))
 
 
 cdef void tally_retry(Worker *w, Session *s) noexcept nogil:

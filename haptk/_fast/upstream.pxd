@@ -10,6 +10,8 @@ cdef enum AttachResult:
 
 # Count s at s.server; 0 when that has reached its maxconn. detach() gives the slot back.
 cdef bint take_slot(Worker *w, Session *s) noexcept nogil
+# The same for a slot that s was given while it waited in a queue.
+cdef void take_granted(Worker *w, Session *s) noexcept nogil
 # Give s a connection to s.server: the newest idle one if the reuse rules allow it, else a new one.
 cdef int attach(Worker *w, Session *s) noexcept nogil
 # Take the connection away from s: into the idle list when `keep`, else closed. Does nothing without one.

@@ -11,11 +11,12 @@ from haptk._fast.inet cimport AF_INET, htons, ntohs, sockaddr_in, sockaddr_in6, 
 from haptk._fast.pool cimport buf_take, link_free, link_new
 from haptk._fast.proxyproto cimport PROXY_OUT_MAX, write_proxy
 from haptk._fast.retry cimport RE_EMPTY
-from haptk._fast.scan cimport hk_count, hk_load, hk_load_ptr
+from haptk._fast.queue cimport slot_free
+from haptk._fast.scan cimport hk_add64, hk_count, hk_load, hk_load_ptr
 from haptk._fast.sockets cimport (CONNECT_DONE, CONNECT_FAILED, CONNECT_FDS, close_fd, connect_to, keep_alive, reset_fd,
                                   watch)
 from haptk._fast.http1 cimport Buf
-from haptk._fast.state cimport (KIND_SERVER, LB_LEASTCONN, LIVE_UP, Place, REST_KEPT, REST_NOT, REST_SHARED,
+from haptk._fast.state cimport (BackendC, KIND_SERVER, LB_LEASTCONN, LIVE_UP, Place, REST_KEPT, REST_NOT, REST_SHARED,
                                 REUSE_AGGRESSIVE, REUSE_NEVER, REUSE_SAFE, ServerC, ServerW)
 from haptk._fast.tally cimport tally_server, tally_slot
 
@@ -264,9 +265,8 @@ cdef int attach(Worker *w, Session *s) noexcept nogil:
     return ATTACH_OK
 
 
-cdef void touch(Worker *w, ServerC *srv) noexcept nogil:
-    w.touches += 1
-    w.servers[srv.gid].touched = w.touches
+cdef inline void touch(BackendC *be, ServerC *srv) noexcept nogil:
+    be.shared.servers[srv.index].touched = hk_add64(&be.shared.touches, 1)
 
 
 cdef bint take_slot(Worker *w, Session *s) noexcept nogil:
@@ -276,9 +276,18 @@ cdef bint take_slot(Worker *w, Session *s) noexcept nogil:
         return 0
     s.counted = 1
     if s.backend.balance == LB_LEASTCONN:
-        touch(w, s.server)
+        touch(s.backend, s.server)
     tally_slot(w, s, n)
     return 1
+
+
+cdef void take_granted(Worker *w, Session *s) noexcept nogil:
+    s.server = s.granted
+    s.granted = NULL
+    s.counted = 1
+    if s.backend.balance == LB_LEASTCONN:
+        touch(s.backend, s.server)
+    tally_slot(w, s, s.open_now)
 
 
 cdef inline bint worth_keeping(Worker *w, ServerC *srv, ServerW *sw) noexcept nogil:
@@ -304,8 +313,9 @@ cdef void detach(Worker *w, Session *s, bint keep) noexcept nogil:
         hk_count(w.conf.workers, &s.server.live.sessions, -1)
         s.counted = 0
         if s.backend.balance == LB_LEASTCONN:
-            touch(w, s.server)
-        w.slots_freed |= s.backend.limited
+            touch(s.backend, s.server)
+        if s.backend.limited:
+            slot_free(w, s.backend, s.server)
     if l == NULL:
         return
     s.link = NULL

@@ -7,7 +7,6 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 
 from haptk._fast.address cimport note_address, note_local
-from haptk._fast.balance cimport balance_close
 from haptk._fast.census cimport CENSUS_END, CENSUS_LIST, census_ask, census_close, census_step, census_take
 from haptk._fast.deadlines cimport PARTING_MS
 from haptk._fast.descriptors cimport (FD_EPOLL, FD_LANE, FD_LISTENER, FD_SERVICE, FD_WAKE, HK_CHECKED, fd_opened,
@@ -15,18 +14,19 @@ from haptk._fast.descriptors cimport (FD_EPOLL, FD_LANE, FD_LISTENER, FD_SERVICE
 from haptk._fast.edit cimport edits_size
 from haptk._fast.ending cimport session_kill
 from haptk._fast.facts cimport ROOM_SIZE
-from haptk._fast.gate cimport gate_closed, gate_pass
+from haptk._fast.gate cimport gate_closed, gate_enter, gate_return
 from haptk._fast.inet cimport sockaddr_storage
 from haptk._fast.journal cimport lane_close, lane_open
 from haptk._fast.pool cimport pool_close, pool_trim, reap, session_new
+from haptk._fast.queue cimport look_at_queues
 from haptk._fast.regex cimport room_close, room_open
 from haptk._fast.relay cimport link_ready
-from haptk._fast.scan cimport hk_fetch, hk_load, hk_store
+from haptk._fast.scan cimport hk_fetch, hk_load, hk_load_ptr, hk_store
 from haptk._fast.service cimport next_answered, service_close, take_errands
 from haptk._fast.session cimport serve_queues, session_begin, session_end, session_expire, session_run, session_watch
 from haptk._fast.sockets cimport (EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, accept_one, clock_ms, close_fd,
                                   epoll_event, epoll_wait, unwatch, watch_input)
-from haptk._fast.state cimport (BackendW, KIND_LISTENER, KIND_SERVER, KIND_SESSION, KIND_WAKE, Link,
+from haptk._fast.state cimport (KIND_LISTENER, KIND_SERVER, KIND_SESSION, KIND_WAKE, Link,
                                 Listener, PH_HEAD, PH_PROXY, ServerW, Session, Tally, Timer)
 from haptk._fast.tally cimport add_up, tally_clear
 from haptk._fast.upstream cimport give_up_idle, idle_event, purge_idle
@@ -63,6 +63,7 @@ cdef enum:
     TIDY_MS = 1000
     FIRST_MS = 3000         # that a connection without a request has left when we stop
     HOT_SIZE = 576          # of a session: what every request touches
+    WORKERS_MOST = 256
     BUFS_AT_REST = 8        # so few free buffers are no reason to wake up
 
 
@@ -121,7 +122,7 @@ cdef void accept_some(Worker *w, Listener *l) noexcept nogil:
         if hk_load(&l.frontend.paused):
             unlisten(w, l)
             return
-        if gate_closed(w, l.frontend):
+        if not gate_enter(w, l.frontend):
             # the rest waits in the kernel's queue, as with HAProxy
             unlisten(w, l)
             w.listener_full = 1
@@ -129,6 +130,7 @@ cdef void accept_some(Worker *w, Listener *l) noexcept nogil:
         n = sizeof(addr)
         fd = accept_one(l.fd, &addr, &n, &error)
         if fd < 0:
+            gate_return(w, l.frontend)
             if error == EMFILE or error == ENFILE or error == ENOBUFS or error == ENOMEM:
                 if not give_up_idle(w):
                     pause_accepting(w)
@@ -136,6 +138,7 @@ cdef void accept_some(Worker *w, Listener *l) noexcept nogil:
         s = session_new(w)
         if s == NULL:
             close_fd(fd)
+            gate_return(w, l.frontend)
             return
         s.kind = KIND_SESSION
         s.fd = fd
@@ -148,7 +151,6 @@ cdef void accept_some(Worker *w, Listener *l) noexcept nogil:
         elif l.frontend.wants_local:
             note_local(s)
         w.unwatched += 1
-        gate_pass(w)
         session_begin(w, s)     # many a request is here already: epoll looks at it only when it has to wait
 
 
@@ -261,9 +263,11 @@ cdef void handle(Worker *w, epoll_event *e) noexcept nogil:
         accept_some(w, <Listener *>e.data.ptr)
     elif kind == KIND_WAKE:
         eventfd_read(w.wake_fd, &drained)
-        cut_sessions(w)
+        if hk_load(&w.told):
+            hk_store(&w.told, 0)
+            cut_sessions(w)
+            heed_pauses(w)
         run_answered(w)
-        heed_pauses(w)
         census_step(w, session_end)
         if hk_load(&w.clear_asked):
             tally_clear(w, hk_load(&w.clear_asked) == 2)
@@ -349,8 +353,8 @@ cdef int patience(Worker *w) noexcept nogil:
     if w.accept_paused and (wait < 0 or wait > PAUSE_MS):
         wait = PAUSE_MS
     if (w.queued or w.listener_full) and (wait < 0 or wait > LOOK_MS):
-        wait = LOOK_MS      # another worker may have made room
-    return wait
+        wait = LOOK_MS      # a server or a place may have become free without a word
+    return 0 if hk_load_ptr(<void **>&w.ready) != NULL else wait
 
 
 cdef void loop(Worker *w) noexcept nogil:
@@ -370,6 +374,8 @@ cdef void loop(Worker *w) noexcept nogil:
         w.now = clock_ms()
         w.counters.loops += 1
         w.counters.events += n if n > 0 else 0
+        if hk_load_ptr(<void **>&w.ready) != NULL:
+            serve_queues(w)     # before their time in the queue may run out
         while True:
             t = wheel_next(w)
             if t == NULL:
@@ -384,7 +390,10 @@ cdef void loop(Worker *w) noexcept nogil:
                 resume_accepting(w)
         elif w.listener_full:
             resume_accepting(w)
-        if w.queued and (w.slots_freed or n == 0):
+        if w.queued and w.now >= w.look_at:
+            w.look_at = w.now + LOOK_MS
+            look_at_queues(w)
+        if hk_load_ptr(<void **>&w.ready) != NULL:
             serve_queues(w)
         if w.now >= tidy_at:
             tidy_at = w.now + TIDY_MS
@@ -415,14 +424,13 @@ cdef class DataWorker:
         image.conf.workers += 1
         self.w.rng = seed if seed else 1
         self.w.servers = <ServerW *>calloc(image.conf.server_count + 1, sizeof(ServerW))
-        self.w.backends = <BackendW *>calloc(image.conf.backend_count + 1, sizeof(BackendW))
         self.w.listeners = <Listener *>calloc(len(listeners) + 1, sizeof(Listener))
-        self.w.carried_room = len(listeners) + 5
+        self.w.carried_room = len(listeners) + 5 + WORKERS_MOST
         self.w.carried = <int *>calloc(self.w.carried_room, sizeof(int))
         self.w.fronts = <Tally *>calloc(image.conf.frontend_count + image.conf.door_count + 1, sizeof(Tally))
         self.w.backs = <Tally *>calloc(image.conf.backend_count + 1, sizeof(Tally))
         self.w.servs = <Tally *>calloc(image.conf.server_count + 1, sizeof(Tally))
-        if self.w.servers == NULL or self.w.backends == NULL or self.w.listeners == NULL or \
+        if self.w.servers == NULL or self.w.listeners == NULL or \
                 self.w.carried == NULL or self.w.fronts == NULL or self.w.backs == NULL or self.w.servs == NULL:
             raise MemoryError
         self.w.epfd = epoll_create1(EPOLL_CLOEXEC)
@@ -432,6 +440,9 @@ cdef class DataWorker:
             raise OSError("no descriptors left for an event loop")
         self.carry(self.w.epfd, FD_EPOLL)
         self.carry(self.w.wake_fd, FD_WAKE)
+        if not 0 <= index < WORKERS_MOST:
+            raise ValueError(f"no more than {WORKERS_MOST} workers")
+        image.conf.bells[index] = self.w.wake_fd
         self.carry(self.w.service_fd, FD_SERVICE)
         self.carry(image.alarm, 0)      # opened by the image, for all workers
         self.w.wake_kind = KIND_WAKE
@@ -506,7 +517,6 @@ cdef class DataWorker:
 
     def __dealloc__(self):
         if self.w.conf != NULL:
-            balance_close(&self.w)
             pool_close(&self.w)
             service_close(&self.w)
             census_close(&self.w)
@@ -520,7 +530,6 @@ cdef class DataWorker:
         if self.w.service_fd >= 0:
             close_fd(self.w.service_fd)
         free(self.w.servers)
-        free(self.w.backends)
         free(self.w.listeners)
         free(self.w.carried)
         if self.w.lane != NULL and self.w.lane.wake_fd >= 0:
@@ -532,9 +541,13 @@ cdef class DataWorker:
 
     def run(self):
         """Serve until stopped. Call once, from the thread that shall do the work."""
+        cdef int i
         if self.running:
             raise RuntimeError("this worker runs already")
         self.running = True
+        for i in range(self.w.conf.workers):
+            if i != self.w.index:
+                self.carry(self.w.conf.bells[i], 0)
         with nogil:
             own_table(&self.w)
             loop(&self.w)
@@ -549,6 +562,7 @@ cdef class DataWorker:
 
     def wake(self):
         """Have the worker look at what the control plane changed."""
+        hk_store(&self.w.told, 1)
         fd_ring(self.w.wake_fd, FD_WAKE)
 
     def clear(self, bint everything=False):
@@ -617,7 +631,7 @@ cdef tuple one_tally(list workers, int kind, int i, int64_t now):
         elif kind == 1:
             parts[count] = &one.w.backs[i]
             live = hk_load(one.w.conf.backends[i].sessions)
-            queued += one.w.backends[i].unbound
+            queued = hk_load(&one.w.conf.backends[i].shared.any.count)
         else:
             parts[count] = &one.w.servs[i]
             live = hk_load(&one.w.conf.servers[i].live.sessions)

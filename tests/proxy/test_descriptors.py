@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.ports import free_port, free_ports
+from tests.ports import free_port
 from tests.proxy.conftest import ScriptedServer
 
 HAPTK = Path(sys.executable).parent / "haptk"
