@@ -7,3 +7,4 @@ and machines read, `cli` one file per command. This module holds the version and
 """
 
 __version__ = "0.1.0"
+__released__ = "2026/12/01"  # the day of this version, for `show info`

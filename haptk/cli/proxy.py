@@ -180,6 +180,7 @@ def _run(files: tuple[Path, ...] | None, text: str, chosen: dict[str, Any]) -> i
     from haptk.errors import ConfigError
     from haptk.io import logs
     from haptk.proxy.daemon import Daemon, Options
+    from haptk.proxy.loader import Loader, wanted
 
     def shaped(tables: ProxyTables) -> ProxyTables:
         process = tables.process
@@ -193,7 +194,11 @@ def _run(files: tuple[Path, ...] | None, text: str, chosen: dict[str, Any]) -> i
         from haptk.io.process import die_with_parent
 
         die_with_parent()
-    tables = shaped(_load(files, text, chosen["node"]))
+
+    def read() -> ProxyTables:
+        return shaped(_load(files, text, chosen["node"]))
+
+    tables = read()
     if not _listens(tables):
         where = tables.frontends[0].where if tables.frontends else f"{files[0] if files else 'command line'}:1"
         file, _, line = where.rpartition(":")
@@ -214,7 +219,7 @@ def _run(files: tuple[Path, ...] | None, text: str, chosen: dict[str, Any]) -> i
         old_socket=chosen["old_socket"] or "",
         old_socket_may_fail=bool(chosen["master"] or chosen["master_notify"]),
     )
-    return Daemon(tables, options, lambda: shaped(_load(files, text, chosen["node"]))).run()
+    return Daemon(tables, options, read, Loader(read) if wanted(tables) else None).run()
 
 
 def _print_version(*, long: bool) -> int:

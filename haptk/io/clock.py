@@ -32,6 +32,11 @@ def local_offset_s(unix_s: float) -> int:
     return time.localtime(unix_s).tm_gmtoff
 
 
+def read_time_zone() -> None:
+    """Have the C library read the time zone that TZ names now."""
+    time.tzset()
+
+
 def sleep(seconds: float) -> None:
     """Block this thread; for shells and the lab only."""
     time.sleep(seconds)

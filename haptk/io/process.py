@@ -10,6 +10,9 @@ from pathlib import Path
 from haptk.errors import InternalError, PeerError
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
+_PR_SET_NO_NEW_PRIVS = 38
+NAME_BYTES = 15  # of a process, in the kernel
 
 
 def die_with_parent(signal_number: int = signal.SIGTERM, *, parent_pid: int | None = None) -> None:
@@ -29,6 +32,44 @@ def die_with_parent(signal_number: int = signal.SIGTERM, *, parent_pid: int | No
         raise InternalError(what=f"prctl(PR_SET_PDEATHSIG): {os.strerror(ctypes.get_errno())}")
     if os.getppid() != expected:
         os.kill(os.getpid(), signal_number)
+
+
+def no_new_privs() -> bool:
+    """Give up for good what set-uid programs would give, for us and all children: prctl(2), PR_SET_NO_NEW_PRIVS."""
+    return _prctl(_PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1))
+
+
+def name_process(name: str) -> bool:
+    """Set the name that `killall`, `pgrep` and `ps -C` look at; threads that are started later have it too."""
+    return _prctl(_PR_SET_NAME, ctypes.c_char_p(name.encode()[:NAME_BYTES]))
+
+
+def _prctl(option: int, value: object) -> bool:
+    try:
+        return bool(
+            ctypes.CDLL(None).prctl(option, value, ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0)) == 0
+        )
+    except (OSError, AttributeError):
+        return False
+
+
+def show_arguments(words: list[str]) -> bool:
+    """Replace the command line that `ps` and `pidof` show, as far as the room of the old one goes; False where it cannot be.
+
+    The kernel reads it from our own memory (proc(5): arg_start and arg_end of /proc/PID/stat).
+    """
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    try:
+        start, end = int(fields[45]), int(fields[46])
+    except (IndexError, ValueError):
+        return False
+    room = end - start
+    if start <= 0 or room < 2:
+        return False
+    text = b"\0".join(os.fsencode(word) for word in words)[: room - 1]
+    ctypes.memset(start, 0, room)
+    ctypes.memmove(start, text, len(text))
+    return True
 
 
 def cpu_seconds(pid: int) -> float:

@@ -7,14 +7,41 @@ import socket
 
 from haptk.io import clock
 
+_channel: socket.socket | None = None  # of a process that will not see the path any more
+
+
+def keep() -> None:
+    """Open the way to systemd now: after a `chroot` its socket has no name. Later notifications take it."""
+    global _channel  # noqa: PLW0603 (there is one systemd)
+    if _channel is None and (address := _address()):
+        channel = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        try:
+            channel.connect(address)
+        except OSError:
+            channel.close()
+        else:
+            _channel = channel
+
+
+def _address() -> str:
+    target = os.environ.get("NOTIFY_SOCKET", "")
+    if not target.startswith(("/", "@")):
+        return ""
+    return "\0" + target[1:] if target.startswith("@") else target
+
 
 def notify(**fields: str | int) -> bool:
     """Send one datagram, for instance `notify(READY=1, STATUS="holding 203.0.113.10")`; True when it was sent."""
-    target = os.environ.get("NOTIFY_SOCKET", "")
-    if not target.startswith(("/", "@")):
+    address = _address()
+    if not address:
         return False
-    address = "\0" + target[1:] if target.startswith("@") else target
     payload = "\n".join(f"{key}={value}" for key, value in fields.items())
+    if _channel is not None:
+        try:
+            _channel.send(payload.encode())
+        except OSError:
+            return False
+        return True
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
         try:
             channel.sendto(payload.encode(), address)

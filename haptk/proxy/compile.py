@@ -413,7 +413,7 @@ class _Compiler:
         top = self.top
         keys = names(
             "nbthread maxconn maxconnrate maxsessrate chroot user group uid gid pidfile node bufsize maxrewrite spread_checks hard_stop_after_s "
-            "server_state_file stats_timeout_s stats_maxconn"
+            "server_state_file stats_timeout_s stats_maxconn insecure_setuid"
         )
         values: dict[str, Any] = {key: top.get(key) for key in keys if top.get(key) is not None}
         for kind, key in (("user", "uid"), ("group", "gid")):

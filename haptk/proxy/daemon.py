@@ -19,16 +19,19 @@ import resource
 import selectors
 import signal
 import socket
+import stat
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from haptk.errors import CannotWrite, HaptkError, NotPermitted, PeerError
-from haptk.io import clock, sdnotify
+from haptk.io import clock, process, sdnotify
+from haptk.io.files import write_atomic
 from haptk.proxy import inherit, statefile
 from haptk.proxy.engine import Engine
 from haptk.proxy.listeners import Listeners
+from haptk.proxy.loader import Loader
 from haptk.proxy.peering import Peering, shared_tables
 from haptk.proxy.runtime.shell import Runtime
 from haptk.proxy.runtime.world import Began, World
@@ -59,10 +62,16 @@ class Options:
 
 
 class Daemon:
-    """Runs `tables` until a signal ends it. `reload` reads the files again and may raise a HaptkError."""
+    """Runs `tables` until a signal ends it. `reload` reads the files again and may raise a HaptkError.
 
-    def __init__(self, tables: ProxyTables, options: Options, reload: Callable[[], ProxyTables]) -> None:
+    `loader` does what a reload needs where the privileges for it will be gone.
+    """
+
+    def __init__(
+        self, tables: ProxyTables, options: Options, reload: Callable[[], ProxyTables], loader: Loader | None = None
+    ) -> None:
         self.options = options
+        self.loader = loader
         self.reload = reload
         self.listeners = Listeners(_inherited(options))
         self.engine = Engine(tables, self.listeners)
@@ -128,11 +137,14 @@ class Daemon:
         raise_fd_limit()
         starter = detach() if self.options.background else None
         write_pidfile(self.options.pidfile or _path(self.engine.tables.process.pidfile))
+        sdnotify.keep()
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         with _signals() as wake:
-            # all sockets are open; what runs from here on needs no rights
-            drop_privileges(self.engine.tables)
+            # all sockets are open; what runs from here on needs no rights, and may find no files
+            self._give_up_privileges()
             if starter is not None:
-                leave_terminal()  # before the workers copy the table of descriptors
+                leave_terminal(null)  # before the workers copy the table of descriptors
+            os.close(null)
             self.engine.start()
             self.runtime.start()
             for peering in self.peerings.values():
@@ -152,6 +164,15 @@ class Daemon:
         self.runtime.stop()
         self.listeners.close()
         return 0
+
+    def _give_up_privileges(self) -> None:
+        if self.loader is not None:
+            from haptk.proxy.preload import preload
+
+            preload()
+            self.reload, self.listeners.opener = self.loader.load, self.loader.listen
+            self.runtime.opener = self.loader.stats_socket
+        drop_privileges(self.engine.tables)
 
     def _serve(self, wake: socket.socket) -> None:
         selector = selectors.DefaultSelector()
@@ -316,37 +337,51 @@ def detach() -> int:
     return starter
 
 
-def leave_terminal() -> None:
-    """/dev/null on the standard descriptors."""
-    null = os.open(os.devnull, os.O_RDWR)
+def leave_terminal(null: int) -> None:
+    """/dev/null, which was opened while there was one to see, on the standard descriptors."""
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)
-    if null > 2:
-        os.close(null)
 
 
 def write_pidfile(path: Path | None) -> None:
-    """Our pid, for init scripts; raises CannotWrite."""
+    """Our pid, for init scripts; raises CannotWrite.
+
+    The file is replaced as a whole: what stands there is never written through, so that a link that somebody laid for
+    root is replaced and its target is not touched, and a reader sees the old pid or the new one.
+    """
     if path is None:
         return
     try:
-        path.write_text(f"{os.getpid()}\n")
+        found = path.lstat().st_mode
+    except FileNotFoundError:
+        pass
     except OSError as error:
         raise CannotWrite(path=path, why=error.strerror) from error
+    else:
+        if stat.S_ISLNK(found):
+            log.warning("the pid file %s was a symbolic link; it is replaced, its target stays as it is", path)
+        elif not stat.S_ISREG(found):
+            raise CannotWrite(path=path, why="it is not a regular file")
+    write_atomic(path, f"{os.getpid()}\n".encode())
 
 
 def drop_privileges(tables: ProxyTables) -> None:
-    """chroot, group and user of the `global` section, after all sockets are open; raises NotPermitted."""
-    process = tables.process
+    """chroot, group and user of the `global` section, after all sockets are open; raises NotPermitted.
+
+    Nothing that is started from here on can get more rights than it has, under systemd or not.
+    """
+    wanted = tables.process
+    if not wanted.insecure_setuid and not process.no_new_privs():
+        log.warning("PR_SET_NO_NEW_PRIVS is refused here: a set-uid program could still give rights")
     try:
-        if process.chroot:
-            os.chroot(process.chroot)
+        if wanted.chroot:
+            os.chroot(wanted.chroot)
             os.chdir("/")
-        if process.gid is not None:
+        if wanted.gid is not None:
             os.setgroups([])
-            os.setgid(process.gid)
-        if process.uid is not None:
-            os.setuid(process.uid)
+            os.setgid(wanted.gid)
+        if wanted.uid is not None:
+            os.setuid(wanted.uid)
     except OSError as error:
         raise NotPermitted(what="chroot or change user", why=error.strerror) from error
 

@@ -10,6 +10,7 @@ import os
 import socket
 import stat
 import struct
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +20,11 @@ from haptk.proxy.tables import Bind, Frontend, KeepAlive
 
 DEFAULT_BACKLOG = 4096  # the kernel cuts it to net.core.somaxconn
 
+STATS_BACKLOG = 128
+
 Key = tuple[str, int, str, int, int]
+Mark = tuple[int, int]  # device and inode of a unix path that is ours
+Opener = Callable[[int, int], tuple[socket.socket, Mark | None]]  # by the indices of frontend and bind line
 
 
 class Opened(NamedTuple):
@@ -50,9 +55,14 @@ def describe(bind: Bind) -> str:
     if bind.fd >= 0:
         return f"fd@{bind.fd}"
     if bind.unix_path:
-        return bind.unix_path
+        return shown_path(bind.unix_path)
     host = f"[{bind.host}]" if ":" in bind.host else bind.host or "*"
     return f"{host}:{bind.port}"
+
+
+def shown_path(path: str) -> str:
+    """A unix path for people; one that begins with a NUL byte is in the abstract namespace."""
+    return f"abns@{path[1:].rstrip(chr(0))}" if path.startswith("\0") else path
 
 
 class Listeners:
@@ -61,9 +71,10 @@ class Listeners:
     def __init__(self, inherited: list[socket.socket] | None = None) -> None:
         self._open: dict[Key, socket.socket] = {}
         self._inherited = inherited or []  # of the process before this one, until `settle`
-        self._marks: dict[Key, tuple[int, int]] = {}  # device and inode of the unix paths that are ours
+        self._marks: dict[Key, Mark] = {}  # of the unix paths that are ours
         self._paused: dict[Key, Bind] = {}
         self._binds: dict[Key, Bind] = {}
+        self.opener: Opener | None = None  # who opens for us, once our privileges are gone
 
     def for_worker(self, frontends: tuple[Frontend, ...], worker: int) -> list[Opened]:
         """The sockets of every bind line; raises CannotBind."""
@@ -71,10 +82,10 @@ class Listeners:
         for index, frontend in enumerate(frontends):
             if frontend.disabled:
                 continue
-            for bind in frontend.binds:
+            for place, bind in enumerate(frontend.binds):
                 key = _key(bind, worker)
                 if key not in self._open:
-                    self._open[key] = self._listen(bind, frontend, key)
+                    self._open[key] = self._listen(bind, frontend, key, (index, place))
                 elif key in self._paused:
                     self._resume(key, frontend)
                 _tune(self._open[key], frontend)
@@ -131,9 +142,10 @@ class Listeners:
     def addresses(self) -> list[str]:
         """host:port or path of every open socket, once each."""
         found = []
-        for sock in self._open.values():
+        for key, sock in self._open.items():
             name = sock.getsockname()
-            text = f"{name[0]}:{name[1]}" if isinstance(name, tuple) else str(name)
+            # a unix socket was renamed since it was bound
+            text = f"{name[0]}:{name[1]}" if isinstance(name, tuple) else describe(self._binds[key])
             if text not in found:
                 found.append(text)
         return found
@@ -146,28 +158,24 @@ class Listeners:
         self._binds.pop(key, None)
         sock.close()
 
-    def _listen(self, bind: Bind, frontend: Frontend, key: Key) -> socket.socket:
-        try:
-            if bind.fd >= 0:
-                return socket.socket(fileno=os.dup(bind.fd))
-            if (found := self._from_before(bind)) is not None:
-                if bind.unix_path:
-                    self._marks[key] = mark(Path(bind.unix_path))
-                found.listen(_backlog(bind, frontend))
-                return found
-            if bind.unix_path:
-                sock, self._marks[key] = listen_unix(bind, bind.backlog or DEFAULT_BACKLOG)
-                return sock
-            return _listen_tcp(bind, frontend)
-        except OSError as error:
-            where = f"{bind.line}: " if bind.line else ""
-            raise CannotBind(address=describe(bind), why=f"{where}{error.strerror or error}") from error
+    def _listen(self, bind: Bind, frontend: Frontend, key: Key, place: tuple[int, int]) -> socket.socket:
+        with _cannot_bind(bind):
+            if bind.fd < 0 and (sock := self._from_before(bind)) is not None:
+                found = mark(Path(bind.unix_path)) if bind.unix_path and not bind.unix_path.startswith("\0") else None
+                sock.listen(_backlog(bind, frontend))
+            elif bind.fd < 0 and self.opener is not None:
+                sock, found = self.opener(*place)
+            else:
+                sock, found = open_listener(bind, frontend)
+        if found is not None:
+            self._marks[key] = found
+        return sock
 
     def _from_before(self, bind: Bind) -> socket.socket | None:
         family = socket.AF_UNIX if bind.unix_path else socket.AF_INET6 if ":" in bind.host else socket.AF_INET
         for sock in self._inherited:
             if inherit.matches(sock, family, bind.host or "0.0.0.0", bind.port, bind.unix_path, v6only=bind.v6only):
-                if bind.unix_path:
+                if bind.unix_path and not bind.unix_path.startswith("\0"):
                     _set_rights(Path(bind.unix_path), bind)
                 self._inherited.remove(sock)
                 return sock
@@ -198,6 +206,36 @@ def set_keepalive(sock: socket.socket, wanted: KeepAlive | None) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
+@contextlib.contextmanager
+def _cannot_bind(bind: Bind) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        where = f"{bind.line}: " if bind.line else ""
+        raise CannotBind(address=describe(bind), why=f"{where}{error.strerror or error}") from error
+
+
+def open_listener(bind: Bind, frontend: Frontend) -> tuple[socket.socket, Mark | None]:
+    """A new listening socket for one bind line, and the mark of its unix path; raises CannotBind."""
+    with _cannot_bind(bind):
+        if bind.fd >= 0:
+            return socket.socket(fileno=os.dup(bind.fd)), None
+        if bind.unix_path:
+            return listen_unix(bind, bind.backlog or DEFAULT_BACKLOG)
+        return _listen_tcp(bind, frontend), None
+
+
+def open_stats_socket(bind: Bind) -> tuple[socket.socket, Mark | None]:
+    """A new listening socket for one `stats socket` line; raises CannotBind."""
+    with _cannot_bind(bind):
+        if bind.fd >= 0:
+            return socket.socket(fileno=os.dup(bind.fd)), None
+        if bind.unix_path:
+            return listen_unix(bind, bind.backlog or STATS_BACKLOG)
+        family = socket.AF_INET6 if ":" in bind.host else socket.AF_INET
+        return socket.create_server((bind.host, bind.port), family=family, backlog=STATS_BACKLOG), None
+
+
 def _listen_tcp(bind: Bind, frontend: Frontend) -> socket.socket:
     family = socket.AF_INET6 if ":" in bind.host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
@@ -216,13 +254,13 @@ def _listen_tcp(bind: Bind, frontend: Frontend) -> socket.socket:
     return sock
 
 
-def mark(path: Path) -> tuple[int, int]:
+def mark(path: Path) -> Mark:
     """What tells a file at `path` from another one that takes its place."""
-    found = path.stat()
+    found = path.lstat()
     return (found.st_dev, found.st_ino)
 
 
-def unlink(path: str, ours: tuple[int, int]) -> None:
+def unlink(path: str, ours: Mark) -> None:
     """Remove a unix path unless another process has taken it over."""
     with contextlib.suppress(OSError):
         if mark(Path(path)) == ours:
@@ -230,33 +268,65 @@ def unlink(path: str, ours: tuple[int, int]) -> None:
 
 
 def _set_rights(path: Path, bind: Bind) -> None:
+    """Owner and mode of a socket's path. Neither follows a link that somebody else may have put in its place."""
     if bind.uid is not None or bind.gid is not None:
-        os.chown(path, -1 if bind.uid is None else bind.uid, -1 if bind.gid is None else bind.gid)
-    if bind.mode is not None:
-        path.chmod(bind.mode)
+        os.chown(
+            path, -1 if bind.uid is None else bind.uid, -1 if bind.gid is None else bind.gid, follow_symlinks=False
+        )
+    if bind.mode is not None and stat.S_IMODE(path.lstat().st_mode) != bind.mode:
+        found = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if stat.S_ISSOCK(os.fstat(found).st_mode):
+                Path(f"/proc/self/fd/{found}").chmod(bind.mode)
+        finally:
+            os.close(found)
 
 
-def listen_unix(bind: Bind, backlog: int) -> tuple[socket.socket, tuple[int, int]]:
-    """A listening unix socket and the mark of its path; raises OSError.
+def listen_unix(bind: Bind, backlog: int) -> tuple[socket.socket, Mark | None]:
+    """A listening unix socket and the mark of its path (none in the abstract namespace); raises OSError.
 
     It is made beside its path with its final rights and then renamed over it: a file that a killed process left is
     replaced, no moment exists in which others may connect or nobody can, and a file that is no socket is not touched.
+    The mode is that of the socket itself before it has a name, so that nothing is changed through the path.
     """
-    path = Path(bind.unix_path)
-    if path.exists() and not stat.S_ISSOCK(path.stat().st_mode):
-        raise FileExistsError(17, "there is a file that is no socket")
-    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    try:
+    if bind.unix_path.startswith("\0"):
+        with _closed_if_failing(sock):
+            sock.bind(os.fsencode(bind.unix_path))
+            sock.listen(backlog)
+        return sock, None
+    path = Path(bind.unix_path)
+    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with _closed_if_failing(sock):
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISSOCK(path.lstat().st_mode):
+                raise FileExistsError(17, "there is a file that is no socket")
         beside.unlink(missing_ok=True)
-        sock.bind(str(beside))
-        _set_rights(beside, bind)
-        sock.listen(backlog)
-        found = mark(beside)
-        beside.rename(path)
+        if bind.mode is None:
+            sock.bind(str(beside))
+        else:
+            os.fchmod(sock.fileno(), bind.mode)
+            before = os.umask(0)
+            try:
+                sock.bind(str(beside))
+            finally:
+                os.umask(before)
+        try:
+            _set_rights(beside, bind)
+            sock.listen(backlog)
+            found = mark(beside)
+            beside.rename(path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                beside.unlink()
+            raise
+    return sock, found
+
+
+@contextlib.contextmanager
+def _closed_if_failing(sock: socket.socket) -> Iterator[None]:
+    try:
+        yield
     except OSError:
         sock.close()
-        with contextlib.suppress(OSError):
-            beside.unlink()
         raise
-    return sock, found

@@ -16,6 +16,8 @@ from haptk.io import clock
 from haptk.proxy.logformats import header_of
 from haptk.proxy.tables import LogPlan, LogTarget
 
+RETRY_S = 1.0  # between two looks for a receiver that went away
+
 
 class LogSink:
     """The targets of one frontend, opened once. Lines for a ring are kept by nobody here."""
@@ -25,7 +27,7 @@ class LogSink:
         self.lost = 0
         self.lines = 0
         self._lock = threading.Lock()
-        self._open = [(target, _connect(target), _Sample(target)) for target in plan.targets]
+        self._open = [(target, _Place(target), _Sample(target)) for target in plan.targets]
 
     def write(self, message: str, level: str = "info", structured: str = "") -> None:
         """Send one line to every target whose limits let the level through."""
@@ -36,9 +38,7 @@ class LogSink:
                 if number <= LEVELS.index(target.level) and sample.wants():
                     self._send(target, place, max(number, LEVELS.index(target.min_level)), message, structured)
 
-    def _send(
-        self, target: LogTarget, place: socket.socket | int | None, level: int, message: str, structured: str
-    ) -> None:
+    def _send(self, target: LogTarget, place: _Place, level: int, message: str, structured: str) -> None:
         now = clock.wall()
         form = header_of(target.format, self.plan.hostname)
         header = syslog_header(
@@ -46,21 +46,56 @@ class LogSink:
             self.plan.tag, os.getpid(), structured,
         )  # fmt: skip
         data = message.encode("latin-1", "replace")
-        try:
-            if isinstance(place, int):
-                os.write(place, header.encode() + data[: target.length] + b"\n")
-            elif place is not None:
-                place.send((header.encode() + data)[: target.length] + b"\n")
-            else:
-                self.lost += 1
-        except OSError:
+        if target.address in ("stdout", "stderr") or target.address.startswith("fd@"):
+            whole = header.encode() + data[: target.length] + b"\n"
+        else:
+            whole = (header.encode() + data)[: target.length] + b"\n"
+        if not place.send(whole):
             self.lost += 1
 
     def close(self) -> None:
         """Close the sockets."""
         for _, place, _ in self._open:
-            if isinstance(place, socket.socket):
-                place.close()
+            place.close()
+
+
+class _Place:
+    """Where the lines of one target go. A syslog daemon that was started again, or is first found in the chroot, is looked for."""
+
+    def __init__(self, target: LogTarget) -> None:
+        self.target = target
+        self.again_at = 0.0
+        self.channel: socket.socket | int | None = _connect(target)
+
+    def send(self, line: bytes) -> bool:
+        """Whether the line went out, after one more look for the receiver where it is not where it was."""
+        if self._put(line):
+            return True
+        if isinstance(self.channel, int) or clock.monotonic() < self.again_at:
+            return False
+        self.close()
+        self.again_at = clock.monotonic() + RETRY_S
+        self.channel = _connect(self.target)
+        return self._put(line)
+
+    def _put(self, line: bytes) -> bool:
+        try:
+            if isinstance(self.channel, int):
+                os.write(self.channel, line)
+            elif self.channel is not None:
+                self.channel.send(line)
+            return self.channel is not None
+        except BlockingIOError:
+            self.again_at = clock.monotonic() + RETRY_S  # it is there, and slow: no other one would be found
+            return False
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """Close the socket."""
+        if isinstance(self.channel, socket.socket):
+            self.channel.close()
+        self.channel = None
 
 
 class _Sample:

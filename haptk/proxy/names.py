@@ -13,8 +13,8 @@ is looked up with the system's resolver, in a thread of its own, every PERIOD_S;
 * A server that had no address at start (`init-addr none`) is in maintenance from the beginning, and is looked up every
   EAGER_S (`timeout resolve`).
 
-After `chroot` the system's resolver may find neither its configuration nor its hosts file, so there no answer means no
-change; a `resolvers` section needs no files.
+After `chroot` the system's resolver would find neither its configuration nor its hosts file: such a name keeps the address
+that it had at the start or reload, as in HAProxy. A `resolvers` section needs no files.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class NameWatch:
         self.move = move
         self.lookup = lookup
         self.at: Callable[[int], Whereabouts] | None = None
-        self.forgives = bool(tables.process.chroot)
+        files = not tables.process.chroot
         sections = {one.name: one for one in tables.resolvers}
         servers = [(index, back, one) for index, back in enumerate(tables.backends) for one in back.servers]
 
@@ -138,7 +138,7 @@ class NameWatch:
         self.named = [
             named(gid, index, f"{back.name}/{server.name}", server)
             for gid, (index, back, server) in enumerate(servers)
-            if server.hostname
+            if server.hostname and (files or server.resolvers in sections)
         ]
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -261,7 +261,7 @@ class NameWatch:
         return hold_s is not None and now - one.since >= hold_s
 
     def _failed(self, one: Named, status: str, now: float) -> None:
-        if not one.address or (one.section is None and (self.forgives or status != "nx")):
+        if not one.address or (one.section is None and status != "nx"):
             return
         begins = one.failing != status
         if self._over(one, status, now):

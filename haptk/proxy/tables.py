@@ -485,6 +485,7 @@ class Process:
     maxconnrate: int = 0  # connections a second, 0 for no limit
     maxsessrate: int = 0
     chroot: str = ""
+    insecure_setuid: bool = False  # `insecure-setuid-wanted`: set-uid programs may still give rights
     user: str = ""
     group: str = ""
     uid: int | None = None

@@ -341,7 +341,7 @@ def test_json_and_typed_say_the_same_as_the_csv() -> None:
 def test_info_in_all_forms() -> None:
     talk = Talk()
     lines = dict(line.split(": ", 1) for line in talk("show info").strip().splitlines())
-    assert (lines["Name"], lines["CurrConns"], lines["CumReq"], lines["Stopping"]) == ("haptk", "7", "7", "0")
+    assert (lines["Name"], lines["CurrConns"], lines["CumReq"], lines["Stopping"]) == ("HAProxy", "7", "7", "0")
     found = json.loads(talk("show info json"))
     assert {entry["field"]["name"]: str(entry["value"]["value"]) for entry in found} == lines
     typed = [line.split(".", 2)[1] for line in talk("show info typed").strip().splitlines()]

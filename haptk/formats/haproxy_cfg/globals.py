@@ -77,6 +77,7 @@ DIRECTIVES: dict[str, Directive] = {
     "gid": Directive(_number("gid"), "g"),
     "group": Directive(_word("group"), "g"),
     "hard-stop-after": Directive(_time("hard_stop_after_s"), "g"),
+    "insecure-setuid-wanted": Directive(_flag("insecure_setuid"), "g"),
     "localpeer": Directive(_word("localpeer"), "g"),
     "log": Directive(logs.log, "g", no=True),
     "log-send-hostname": Directive(lambda s, a: s.set("log_hostname", " ".join(a.rest()) or True), "g"),

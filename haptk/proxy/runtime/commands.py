@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import haptk
 from haptk.formats.haproxy_cfg import units
 from haptk.formats.haproxy_cfg.model import Refused
 from haptk.proxy.listeners import describe
@@ -19,6 +18,7 @@ from haptk.proxy.runtime import (
     changes,
     events,
     faults,
+    identity,
     lines,
     rows,
     schema,
@@ -175,7 +175,7 @@ def show_backend(world: World, _caller: Caller, _args: list[str]) -> str:
 
 
 def show_version(_world: World, _caller: Caller, _args: list[str]) -> str:
-    return f"{haptk.__version__}\n"
+    return f"{identity.VERSION}\n"
 
 
 def show_cli_level(_world: World, caller: Caller, _args: list[str]) -> str:

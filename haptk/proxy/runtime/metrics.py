@@ -13,7 +13,7 @@ from typing import NamedTuple
 from urllib.parse import parse_qsl
 
 import haptk
-from haptk.proxy.runtime import rows, stats
+from haptk.proxy.runtime import identity, rows, stats
 from haptk.proxy.runtime.rows import BACKEND, FRONTEND, SERVER, Row
 from haptk.proxy.runtime.world import World
 from haptk.proxy.service import Answer, Ask
@@ -252,7 +252,7 @@ def _process(out: Page, world: World) -> None:
     for name, line, words in PROCESS:
         value = values.get(line.replace("_Jobs", " Jobs"), 0) if line != "-" else math.nan
         out.metric(f"haproxy_process_{name}", _kind(f"process_{name}"), words, [("", _number(value))])
-    build = [(labels(version=haptk.__version__), 1)]
+    build = [(labels(version=identity.VERSION), 1)]
     out.metric("haproxy_process_build_info", "gauge", "The version that runs", build)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from html import escape
 from itertools import groupby, pairwise
 
-import haptk
+from haptk.proxy.runtime import identity
 from haptk.proxy.runtime.rows import BACKEND, FRONTEND, LISTENER, SERVER, Row
 from haptk.proxy.runtime.world import World
 from haptk.proxy.tables import Stats
@@ -89,7 +89,9 @@ class View:
 def render(world: World, found: Iterable[Row], view: View) -> str:
     """The document."""
     plan = view.plan
-    title = f"Statistics{f' of {plan.node or socket.gethostname()}' if plan.node is not None else ''}"
+    title = (
+        f"Statistics Report for HAProxy{f' on {plan.node or socket.gethostname()}' if plan.node is not None else ''}"
+    )
     parts = [
         "<!DOCTYPE html>\n<html lang=en><meta charset=utf-8>",
         "<meta name=viewport content='width=device-width,initial-scale=1'>",
@@ -112,7 +114,7 @@ def _process(world: World, view: View) -> str:
     workers = max(1, world.tables.process.nbthread)
     days, rest = divmod(int(world.uptime_s()), 86400)
     cells = {
-        "version": "hidden" if view.plan.hide_version else f"haptk {haptk.__version__}",
+        "version": f"HAProxy version {identity.VERSION}, released {identity.RELEASED}",
         "process": f"pid {world.pid()}, {workers} worker{'s' if workers > 1 else ''}",
         "running for": f"{days}d {rest // 3600}h{rest // 60 % 60:02}m{rest % 60:02}s",
         "connections": f"{total['sessions']} now, {total['connections']} in all, at most {world.maxconn()}",

@@ -10,22 +10,20 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import selectors
 import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from haptk.errors import CannotBind
+from haptk.errors import HaptkError
 from haptk.io import clock
 from haptk.proxy import inherit
-from haptk.proxy.listeners import describe, listen_unix, unlink
+from haptk.proxy.listeners import Mark, open_stats_socket, unlink
 from haptk.proxy.runtime.dialog import Dialog
 from haptk.proxy.runtime.world import Visitor, World
 from haptk.proxy.tables import Bind, Process
 
-BACKLOG = 128
 PENDING_BYTES = 1 << 18  # of answers that a client has not taken; then it gets no more
 FOLLOW_S = 0.1  # between two looks at a ring, for `show events -w`
 COMMANDS_A_TURN = 4
@@ -41,7 +39,7 @@ class Door:
 
     bind: Bind
     sock: socket.socket
-    mark: tuple[int, int] | None = None
+    mark: Mark | None = None
 
 
 @dataclass(eq=False)
@@ -63,6 +61,7 @@ class Runtime:
     def __init__(self, look: Look, give_away: Callable[[], list[socket.socket]]) -> None:
         self.look = look
         self.give_away = give_away
+        self.opener: Callable[[int], tuple[socket.socket, Mark | None]] | None = None  # once our privileges are gone
         self.timeout_s = 10.0
         self.maxconn = 10
         self._doors: list[Door] = []
@@ -91,17 +90,21 @@ class Runtime:
         """Open what `process` wants and is not open yet; raises CannotBind, and then nothing has changed."""
         fresh: list[Door] = []
         try:
-            for bind in process.stats_sockets:
+            for index, bind in enumerate(process.stats_sockets):
                 if not any(_same(bind, open_now) for open_now in self.binds):
-                    fresh.append(_listen(bind))
-        except OSError as error:
+                    fresh.append(self._listen(index, bind))
+        except HaptkError:
             for door in fresh:
                 self._retire(door)
-            where = f"{bind.line}: " if bind.line else ""
-            raise CannotBind(address=describe(bind), why=f"{where}{error.strerror or error}") from error
+            raise
         with self._lock:
             self._doors += fresh
         self._configure(process)
+
+    def _listen(self, index: int, bind: Bind) -> Door:
+        sock, found = open_stats_socket(bind) if self.opener is None or bind.fd >= 0 else self.opener(index)
+        sock.setblocking(False)
+        return Door(bind, sock, found)
 
     def retain(self, process: Process) -> None:
         """Close what `process` does not want, and take its levels, time-out and limit."""
@@ -315,18 +318,6 @@ def _same(one: Bind, other: Bind) -> bool:
     """Whether two lines mean one socket with the same rights."""
     keys = ("host", "port", "unix_path", "fd", "mode", "uid", "gid")
     return all(getattr(one, key) == getattr(other, key) for key in keys)
-
-
-def _listen(bind: Bind) -> Door:
-    if bind.fd >= 0:
-        door = Door(bind, socket.socket(fileno=os.dup(bind.fd)))
-    elif bind.unix_path:
-        door = Door(bind, *listen_unix(bind, bind.backlog or BACKLOG))
-    else:
-        family = socket.AF_INET6 if ":" in bind.host else socket.AF_INET
-        door = Door(bind, socket.create_server((bind.host, bind.port), family=family, backlog=BACKLOG))
-    door.sock.setblocking(False)
-    return door
 
 
 def _unlink(door: Door) -> None:

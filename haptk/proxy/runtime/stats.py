@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 from collections.abc import Callable, Iterator, Mapping
 from operator import itemgetter
-from pathlib import Path
 
 import haptk
-from haptk.proxy.runtime import meanings
+from haptk.proxy.runtime import identity, meanings
 from haptk.proxy.runtime.fields import INFO, NATURES, ORIGINS, SCOPES, STAT, Field, tag
 from haptk.proxy.runtime.rows import Row
 from haptk.proxy.runtime.world import World, descriptors
@@ -33,9 +31,8 @@ def info(world: World) -> dict[str, Value]:
         ("Memmax_MB", "Memmax_bytes", "PoolFailed", "MaxSslConns", "CurrSslConns", "CumSslConns", "MaxSslRate",
          "Maxpipes", "Run_queue", "Unstoppable Jobs", "BusyPolling", "TotalSplicdedBytesOut", "DebugCommandsIssued", "CumRecvLogs"), 0,
     )  # fmt: skip
-    made = datetime.datetime.fromtimestamp(Path(haptk.__file__).stat().st_mtime, datetime.UTC)
     row |= {
-        "Name": "haptk", "Version": haptk.__version__, "Release_date": made.strftime("%Y/%m/%d"),
+        "Name": identity.NAME, "Version": identity.VERSION, "Release_date": identity.RELEASED,
         "Nbthread": max(1, process.nbthread), "Nbproc": 1, "Process_num": 1, "Pid": world.pid(),
         "Uptime": f"{uptime // 86400}d {minutes // 60 % 24}h{minutes % 60:02}m{uptime % 60:02}s", "Uptime_sec": uptime,
         "Ulimit-n": descriptors(), "Maxsock": descriptors(), "Maxconn": world.maxconn(),
@@ -45,7 +42,7 @@ def info(world: World) -> dict[str, Value]:
         "Listeners": listening, "DroppedLogs": total.get("log_dropped", 0), "TotalBytesOut": total["bytes_down"],
         "ConnRate": rate, "ConnRateLimit": limits[0], "MaxConnRate": most, "SessRate": rate,
         "SessRateLimit": limits[1], "MaxSessRate": most, "ActivePeers": connected, "ConnectedPeers": connected,
-        "Build info": haptk.__version__, "Start_time_sec": int(world.began.wall),
+        "Build info": f"haptk {haptk.__version__}", "Start_time_sec": int(world.began.wall),
         "Uptime_sec exact": round(world.uptime_s(exact=True), 6), "Start_time_sec exact": round(world.began.wall, 6), "Tainted": "0",
     }  # fmt: skip
     return row
