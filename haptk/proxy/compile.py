@@ -17,7 +17,7 @@ from typing import Any
 from haptk.errors import ConfigError, MissingFile
 from haptk.formats.haproxy_cfg import Config, Problem, Section, Source, parse
 from haptk.formats.haproxy_cfg.model import names
-from haptk.proxy import compile_logs, compile_rules, compile_servers, pages
+from haptk.proxy import compile_logs, compile_rules, compile_servers, compile_unused, pages
 from haptk.proxy.tables import (
     AddHeader,
     AppSession,
@@ -135,6 +135,7 @@ class _Compiler:
         compile_servers.check_tracks(self, backends)
         backends = self._fullconns(frontends, backends)
         self._say_what_is_not_carried_out()
+        compile_unused.report(self)
         return ProxyTables(
             frontends, backends, self.process(), peers=self.peers(), rings=compile_logs.rings(self.config.sections),
             stick_tables=tables, resolvers=compile_servers.resolvers(self),

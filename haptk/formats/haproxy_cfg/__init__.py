@@ -200,12 +200,12 @@ class _Reader:
         row = self._row(section, line.keyword)
         if negated and not row.no:
             raise Refused(f"'no {line.keyword}' is not accepted; 'no' goes with option, log and some global words")
-        if section.letter not in row.sections:
-            raise Refused(f"{line.keyword!r} is not accepted in {section.kind!r}; {_places(row)}")
-        if row.side and not section.has(row.side):
+        if row.side and not section.has(row.side) and section.kind in ("frontend", "backend"):
             half = "frontend" if row.side == "f" else "backend"
             section.warn(line, f"{line.keyword}: ignored, because {section.title} has no {half} side (as in HAProxy)")
             return
+        if section.letter not in row.sections:
+            raise Refused(f"{line.keyword!r} is not accepted in {section.kind!r}; {_places(row)}")
         args = Args(line)
         row.parse(section, args)
         args.done()

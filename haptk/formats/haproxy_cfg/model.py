@@ -153,6 +153,7 @@ class Section:
     def inherit(self, defaults: Section) -> None:
         """Start from a defaults section's settings; each section gets its own copy."""
         self.settings = copy.deepcopy(defaults.settings)
+        self.settings.pop("acls", None)  # they serve the rules of that section, which hold them
 
 
 @dataclass

@@ -135,6 +135,7 @@ def option(section: Section, args: Args) -> None:
     if row.side and not section.has(row.side):
         half = "frontend" if row.side == "f" else "backend"
         section.warn(args.line, f"option {name}: ignored, because {section.title} has no {half} side (as in HAProxy)")
+        args.rest()
         return
     key = "option_" + name.replace("-", "_")
     if args.line.negated:
@@ -144,7 +145,7 @@ def option(section: Section, args: Args) -> None:
     else:
         args.done()
         section.set(key, True)
-    if row.inert:
+    if row.inert and not args.line.negated:
         section.warn(args.line, f"option {name}: accepted; it has no effect: {row.inert}")
 
 

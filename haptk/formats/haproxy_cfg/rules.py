@@ -282,6 +282,8 @@ def _redirect(key: str, response: bool, words: tuple[str, ...]) -> dict[str, Any
         at += 2
     if "kind" not in values:
         raise Refused(f"{key} needs one of location, prefix, scheme")
+    if response and values["kind"] != "location":
+        raise Refused(f"{key}: {values['kind']} is made of the request, which is gone; accepted is location")
     return values
 
 

@@ -166,7 +166,7 @@ def default_server(section: Section, args: Args) -> None:
     """Options for the servers that follow; later lines add to earlier ones."""
     if not args:
         raise Refused("'default-server' expects options")
-    for refused in ("cookie", "id", "redir", "track"):
+    for refused in ("id", "track"):
         if refused in args.words[1:2]:
             raise Refused(f"'{refused}' is not accepted in default-server")
     section.merge("default_server", **read_options(args, "default-server"))

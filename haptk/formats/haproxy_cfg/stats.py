@@ -29,6 +29,10 @@ def proxy_stats(section: Section, args: Args) -> None:
     elif word == "show-modules":
         section.warn(args.line, "stats show-modules: accepted; haptk's page has no extra columns to show")
     elif word in ("show-node", "show-desc"):
+        if word == "show-desc" and not args:
+            section.warn(
+                args.line, "stats show-desc: without a text it shows the description of the global section, if any"
+            )
         section.merge("stats", **{"node" if word == "show-node" else "description": " ".join(args.rest())})
     elif word == "scope":
         section.merge("stats", scope=(*section.get("stats").get("scope", ()), args.take("a proxy's name or '.'")))
