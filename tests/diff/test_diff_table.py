@@ -148,9 +148,12 @@ def _whose(why: str, file: Path, owner: Mapping[int, int], left: Mapping[int, Ca
 
 def test_every_word_has_an_example() -> None:
     tables = (
-        (proxies.DIRECTIVES.keys() - {"option"}, words.PROXY.keys()), (binds.OPTIONS.keys() | binds.HINTS.keys(), words.BIND.keys()), (servers.OPTIONS.keys(), words.SERVER.keys()),
-        (rules.REQUEST_ACTIONS.keys(), words.REQUEST.keys()), (rules.RESPONSE_ACTIONS.keys(), words.RESPONSE.keys()),
-    )  # fmt: skip
+        (proxies.DIRECTIVES.keys() - {"option"}, words.PROXY.keys()),
+        (binds.OPTIONS.keys() | binds.HINTS.keys(), words.BIND.keys()),
+        (servers.OPTIONS.keys(), words.SERVER.keys()),
+        (rules.REQUEST_ACTIONS.keys(), words.REQUEST.keys()),
+        (rules.RESPONSE_ACTIONS.keys(), words.RESPONSE.keys()),
+    )
     for accepted, examples in tables:
         assert not accepted ^ examples
     idle = {name for name, row in global_table.DIRECTIVES.items() if "_inert" in row.parse.__qualname__}
