@@ -17,7 +17,8 @@ from haptk._fast.balance cimport map_places
 from haptk._fast.faults cimport faults_free, faults_of
 from haptk._fast.hashing cimport HASH_CRC32, HASH_DJB2, HASH_SDBM, HASH_WT6
 from haptk._fast.inet cimport htons, sockaddr_in, sockaddr_in6, sockaddr_un
-from haptk._fast.logplan cimport LOG_HEADER, log_format, log_names, log_plan
+from haptk._fast.logplan cimport log_plan
+from haptk._fast.program cimport LOG_HEADER, LOG_MERGE
 from haptk._fast.proxyproto cimport PROXY_OUT_MAX
 from haptk._fast.retry cimport (RE_401, RE_403, RE_404, RE_408, RE_425, RE_500, RE_501, RE_502, RE_503, RE_504,
                                 RE_CONN, RE_EMPTY, RE_JUNK, RE_TIMEOUT)
@@ -35,7 +36,8 @@ from haptk._fast.state cimport (AddHeaderC, AppSessionC, BackendC, CK_INDIRECT, 
 from haptk._fast.table cimport Table
 from haptk.proxy.sticktables import appsession_name, stores_for
 
-from haptk.proxy.compile_rules import keeps_line, looks_at_connection, needs_destination
+from haptk.core.acl import Variable
+from haptk.proxy.compile_rules import keeps_line, looks_at_connection, needs_destination, parts_of
 from haptk.proxy.pages import STATUSES, as_sent, builtin
 
 _BALANCE = {
@@ -423,7 +425,7 @@ cdef class Image:
         if fe.is_listen and fe.default_backend >= 0 and self.tables.backends[fe.default_backend].name == fe.name:
             out.own = out.backend
         out.wants_local = any(one.originalto is not None for one in reached) or \
-            any(needs_destination(one) for one in reached)
+            any(needs_destination(one.rules) for one in reached) or needs_destination(fe.unique_id_format)
         out.bind_names = <Text *>self.block(len(fe.binds) + 1, sizeof(Text))
         for i, bind in enumerate(fe.binds):
             self.text(&out.bind_names[i], bind.name)
@@ -432,10 +434,10 @@ cdef class Image:
     cdef int fill_log(self, FrontendC *out, int index, fe) except -1:
         if fe.log.targets:
             out.log = log_plan(self.arena, fe, index, self.log_most)
-        log_format(self.arena, &out.unique, fe.unique_id_format, LOG_HEADER)
+        self.arena.format(&out.unique, fe.unique_id_format, LOG_HEADER | LOG_MERGE)
         if fe.unique_id_format is not None:
             self.text(&out.unique_header, fe.unique_id_header or None)
-        out.noting = out.log != NULL or out.unique_header.p != NULL or self.conf.numbers != NULL
+        out.noting = out.log != NULL or out.unique.count > 0 or self.conf.numbers != NULL
         return 0
 
     cdef int fill_process(self) except -1:
@@ -447,9 +449,11 @@ cdef class Image:
         self.conf.connection_seen = any(looks_at_connection(one) for one in (*fronts, *self.tables.backends))
         self.log_most = max((target.length for fe in fronts for target in fe.log.targets), default=1024)
         self.log_most = max(self.log_most, 1024)
-        if any(log_names(one, ("rt",)) for one in formats):
+        names = {part.name for part in parts_of((*formats, *(one.rules for one in (*fronts, *self.tables.backends))))
+                 if isinstance(part, Variable)}
+        if "rt" in names:
             self.conf.numbers = <int *>self.block(1, 64)
-        if any(fe.log.targets for fe in fronts):
+        if "ac" in names or any(fe.log.targets for fe in fronts):
             self.conf.actives = <int *>self.block(1, 64)
         return 0
 
@@ -461,7 +465,7 @@ cdef class Image:
             self.text(&out.cookie_capture, fe.capture_cookie[0])
             out.cookie_length = fe.capture_cookie[1]
         out.capturing = out.request_slots > 0 or out.response_slots > 0 or fe.capture_cookie is not None
-        if out.capturing or any(keeps_line(one) for one in self.reached(fe)):
+        if out.capturing or any(keeps_line(one.rules) for one in self.reached(fe)):
             out.noting = 1
         return 0
 

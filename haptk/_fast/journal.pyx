@@ -8,7 +8,7 @@ from haptk._fast.address cimport note_address, note_local
 from haptk._fast.captures cimport CAPTURED_REQUEST, ID_SLOT, OUR_END_SLOT, SERVER_END_SLOT, captured_text, keep_item
 from haptk._fast.descriptors cimport FD_LANE, fd_ring
 from haptk._fast.inet cimport getsockname, sockaddr, sockaddr_storage, socklen_t
-from haptk._fast.logline cimport Told, log_plain, log_refused, log_text, log_wall_us
+from haptk._fast.logline cimport Told, log_plain, log_refused, log_tell, log_text, log_wall_us
 from haptk._fast.logplan cimport LOG_REQUEST, LOG_RESPONSE, LogPlanC
 from haptk._fast.pool cimport buf_take
 from haptk._fast.scan cimport hk_acquire, hk_add, hk_fence, hk_load, hk_release, hk_store
@@ -107,7 +107,9 @@ cdef void note_request(Worker *w, Session *s, Head *h) noexcept nogil:
 cdef const char *make_id(Worker *w, Session *s, uint32_t *n) noexcept nogil:
     cdef char made[128]
     cdef Told x
-    tell(w, s, &x)
+    log_tell(w, s, &x)
+    x.naming = x.asking = 1
+    x.early = 0
     n[0] = log_text(&x, &s.frontend.unique, made, sizeof(made))
     keep_item(s, ID_SLOT, made, n[0])
     return captured_text(s, CAPTURED_REQUEST, ID_SLOT, n)
@@ -130,18 +132,6 @@ cdef void note_link(Worker *w, Session *s) noexcept nogil:
 
 # ---------------------------------------------------------------- lines
 
-cdef void tell(Worker *w, Session *s, Told *x) noexcept nogil:
-    memset(x, 0, sizeof(Told))
-    x.w, x.s = w, s
-    # HAProxy names the frontend until a backend is chosen, which for a `listen` is itself
-    x.backend = s.backend if s.in_backend else s.frontend.own
-    x.end_ms = w.now
-    x.down = s.bytes_down
-    if s.frontend.log != NULL:
-        x.early = s.frontend.log.early
-        x.lines = hk_load(s.frontend.log.lines)
-
-
 cdef bint failed(Session *s) noexcept nogil:
     # What `option log-separate-errors` and `option dontlog-normal` tell from the rest.
     return s.redispatched or (s.cause and s.cause != 45 and s.cause != 76) or (not s.frontend.tcp and s.status >= 500)
@@ -161,13 +151,13 @@ cdef void send_line(Worker *w, Session *s, Told *x, const char *why) noexcept no
     r.level = LEVEL_ERR if plan.separate_errors and (x.bare or failed(s)) else LEVEL_INFO
     if s.log_level:
         r.level = s.log_level - 1
-    r.wall_us = log_wall_us(w.lane, w.now, w.now)
+    r.wall_us = log_wall_us(&w.calendar, w.now, w.now)
     r.structured = 0
     if plan.structured.count:
         r.structured = log_text(x, &plan.structured, out, plan.most - 1)
     if why != NULL and not plan.own_error:
         r.length = log_refused(x, why, out + r.structured, plan.most - 1)
-    elif plan.plain:
+    elif plan.plain and not (x.bare and plan.own_error):
         r.length = log_plain(x, out + r.structured, plan.most - 1)
     else:
         r.length = log_text(x, &plan.error if x.bare else &plan.line, out + r.structured, plan.most - 1)
@@ -180,7 +170,7 @@ cdef void send_line(Worker *w, Session *s, Told *x, const char *why) noexcept no
 
 cdef void write_early(Worker *w, Session *s) noexcept nogil:
     cdef Told x
-    tell(w, s, &x)
+    log_tell(w, s, &x)
     x.end_ms = s.response_ms or s.connect_ms or s.ready_ms
     x.down = s.in_head.n - s.in_head.r if s.in_head.d != NULL and s.response_ms else 0
     s.logged = 1
@@ -196,14 +186,16 @@ cdef void note_response(Worker *w, Session *s) noexcept nogil:
 cdef void note_end(Worker *w, Session *s) noexcept nogil:
     cdef LogPlanC *plan = s.frontend.log
     cdef Told x
-    if plan == NULL or s.logged or s.unlogged or s.log_level == LOG_SILENT or plan.plain:
+    cdef bint bare = s.request_ms == 0 and not s.frontend.tcp
+    if plan == NULL or s.logged or s.unlogged or s.log_level == LOG_SILENT or (
+            plan.plain and not (bare and plan.own_error)):
         s.logged = 0
         tally_end(w, s)
         return
-    tell(w, s, &x)
+    log_tell(w, s, &x)
     tally_end(w, s)         # and only then the counts: HAProxy has left the backend when it writes the line
     x.ended = 1
-    if s.request_ms == 0 and not s.frontend.tcp:
+    if bare:
         x.bare = 1
         x.down = 0
         x.backend = s.frontend.own
@@ -235,7 +227,7 @@ cdef void note_refused(Worker *w, Session *s, bint late) noexcept nogil:
     cdef bint silent = s.rx.d == NULL or s.rx.n == 0
     if s.frontend.log == NULL or (silent and s.frontend.log.dontlognull and not late):
         return
-    tell(w, s, &x)
+    log_tell(w, s, &x)
     x.bare = 1
     x.backend = s.frontend.own
     send_line(w, s, &x, refusal(s, late))

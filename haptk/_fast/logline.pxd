@@ -2,8 +2,9 @@
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from haptk._fast.logplan cimport LogFormat
-from haptk._fast.state cimport BackendC, LogLane, Session, Worker
+from haptk._fast.facts cimport Seen
+from haptk._fast.program cimport FormatC
+from haptk._fast.state cimport BackendC, Calendar, Session, Worker
 
 ctypedef struct Told:       # what a line says that the session alone does not
     Worker *w
@@ -15,12 +16,18 @@ ctypedef struct Told:       # what a line says that the session alone does not
     int lines               # of the frontend so far
     int64_t end_ms
     uint64_t down           # bytes to the client
+    Seen *seen              # what a rule sees that has the format carried out; NULL for a log line
+    int asking              # the request is being processed: its time and size are unknown
+    int naming              # the unique id is being made: a %ID inside it is empty
+    int cut                 # the text did not fit
 
+# What is known of a session now; the caller fills in the rest.
+cdef void log_tell(Worker *w, Session *s, Told *x) noexcept nogil
 # Compose into out[0..size); returns the length. Never more than fits: what does not is cut, a number is left out whole.
-cdef uint32_t log_text(Told *x, LogFormat *f, char *out, uint32_t size) noexcept nogil
+cdef uint32_t log_text(Told *x, FormatC *f, char *out, uint32_t size) noexcept nogil
 # HAProxy's line for a frontend without a format.
 cdef uint32_t log_plain(Told *x, char *out, uint32_t size) noexcept nogil
 # The line for a connection whose PROXY header failed; `why` is HAProxy's sentence.
 cdef uint32_t log_refused(Told *x, const char *why, char *out, uint32_t size) noexcept nogil
 # Unix time in us of a moment of the worker's clock.
-cdef int64_t log_wall_us(LogLane *lane, int64_t now_ms, int64_t at_ms) noexcept nogil
+cdef int64_t log_wall_us(Calendar *calendar, int64_t now_ms, int64_t at_ms) noexcept nogil

@@ -9,13 +9,13 @@ from haptk._fast.captures cimport (CAPTURED_CLIENT_COOKIE, CAPTURED_REQUEST, CAP
                                    ID_SLOT, OUR_END_SLOT, SERVER_END_SLOT, captured_text)
 from haptk._fast.convert cimport fetch_one
 from haptk._fast.facts cimport Sample, Seen, as_text, path_in
-from haptk._fast.logplan cimport (L_ac, L_B, L_b, L_bc, L_bi, L_bp, L_bq, L_CC, L_ci, L_cp, L_CS, L_EXPR, L_f, L_fc, L_fi,
-                                  L_fp, L_ft, L_H, L_HM, L_HP, L_HPO, L_HQ, L_hr, L_hrl, L_hs, L_hsl, L_HU, L_HV, L_ID,
-                                  L_lc, L_ms, L_pid, L_r, L_rc, L_rt, L_s, L_sc, L_si, L_sp, L_SPACE, L_sq, L_ST, L_T,
-                                  L_t, L_Ta, L_Tc, L_Td, L_TEXT, L_Th, L_Ti, L_Tl, L_Tq, L_TR, L_Tr, L_tr, L_trg, L_trl,
-                                  L_Ts, L_ts, L_tsc, L_Tt, L_Tu, L_Tw, L_U, LOG_BYTES, LOG_CAPTURE, LOG_DASH, LOG_ENDS,
-                                  LOG_ESCAPE, LOG_FIELD, LOG_HEADER, LOG_HEX, LOG_QUOTE, LOG_STRUCTURED, LOG_URL, LogOp)
-from haptk._fast.program cimport F_BE_NAME
+from haptk._fast.logplan cimport LOG_BYTES, LOG_CAPTURE, LOG_ENDS, LOG_FIELD, LOG_STRUCTURED, LOG_URL
+from haptk._fast.program cimport (F_BE_NAME, FormatOp, L_ac, L_B, L_b, L_bc, L_bi, L_bp, L_bq, L_CC, L_ci, L_cp, L_CS,
+                                  L_EXPR, L_f, L_fc, L_fi, L_fp, L_ft, L_H, L_HM, L_HP, L_HPO, L_HQ, L_hr, L_hrl, L_hs,
+                                  L_hsl, L_HU, L_HV, L_ID, L_lc, L_ms, L_pid, L_r, L_rc, L_rt, L_s, L_sc, L_si, L_sp,
+                                  L_SPACE, L_sq, L_sslc, L_sslv, L_ST, L_T, L_t, L_Ta, L_Tc, L_Td, L_TEXT, L_Th, L_Ti, L_Tl, L_Tq, L_TR,
+                                  L_Tr, L_tr, L_trg, L_trl, L_Ts, L_ts, L_tsc, L_Tt, L_Tu, L_Tw, L_U, LOG_DASH,
+                                  LOG_ESCAPE, LOG_HEADER, LOG_HEX, LOG_QUOTE)
 from haptk._fast.scan cimport hk_load
 from haptk._fast.inet cimport AF_INET, AF_UNIX, getsockname, sockaddr, sockaddr_storage, socklen_t
 from haptk._fast.state cimport (CK_INSERT, CK_PREFIX, CK_REWRITE, FrontendC, Peer, SECONDS, Second)
@@ -52,6 +52,7 @@ ctypedef struct Out:        # where the next byte goes
 cdef inline void put(Out *o, const char *p, uint32_t n) noexcept nogil:
     if <int64_t>n > o.end - o.p:
         n = <uint32_t>(o.end - o.p)
+        o.stop = 1
     memcpy(o.p, p, n)
     o.p += n
 
@@ -109,6 +110,7 @@ cdef void encode(Out *o, const char *p, uint32_t n, int mask, char sign, int fla
         put(o, p + start, i - start)
         if what & mask:
             if o.end - o.p < 3:
+                o.stop = 1
                 return
             o.p[0] = sign
             o.p[1] = HEXITS[<uint8_t>p[i] >> 4]
@@ -116,6 +118,7 @@ cdef void encode(Out *o, const char *p, uint32_t n, int mask, char sign, int fla
             o.p += 3
         else:
             if o.end - o.p < 2:
+                o.stop = 1
                 return
             o.p[0] = 92
             o.p[1] = p[i]
@@ -149,14 +152,14 @@ cdef void text(Out *o, const char *p, uint32_t n, int flags) noexcept nogil:
 
 # ---------------------------------------------------------------- dates
 
-cdef int64_t log_wall_us(LogLane *lane, int64_t now_ms, int64_t at_ms) noexcept nogil:
+cdef int64_t log_wall_us(Calendar *calendar, int64_t now_ms, int64_t at_ms) noexcept nogil:
     cdef timespec wall, mono
-    if now_ms - lane.looked_ms >= LOOK_MS or lane.looked_ms == 0:
-        lane.looked_ms = now_ms
+    if now_ms - calendar.looked_ms >= LOOK_MS or calendar.looked_ms == 0:
+        calendar.looked_ms = now_ms
         clock_gettime(CLOCK_MONOTONIC, &mono)
         clock_gettime(CLOCK_REALTIME, &wall)
-        lane.offset_us = (<int64_t>wall.tv_sec - mono.tv_sec) * 1000000 + (wall.tv_nsec - mono.tv_nsec) // 1000
-    return at_ms * 1000 + lane.offset_us
+        calendar.offset_us = (<int64_t>wall.tv_sec - mono.tv_sec) * 1000000 + (wall.tv_nsec - mono.tv_nsec) // 1000
+    return at_ms * 1000 + calendar.offset_us
 
 
 cdef inline void two(char *out, int v) noexcept nogil:
@@ -177,9 +180,9 @@ cdef void spell(char *out, tm *t) noexcept nogil:
     two(out + 18, t.tm_sec)
 
 
-cdef Second *second_of(LogLane *lane, int64_t at) noexcept nogil:
+cdef Second *second_of(Calendar *calendar, int64_t at) noexcept nogil:
     # The C library knows the zone, and whether it is summer there at that second.
-    cdef Second *found = &lane.seconds[at & (SECONDS - 1)]
+    cdef Second *found = &calendar.seconds[at & (SECONDS - 1)]
     cdef tm t
     cdef time_t moment = <time_t>at
     cdef long minutes
@@ -198,11 +201,11 @@ cdef Second *second_of(LogLane *lane, int64_t at) noexcept nogil:
     return found
 
 
-cdef void put_date(Out *o, LogLane *lane, int64_t wall_us) noexcept nogil:
+cdef void put_date(Out *o, Calendar *calendar, int64_t wall_us) noexcept nogil:
     # In local time, with milliseconds.
     cdef int64_t ms = wall_us // 1000 % 1000
     cdef char tail[4]
-    put(o, second_of(lane, wall_us // 1000000).local, 20)
+    put(o, second_of(calendar, wall_us // 1000000).local, 20)
     tail[0] = 46
     tail[1], tail[2], tail[3] = <char>(48 + ms // 100), <char>(48 + ms // 10 % 10), <char>(48 + ms % 10)
     put(o, tail, 4)
@@ -210,7 +213,7 @@ cdef void put_date(Out *o, LogLane *lane, int64_t wall_us) noexcept nogil:
 
 cdef void put_dated(Out *o, Told *x, int64_t at_ms, bint universal) noexcept nogil:
     # Apache's form, with the zone.
-    cdef Second *found = second_of(x.w.lane, log_wall_us(x.w.lane, x.w.now, at_ms) // 1000000)
+    cdef Second *found = second_of(&x.w.calendar, log_wall_us(&x.w.calendar, x.w.now, at_ms) // 1000000)
     if universal:
         put(o, found.universal, 20)
         put(o, b" +0000", 6)
@@ -221,6 +224,18 @@ cdef void put_dated(Out *o, Told *x, int64_t at_ms, bint universal) noexcept nog
 
 
 # ---------------------------------------------------------------- what a transaction is made of
+
+cdef void log_tell(Worker *w, Session *s, Told *x) noexcept nogil:
+    memset(x, 0, sizeof(Told))
+    x.w, x.s = w, s
+    # HAProxy names the frontend until a backend is chosen, which for a `listen` is itself
+    x.backend = s.backend if s.in_backend else s.frontend.own
+    x.end_ms = w.now
+    x.down = s.bytes_down
+    if s.frontend.log != NULL:
+        x.early = s.frontend.log.early
+        x.lines = hk_load(s.frontend.log.lines)
+
 
 cdef inline int64_t began_ms(Told *x) noexcept nogil:
     # The first byte of the request; while there is none, when waiting for it began.
@@ -254,9 +269,9 @@ cdef int64_t time_of(Told *x, int op) noexcept nogil:
     if op == L_Tr:
         return -1 if none else span(s.connect_ms, s.response_ms)
     if op == L_TR:
-        return -1 if none else span(began_ms(x), s.request_ms)
+        return -1 if none or x.asking else span(began_ms(x), s.request_ms)
     if op == L_Tq:
-        return -1 if none else span(s.ready_ms, s.request_ms)
+        return -1 if none or x.asking else span(s.ready_ms, s.request_ms)
     if op == L_Td:
         return -1 if none else data_ms(x)
     if op == L_Th:
@@ -325,8 +340,11 @@ cdef void server_name(Out *o, Told *x, int flags) noexcept nogil:
 
 cdef void termination(Out *o, Told *x, bint cookies) noexcept nogil:
     cdef Session *s = x.s
-    put_char(o, s.cause or <char>45)
-    put_char(o, s.at or <char>45)
+    if x.seen != NULL:
+        put(o, b"--", 2)        # a rule that answers is not at the end yet
+    else:
+        put_char(o, s.cause or <char>45)
+        put_char(o, s.at or <char>45)
     if not cookies:
         return
     # a cookie without a mode is only read, and HAProxy logs nothing about it
@@ -340,17 +358,20 @@ cdef void termination(Out *o, Told *x, bint cookies) noexcept nogil:
 cdef void request_part(Out *o, Told *x, int op, int flags) noexcept nogil:
     # Of "METHOD TARGET VERSION" as the client sent it.
     cdef const char *p = x.s.line.d
+    cdef uint32_t n = x.s.line_len
     cdef const char *end
     cdef const char *target
     cdef const char *version
     cdef const char *query
     cdef uint32_t start = 0, stop = 0
-    if p == NULL or x.s.line_len == 0 or x.bare:
+    if p == NULL and x.seen != NULL:
+        p, n = x.seen.line.p, x.seen.line.n
+    if p == NULL or n == 0 or x.bare:
         quoted(o, b"<BADREQ>", 8, LOG_URL, flags)
         return
-    end = p + x.s.line_len
+    end = p + n
     if op == L_r:
-        quoted(o, p, x.s.line_len, LOG_URL, flags)
+        quoted(o, p, n, LOG_URL, flags)
         return
     target = <const char *>memchr(p, 32, end - p)
     if target == NULL:
@@ -414,12 +435,16 @@ cdef void captures(Out *o, Told *x, int which, bint listed, int flags) noexcept 
             put_char(o, 34)
 
 
-cdef void expression(Out *o, Told *x, LogOp *op) noexcept nogil:
+cdef void expression(Out *o, Told *x, FormatOp *op) noexcept nogil:
     cdef Sample v
     cdef Seen seen
-    memset(&seen, 0, sizeof(seen))
-    seen.w, seen.s = x.w, x.s
-    if (x.bare and op.expr.fetch == F_BE_NAME) or not fetch_one(&seen, op.expr, &v) or not as_text(&seen, &v):
+    cdef Seen *sight = x.seen
+    if sight == NULL:
+        memset(&seen, 0, sizeof(seen))
+        seen.w, seen.s = x.w, x.s
+        sight = &seen
+    sight.used = 0
+    if (x.bare and op.expr.fetch == F_BE_NAME) or not fetch_one(sight, op.expr, &v) or not as_text(sight, &v):
         v.p, v.n = NULL, 0
     if op.flags & LOG_HEADER:
         encode(o, v.p, v.n, LOG_FIELD, 37, op.flags)
@@ -432,14 +457,16 @@ cdef void expression(Out *o, Told *x, LogOp *op) noexcept nogil:
 
 
 cdef void unique_id(Out *o, Told *x, int flags) noexcept nogil:
-    # The one that the server got, else one that is made now.
+    # The one that the server got, else one that a log line makes now.
     cdef char made[ID_MAX]
     cdef uint32_t n = 0
     cdef const char *p = NULL
     if not x.bare:
         p = captured_text(x.s, CAPTURED_REQUEST, ID_SLOT, &n)
-        if p == NULL and x.s.frontend.unique.count:
+        if p == NULL and x.seen == NULL and not x.naming and x.s.frontend.unique.count:
+            x.naming = 1
             n = log_text(x, &x.s.frontend.unique, made, ID_MAX)
+            x.naming = 0
             p = made
     text(o, p, n, flags)
 
@@ -469,10 +496,10 @@ cdef void counted(Out *o, Told *x, int op) noexcept nogil:
 
 # ---------------------------------------------------------------- the line
 
-cdef void dated(Out *o, Told *x, LogOp *op) noexcept nogil:
+cdef void dated(Out *o, Told *x, FormatOp *op) noexcept nogil:
     cdef int64_t us
     if op.op == L_tr:
-        put_date(o, x.w.lane, log_wall_us(x.w.lane, x.w.now, began_ms(x)))
+        put_date(o, &x.w.calendar, log_wall_us(&x.w.calendar, x.w.now, began_ms(x)))
         return
     if op.op == L_trg or op.op == L_trl:
         put_dated(o, x, began_ms(x), op.op == L_trg)
@@ -480,9 +507,9 @@ cdef void dated(Out *o, Told *x, LogOp *op) noexcept nogil:
     if op.op == L_T or op.op == L_Tl:
         put_dated(o, x, x.s.ready_ms, op.op == L_T)
         return
-    us = log_wall_us(x.w.lane, x.w.now, x.s.ready_ms)
+    us = log_wall_us(&x.w.calendar, x.w.now, x.s.ready_ms)
     if op.op == L_t:
-        put_date(o, x.w.lane, us)
+        put_date(o, &x.w.calendar, us)
     elif op.op == L_Ts:
         if op.flags & LOG_HEX:
             hexadecimal(o, <uint64_t>(us // 1000000), 4)
@@ -518,7 +545,7 @@ cdef void whole(Out *o, int64_t v, int flags) noexcept nogil:
         number(o, v)
 
 
-cdef void named(Out *o, Told *x, LogOp *op) noexcept nogil:
+cdef void named(Out *o, Told *x, FormatOp *op) noexcept nogil:
     cdef Session *s = x.s
     cdef FrontendC *fe = s.frontend
     cdef uint32_t n = 0
@@ -543,7 +570,7 @@ cdef void named(Out *o, Told *x, LogOp *op) noexcept nogil:
         text(o, fe.name.p, fe.name.n, op.flags)
 
 
-cdef void places(Out *o, Told *x, LogOp *op) noexcept nogil:
+cdef void places(Out *o, Told *x, FormatOp *op) noexcept nogil:
     if op.op == L_ci:
         address(o, x, &x.s.peer, op.flags)
     elif op.op == L_cp:
@@ -556,7 +583,7 @@ cdef void places(Out *o, Told *x, LogOp *op) noexcept nogil:
         link_end(o, x, op.op == L_bi or op.op == L_bp, op.op == L_bp or op.op == L_sp, op.flags)
 
 
-cdef void step(Out *o, Told *x, LogOp *op) noexcept nogil:
+cdef void step(Out *o, Told *x, FormatOp *op) noexcept nogil:
     cdef int which = op.op
     if which == L_ci or which == L_cp or which == L_fi or which == L_fp or which == L_bi or which == L_bp or \
             which == L_si or which == L_sp:
@@ -576,7 +603,7 @@ cdef void step(Out *o, Told *x, LogOp *op) noexcept nogil:
             which == L_Ts or which == L_ms:
         dated(o, x, op)
     elif which == L_ST:
-        number(o, x.s.status)
+        number(o, x.s.status if x.s.status or not x.asking else -1)
     elif which == L_tsc or which == L_ts:
         termination(o, x, which == L_tsc)
     elif which == L_r or which == L_HM or which == L_HP or which == L_HPO or which == L_HQ or which == L_HU or \
@@ -585,7 +612,9 @@ cdef void step(Out *o, Told *x, LogOp *op) noexcept nogil:
     elif which == L_EXPR:
         expression(o, x, op)
     elif which == L_U:
-        number(o, <int64_t>(x.s.up.seen + x.s.head_in) if not x.bare else 0)
+        number(o, <int64_t>(x.s.up.seen + x.s.head_in) if not (x.bare or x.asking or x.seen != NULL) else 0)
+    elif which == L_sslc or which == L_sslv:
+        text(o, NULL, 0, op.flags)
     elif which == L_rt:
         whole(o, x.s.number, op.flags)
     elif which == L_lc:
@@ -605,10 +634,10 @@ cdef int64_t pid_of(const char *p, uint32_t n) noexcept nogil:
     return v
 
 
-cdef uint32_t log_text(Told *x, LogFormat *f, char *out, uint32_t size) noexcept nogil:
+cdef uint32_t log_text(Told *x, FormatC *f, char *out, uint32_t size) noexcept nogil:
     cdef Out o
     cdef int i, which
-    cdef LogOp *op
+    cdef FormatOp *op
     o.p, o.end, o.stop, o.spaced = out, out + size, 0, 1
     for i in range(f.count):
         op = &f.ops[i]
@@ -629,6 +658,7 @@ cdef uint32_t log_text(Told *x, LogFormat *f, char *out, uint32_t size) noexcept
             o.spaced = 0
         if o.stop:
             break
+    x.cut = o.stop
     return <uint32_t>(o.p - out)
 
 
@@ -662,7 +692,7 @@ cdef uint32_t log_refused(Told *x, const char *why, char *out, uint32_t size) no
     put_char(&o, 58)
     port(&o, x, &s.peer, 0)
     put(&o, b" [", 2)
-    put_date(&o, x.w.lane, log_wall_us(x.w.lane, x.w.now, s.accepted_ms))
+    put_date(&o, &x.w.calendar, log_wall_us(&x.w.calendar, x.w.now, s.accepted_ms))
     put(&o, b"] ", 2)
     put(&o, s.frontend.name.p, s.frontend.name.n)
     put_char(&o, 47)

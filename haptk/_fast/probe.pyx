@@ -13,7 +13,7 @@ from haptk._fast.http1 cimport Buf, HEAD_MORE, parse_request, parse_response
 from haptk._fast.inet cimport inet_pton
 from haptk._fast.match cimport holds, test_holds
 from haptk._fast.pool cimport buf_drop, buf_take, pool_close
-from haptk._fast.program cimport ConditionC, FormatC, TestC
+from haptk._fast.program cimport ConditionC, FormatC, LOG_HEADER, TestC
 from haptk._fast.regex cimport room_close, room_open
 from haptk._fast.render cimport render_request
 from haptk._fast.rules cimport RULES_ANSWER, RULES_GO, rules_request
@@ -128,7 +128,7 @@ cdef class Probe:
         cdef FormatC *built = <FormatC *>self.arena.block(1, sizeof(FormatC))
         cdef int64_t n
         cdef bytes out = b"\0" * self.w.conf.bufsize
-        self.arena.format(built, chosen)
+        self.arena.format(built, chosen, LOG_HEADER)
         self.look(&x, data, response)
         n = format_put(&x, built, <char *>out, self.w.conf.bufsize)
         return None if n < 0 else out[:n]

@@ -38,9 +38,18 @@ cdef enum ActionId:
     A_USE_SERVICE
     A_USE_BACKEND, A_FORCE_PERSIST, A_IGNORE_PERSIST, A_MONITOR_FAIL
 
-cdef enum VariableId:       # of format strings, as far as rules may use them
-    V_CI = 0, V_CP, V_FI, V_FP, V_FE, V_BE, V_SERVER, V_HM, V_HP, V_HPO, V_HQ, V_HU, V_HV, V_R, V_ST, V_TS, V_MS
-    V_HOSTNAME, V_PID, V_NOTHING
+cdef enum FormatOpId:       # a step of a format; after L_EXPR the variables of configuration.txt 8.2.4, by their names
+    L_TEXT = 0, L_SPACE, L_EXPR
+    L_B, L_CC, L_CS, L_H, L_HM, L_HP, L_HPO, L_HQ, L_HU, L_HV, L_ID, L_ST, L_T, L_Ta, L_Tc, L_Td, L_Th, L_Ti, L_Tl
+    L_Tq, L_TR, L_Tr, L_Ts, L_Tt, L_Tu, L_Tw, L_U, L_ac, L_b, L_bc, L_bi, L_bp, L_bq, L_ci, L_cp, L_f, L_fc, L_fi
+    L_fp, L_ft, L_hr, L_hrl, L_hs, L_hsl, L_lc, L_ms, L_pid, L_r, L_rc, L_rt, L_s, L_sc, L_si, L_sp, L_sq, L_t, L_tr
+    L_trg, L_trl, L_ts, L_tsc, L_sslc, L_sslv
+
+cdef enum FormatFlag:
+    LOG_QUOTE = 1, LOG_HEX = 2, LOG_ESCAPE = 4
+    LOG_DASH = 8            # what is not there is a dash
+    LOG_HEADER = 16         # bytes that no header may have become %XX
+    LOG_MERGE = 32          # blanks of the format that follow each other are one
 
 cdef enum RedirectId:
     RD_LOCATION = 0, RD_PREFIX, RD_SCHEME
@@ -88,13 +97,14 @@ ctypedef struct ConditionC:
     int count
     int unless
 
-ctypedef struct PartC:
-    Text text               # when expr is NULL and variable < 0
+ctypedef struct FormatOp:
+    int op                  # FormatOpId
+    int flags               # FormatFlag
+    Text text
     ExprC *expr
-    int variable
 
-ctypedef struct FormatC:
-    PartC *parts
+ctypedef struct FormatC:    # any format string of the file: of logs, of the unique id, of rules
+    FormatOp *ops
     int count
 
 ctypedef struct HeaderC:
@@ -167,7 +177,8 @@ cdef class Arena:
     cdef int pattern(self, PatternC *out, str method, str value, bint ignore_case) except -1
     cdef int test(self, TestC *out, test) except -1
     cdef ConditionC *condition(self, condition) except? NULL
-    cdef int format(self, FormatC *out, chosen) except -1
+    # flags: those that hold for every step, of FormatFlag
+    cdef int format(self, FormatC *out, chosen, int flags) except -1
     cdef ReplyC *reply(self, dict values) except NULL
     cdef RedirectC *redirect(self, dict values) except NULL
     cdef int rule(self, RuleC *out, rule) except -1

@@ -53,16 +53,55 @@ _ACTIONS = {
     "use_backend": A_USE_BACKEND, "force-persist": A_FORCE_PERSIST, "ignore-persist": A_IGNORE_PERSIST,
     "monitor-fail": A_MONITOR_FAIL,
 }
-_VARIABLES = {
-    "ci": V_CI, "cp": V_CP, "fi": V_FI, "fp": V_FP, "f": V_FE, "ft": V_FE, "b": V_BE, "s": V_SERVER, "HM": V_HM,
-    "HP": V_HP, "HPO": V_HPO, "HQ": V_HQ, "HU": V_HU, "HV": V_HV, "r": V_R, "ST": V_ST, "Ts": V_TS, "ms": V_MS,
-    "H": V_HOSTNAME, "pid": V_PID, "o": V_NOTHING,
+_OPS = {
+    "B": L_B, "CC": L_CC, "CS": L_CS, "H": L_H, "HM": L_HM, "HP": L_HP, "HPO": L_HPO, "HQ": L_HQ, "HU": L_HU,
+    "HV": L_HV, "ID": L_ID, "ST": L_ST, "T": L_T, "Ta": L_Ta, "Tc": L_Tc, "Td": L_Td, "Th": L_Th, "Ti": L_Ti,
+    "Tl": L_Tl, "Tq": L_Tq, "TR": L_TR, "Tr": L_Tr, "Ts": L_Ts, "Tt": L_Tt, "Tu": L_Tu, "Tw": L_Tw, "U": L_U,
+    "ac": L_ac, "b": L_b, "bc": L_bc, "bi": L_bi, "bp": L_bp, "bq": L_bq, "ci": L_ci, "cp": L_cp, "f": L_f,
+    "fc": L_fc, "fi": L_fi, "fp": L_fp, "ft": L_ft, "hr": L_hr, "hrl": L_hrl, "hs": L_hs, "hsl": L_hsl, "lc": L_lc,
+    "ms": L_ms, "pid": L_pid, "r": L_r, "rc": L_rc, "rt": L_rt, "s": L_s, "sc": L_sc, "si": L_si, "sp": L_sp,
+    "sq": L_sq, "t": L_t, "tr": L_tr, "trg": L_trg, "trl": L_trl, "ts": L_ts, "tsc": L_tsc,
+    "sslc": L_sslc, "sslv": L_sslv,
 }
+_FLAGS = {"Q": LOG_QUOTE, "X": LOG_HEX, "E": LOG_ESCAPE, "M": LOG_DASH}
 _DELIMITERS = {"dir": "/?", "dom": "/?.:"}
 
 
 cdef int64_t _bound(str text, int64_t otherwise) except? -1:
     return max(INT64_MIN, min(INT64_MAX, int(text))) if text else otherwise
+
+
+def _with(int flags, text):
+    # "+Q,-X" on top of what was set before; words that are none of ours change nothing, as in HAProxy
+    for word in text.split(","):
+        if word[1:] in _FLAGS:
+            if word[0] == "+":
+                flags |= _FLAGS[word[1:]]
+            elif word[0] == "-":
+                flags &= ~_FLAGS[word[1:]]
+    return flags
+
+
+def _steps(chosen, int flags):
+    """The steps of a Format as (op, flags, text, expression)."""
+    steps = []
+    for part in chosen.parts if chosen is not None else ():
+        if isinstance(part, str) and not flags & LOG_MERGE:
+            steps.append((L_TEXT, 0, part, None))
+        elif isinstance(part, str):
+            for index, piece in enumerate(part.split(" ")):
+                if index:
+                    steps.append((L_SPACE, 0, None, None))
+                if piece:
+                    steps.append((L_TEXT, 0, piece, None))
+        elif isinstance(part, Expr):
+            steps.append((L_EXPR, _with(flags, part.flags), None, part))
+        elif part.name == "o":
+            flags = _with(flags, part.flags)
+        else:
+            text = pysocket.gethostname() if part.name == "H" else None
+            steps.append((_OPS[part.name], _with(flags, part.flags), text, None))
+    return steps
 
 
 @cython.no_gc_clear     # __dealloc__ needs the lists
@@ -236,24 +275,19 @@ cdef class Arena:
 
     # ---- format strings, answers
 
-    cdef int format(self, FormatC *out, chosen) except -1:
+    cdef int format(self, FormatC *out, chosen, int flags) except -1:
         cdef int i
-        parts = chosen.parts if chosen is not None else ()
-        out.count = len(parts)
-        out.parts = <PartC *>self.block(out.count, sizeof(PartC))
-        for i, part in enumerate(parts):
-            out.parts[i].variable = -1
-            if isinstance(part, Expr):
-                out.parts[i].expr = <ExprC *>self.block(1, sizeof(ExprC))
-                self.expr(out.parts[i].expr, part)
-            elif isinstance(part, Variable):
-                out.parts[i].variable = _VARIABLES[part.name]
-                if part.name == "H":
-                    self.text(&out.parts[i].text, pysocket.gethostname())
-                elif part.name == "pid":
-                    self.text(&out.parts[i].text, str(os.getpid()))
-            else:
-                self.text(&out.parts[i].text, part)
+        steps = _steps(chosen, flags)
+        out.count = len(steps)
+        out.ops = <FormatOp *>self.block(out.count, sizeof(FormatOp))
+        for i, (op, own, text, expr) in enumerate(steps):
+            out.ops[i].op = op
+            out.ops[i].flags = own
+            if text is not None:
+                self.text(&out.ops[i].text, text)
+            if expr is not None:
+                out.ops[i].expr = <ExprC *>self.block(1, sizeof(ExprC))
+                self.expr(out.ops[i].expr, expr)
         return 0
 
     cdef ReplyC *reply(self, dict values) except NULL:
@@ -264,7 +298,7 @@ cdef class Arena:
         out.page = body is None and bool(values.get("errorfiles"))
         out.has_body = body is not None
         self.text(&out.reason, reason(out.status))
-        self.format(&out.body, body)
+        self.format(&out.body, body, LOG_HEADER)
         if body is not None and body.parts:
             self.text(&out.content_type, values.get("content_type"))
         headers = values.get("headers", ())
@@ -272,7 +306,7 @@ cdef class Arena:
         out.headers = <HeaderC *>self.block(out.header_count, sizeof(HeaderC))
         for i, (name, chosen) in enumerate(headers):
             self.text(&out.headers[i].name, name.lower())
-            self.format(&out.headers[i].format, chosen)
+            self.format(&out.headers[i].format, chosen, LOG_HEADER)
         return out
 
     cdef RedirectC *redirect(self, dict values) except NULL:
@@ -298,7 +332,7 @@ cdef class Arena:
         out.condition = self.condition(rule.condition)
         out.target = rule.target
         self.text(&out.name, values["name"].lower() if "name" in values else None)
-        self.format(&out.format, values.get("format"))
+        self.format(&out.format, values.get("format"), LOG_HEADER)
         if action == "del-header":
             out.match = _MATCHES[values["match"]]
             if values["match"] == "reg":

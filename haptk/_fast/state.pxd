@@ -9,8 +9,8 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from haptk._fast.http1 cimport Body, Buf, Head
 from haptk._fast.inet cimport sockaddr_storage
-from haptk._fast.logplan cimport LogFormat, LogPlanC
-from haptk._fast.program cimport ConditionC, Net, Program, Text
+from haptk._fast.logplan cimport LogPlanC
+from haptk._fast.program cimport ConditionC, FormatC, Net, Program, Text
 from haptk._fast.regex cimport RegexRoom
 from haptk._fast.store cimport Store
 
@@ -255,7 +255,7 @@ ctypedef struct FrontendC:
     LogPlanC *log           # what is written about transactions; NULL for nothing
     int noting              # something of a request is kept: its line, a capture, a number
     int dontlognull
-    LogFormat unique        # unique-id-format
+    FormatC unique          # unique-id-format
     Text unique_header      # that carries it; p is NULL without one
     int ignore_probes       # connections that say nothing are no errors
     Limits limits
@@ -628,6 +628,11 @@ ctypedef struct Second:     # a date as text, made once
 cdef enum:
     SECONDS = 4             # remembered: transactions that end together began at different times
 
+ctypedef struct Calendar:   # what a worker knows of dates, for every format that names one; zeroed before the first
+    int64_t looked_ms       # when the clocks were compared
+    int64_t offset_us       # wall clock minus monotonic clock
+    Second seconds[SECONDS]
+
 # One writer (its worker), one reader (the log writer's thread); see journal.pxd. Both indices stay below the size; the
 # lane is empty when they are equal.
 ctypedef struct LogLane:
@@ -639,9 +644,6 @@ ctypedef struct LogLane:
     int asleep              # atomic: the reader waits for `wake_fd`
     int pad2[14]
     int wake_fd
-    int64_t looked_ms       # when the clocks were compared
-    int64_t offset_us       # wall clock minus monotonic clock
-    Second seconds[SECONDS]
 
 cdef enum:
     BUFS_KEPT = 4096        # 64 MB at most stay with an idle worker
@@ -717,4 +719,5 @@ ctypedef struct Worker:
     uint64_t bits[16]
     int64_t wheel_at        # ms of the next slot to look at
     int timers
+    Calendar calendar
     LogLane *lane           # log lines on their way out; NULL when nothing is logged

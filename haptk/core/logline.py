@@ -188,6 +188,8 @@ VARIABLES: dict[str, _Read] = {
     "si": lambda r: r.server_address,
     "sp": lambda r: _dashed(r, r.server_port, r.server_address),
     "sq": lambda r: r.server_queue,
+    "sslc": lambda r: None,
+    "sslv": lambda r: None,
     "t": lambda r: haproxy_date(r.accepted_s, r.offset_of(r.accepted_s)),
     "tr": lambda r: haproxy_date(r.request_s, r.offset_of(r.request_s)),
     "trg": lambda r: apache_date(r.request_s),
@@ -367,7 +369,8 @@ def expand(chosen: Format, facts: Facts, r: Record | None = None) -> str:
         if isinstance(part, str):
             out.append(part)
         elif isinstance(part, Variable):
-            out.append("" if part.name == "o" else str(VARIABLES[part.name](record)))
+            found = "" if part.name == "o" else str(VARIABLES[part.name](record))
+            out.append(escape(found) if part.name in _OF_LINE else found)
         else:
             out.append(_header(expression_text(part, facts) or ""))
     return "".join(out)

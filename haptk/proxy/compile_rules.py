@@ -19,6 +19,8 @@ Complain = Callable[[str, str], None]
 FRAMING = ("content-length", "transfer-encoding")
 # In a buffer with what is captured: the request line, two cookies and a unique id.
 KEPT_BESIDE = 2048
+# Variables of formats that look at the request line, which is kept for them.
+_OF_LINE = ("HM", "HP", "HPO", "HQ", "HU", "HV", "r")
 _EDITS = ("set-header", "add-header", "del-header", "replace-header", "replace-value")
 
 
@@ -45,12 +47,12 @@ def parts_of(value: Any) -> Iterator[Any]:
             yield from parts_of(getattr(value, field.name))
 
 
-def needs_destination(one: Frontend | Backend) -> bool:
-    """Whether rules of a frontend or backend look at the address that the client connected to."""
+def needs_destination(value: Any) -> bool:
+    """Whether rules or a format look at the address that the client connected to."""
     return any(
         (isinstance(part, Call) and part.name in ("dst", "dst_port"))
         or (isinstance(part, Variable) and part.name in ("fi", "fp"))
-        for part in parts_of(one.rules)
+        for part in parts_of(value)
     )
 
 
@@ -63,11 +65,12 @@ def looks_at_connection(one: Frontend | Backend) -> bool:
     )
 
 
-def keeps_line(one: Frontend | Backend) -> bool:
-    """Whether rules look at the request line as it was kept."""
+def keeps_line(value: Any) -> bool:
+    """Whether rules look at the request line as it was kept, or at what is kept beside it."""
     return any(
-        isinstance(part, Call) and part.name in ("capture.req.method", "capture.req.uri")
-        for part in parts_of(one.rules)
+        (isinstance(part, Call) and part.name in ("capture.req.method", "capture.req.uri"))
+        or (isinstance(part, Variable) and part.name in _OF_LINE)
+        for part in parts_of(value)
     )
 
 

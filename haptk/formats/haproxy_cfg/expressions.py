@@ -32,14 +32,8 @@ _KNOWN_PREFIXES = (
 VARIABLES = (
     "o", "B", "CC", "CS", "H", "HM", "HP", "HPO", "HQ", "HU", "HV", "ID", "ST", "T", "Ta", "Tc", "Td", "Th", "Ti",
     "Tl", "Tq", "TR", "Tr", "Ts", "Tt", "Tu", "Tw", "U", "ac", "b", "bc", "bi", "bp", "bq", "ci", "cp", "f", "fc",
-    "fi", "fp", "ft", "hr", "hrl", "hs", "hsl", "lc", "ms", "pid", "r", "rc", "rt", "s", "sc", "si", "sp", "sq", "t",
-    "tr", "trg", "trl", "ts", "tsc",
-)  # fmt: skip
-
-
-# Those that are known while rules are carried out.
-RULE_VARIABLES = (
-    "o", "H", "HM", "HP", "HPO", "HQ", "HU", "HV", "ST", "Ts", "b", "ci", "cp", "f", "fi", "fp", "ft", "ms", "pid", "r", "s",
+    "fi", "fp", "ft", "hr", "hrl", "hs", "hsl", "lc", "ms", "pid", "r", "rc", "rt", "s", "sc", "si", "sp", "sq", "sslc",
+    "sslv", "t", "tr", "trg", "trl", "ts", "tsc",
 )  # fmt: skip
 
 
@@ -254,7 +248,7 @@ def _check_values(method: str, values: tuple[str, ...], what: str) -> None:
 
 
 def format_string(text: str, what: str, *, response: bool = True, log: bool = False) -> Format:
-    """A format string cut into literals, `%xx` variables and `%[expression]`; all variables have a value in a `log` only."""
+    """A format string cut into literals, `%xx` variables and `%[expression]`; a `log` may look at both sides."""
     parts: list[str | Variable | Expr] = []
     literal: list[str] = []
     at = 0
@@ -291,15 +285,11 @@ def _directive(text: str, start: int, what: str, *, response: bool, log: bool) -
         end = _closing_bracket(text, at, what)
         found_expr = expression(text[at + 1 : end].strip(), what, response=response, log=log)
         return replace(found_expr, flags=flags), end + 1
-    found = re.match(r"[A-Za-z]+", text[at:])
+    found = re.match(r"[A-Za-z][A-Za-z0-9]*", text[at:])
     if not found:
         raise Refused(f"{what}: a lone % at position {start + 1}; write %% for a percent sign")
-    for length in range(len(found[0]), 0, -1):
-        if found[0][:length] in VARIABLES:
-            if not log and found[0][:length] not in RULE_VARIABLES:
-                known = ", ".join(RULE_VARIABLES)
-                raise Refused(f"{what}: %{found[0][:length]} has a value in logs only; accepted here are {known}")
-            return Variable(found[0][:length], flags), at + length
+    if found[0] in VARIABLES:
+        return Variable(found[0], flags), at + len(found[0])
     raise Refused(f"{what}: the variable %{found[0]} is unknown; accepted are {', '.join(VARIABLES)}")
 
 

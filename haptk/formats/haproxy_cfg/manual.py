@@ -53,8 +53,7 @@ def markdown() -> str:
     parts += ["- fetches: " + _list(FETCHES)]
     parts += ["- converters: " + _list(CONVERTERS)]
     parts += ["- methods of `-m`: " + _list(METHODS)]
-    parts += ["- variables of logs and formats: " + _list(f"%{name}" for name in expressions.VARIABLES)]
-    parts += ["- of these in rules: " + _list(f"%{name}" for name in expressions.RULE_VARIABLES), ""]
+    parts += ["- variables of logs and formats: " + _list(f"%{name}" for name in expressions.VARIABLES), ""]
     parts += ["## Other sections", ""]
     parts += [
         f"- `peers`: {_list(stats.PEERS)}",
