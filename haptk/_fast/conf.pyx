@@ -289,7 +289,7 @@ cdef class Image:
         cdef int i
         out.store = &table.store
         out.own = <uint16_t *>self.block(len(be.servers), sizeof(uint16_t))
-        numbers = [table.number_of(server.name.encode()) for server in be.servers]
+        numbers = [table.number_of(server.name.encode(), True) for server in be.servers]
         out.names = max(numbers, default=0) + 1
         out.by_name = <int *>self.block(out.names, sizeof(int))
         for i in range(out.names):

@@ -37,7 +37,10 @@ cdef class Stream:
     cdef bytearray slots            # number of a name in the table -> its slot, 0 for none
     cdef int numbers[SLOTS]         # slot -> number of the received name in the table
     cdef uint32_t seen[SLOTS]
+    cdef unsigned int renamed       # Table.renamed when `slots` and `numbers` were true
 
+    cdef int remember(self) except -1
+    cdef size_t names_of(self, char *rows, int count)
     cdef int describe(self, object definition) except -1
     cdef int slot_of(self, int number, bint *fresh)
     cdef size_t message(self, char *out, void *entry, uint32_t number, bint timed, uint32_t now)

@@ -114,6 +114,22 @@ cdef class Stream:
         """Whether something changed here that was not sent."""
         return self.at != self.table.store.seq
 
+    cdef int remember(self) except -1:
+        # Numbers of names may mean other names by now.
+        if self.renamed != self.table.renamed:
+            self.renamed = self.table.renamed
+            self.slots = bytearray(16)
+            memset(self.seen, 0, sizeof(self.seen))
+        return 0
+
+    cdef size_t names_of(self, char *rows, int count):
+        # The bytes of the names of copied entries: each may have to be told in full.
+        cdef int i
+        cdef size_t total = 0
+        for i in range(count):
+            total += len(<bytes>self.table.names[(<Entry *>(rows + <size_t>i * self.table.store.entry_size)).name])
+        return total
+
     # ---- sending
 
     cdef int slot_of(self, int number, bint *fresh):
@@ -210,6 +226,7 @@ cdef class Stream:
         cdef char *rows = <char *>malloc(<size_t>room * t.entry_size)
         cdef char *out = NULL
         cdef Entry *e
+        self.remember()
         if rows == NULL:
             raise MemoryError
         try:
@@ -245,6 +262,7 @@ cdef class Stream:
         cdef int64_t now = clock_ms()
         cdef int got = 0, i
         cdef uint32_t count = BATCH
+        self.remember()
         cdef char *rows
         cdef char *out = NULL
         if <size_t>count * t.entry_size > 1 << 20:
@@ -259,13 +277,11 @@ cdef class Stream:
                 self.place += count
                 self.more = self.place < t.made
             # whole batches only: a place is not gone back to
-            size = <size_t>got * (t.key_size + ROOM + 16 + more) + 129 * <size_t>NAME_MAX + each
+            size = <size_t>got * (t.key_size + ROOM + 16 + more) + self.names_of(rows, got) + each
             out = <char *>malloc(size)
             if out == NULL:
                 raise MemoryError
             for i in range(got):
-                if used + each > size:
-                    raise MemoryError
                 used += self.message(out + used, rows + <size_t>i * t.entry_size, self.at, timed, <uint32_t>now)
             return out[:used]
         finally:
@@ -292,9 +308,13 @@ cdef class Stream:
             names.changed[slot] += 1
         elif names.received[slot] is None:
             raise Bad("a name that was never sent")
+        self.remember()
         if self.seen[slot] != names.changed[slot]:
-            self.seen[slot] = names.changed[slot]
             self.numbers[slot] = self.table.number_of(names.received[slot])
+            self.remember()
+            self.seen[slot] = names.changed[slot]
+        elif self.table.unused:
+            self.table.unused.discard(self.numbers[slot])
         return self.numbers[slot]
 
     cdef int describe(self, object definition) except -1:
@@ -375,6 +395,7 @@ cdef class Stream:
         cdef int64_t now = clock_ms()
         cdef uint64_t length = 0
         cdef int got
+        self.remember()
         while at + 2 <= n and p[at] == 10 and (p[at + 1] in (0x80, 0x81, 0x85, 0x86)):
             begin = at + 2
             got = get_int(p, n, &begin, &length)

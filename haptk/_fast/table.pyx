@@ -42,6 +42,9 @@ cdef extern from "<pthread.h>" nogil:
 cdef enum:
     RING_MAX = 1 << 16
     NAMES_MAX = 65535
+    NAMES_SHARE = 49152     # of them for names that peers tell
+    NAME_BYTES = 2 << 20    # of such names together
+    LOOK_MS = 5000          # between two looks for names that nobody uses
     COPY_MAX = 1 << 20      # bytes that one call of entries() copies under the lock
 
 _TYPES = {"string": KEY_STRING, "ip": KEY_IP, "ipv6": KEY_IPV6, "integer": KEY_INTEGER, "binary": KEY_BINARY}
@@ -111,6 +114,7 @@ cdef class Table:
         self.names = [b""]
         self.numbers = {b"": 0}
         self.naming = threading.Lock()
+        self.pinned, self.unused, self.vacant = {0}, set(), []
         self.store.type = _TYPES[type]
         self.store.key_size = _FIXED.get(type, length)
         self.stored = tuple(stored)
@@ -171,17 +175,72 @@ cdef class Table:
 
     # ---- names of servers
 
-    cpdef int number_of(self, bytes name) except -1:
-        """The number under which entries of this table name a server; 0 when there are too many names."""
+    cpdef int number_of(self, bytes name, bint pin=False) except -1:
+        """The number under which entries of this table name a server; 0 when there are too many names.
+
+        `pin`: it stays that name's for ever, whatever peers say meanwhile.
+        """
         with self.naming:
             found = self.numbers.get(name)
             if found is None:
-                if len(self.names) > NAMES_MAX:
+                if not pin and self.crowded(len(name)):
+                    self.reclaim()
+                    if self.crowded(len(name)):
+                        return 0
+                if self.vacant:
+                    found = self.vacant.pop()
+                    self.names[found] = name
+                elif len(self.names) > NAMES_MAX:
                     return 0
-                found = len(self.names)
-                self.names.append(name)
+                else:
+                    found = len(self.names)
+                    self.names.append(name)
                 self.numbers[name] = found
+                self.name_bytes += len(name)
+            self.unused.discard(found)
+            if pin and found not in self.pinned:
+                self.pinned.add(found)
+                self.name_bytes -= len(name)
             return found
+
+    cdef bint crowded(self, size_t more):
+        return self.name_bytes + more > NAME_BYTES or (len(self.names) > NAMES_SHARE and not self.vacant)
+
+    cdef int reclaim(self) except -1:
+        # Names that entries had and have no more. Whoever has copied an entry may still be about to look its name up, so
+        # a number is taken back when two looks that are seconds apart have not found it.
+        cdef Store *t = &self.store
+        cdef int64_t now = clock_ms()
+        cdef char *found
+        cdef uint32_t i, count = <uint32_t>len(self.names)
+        cdef Entry *e
+        if self.looked_ms and now - self.looked_ms < LOOK_MS:
+            return 0
+        self.looked_ms = now
+        found = <char *>calloc(count + 1, 1)
+        if found == NULL:
+            return 0
+        with nogil:
+            pthread_mutex_lock(&t.lock)
+            for i in range(t.made):
+                e = store_at(t, i)
+                if e.used and not dead(t, e, <uint32_t>now) and e.name < count:
+                    found[e.name] = 1
+            pthread_mutex_unlock(&t.lock)
+        gone = set()
+        for i in range(1, count):
+            if not found[i] and self.names[i] and i not in self.pinned:
+                gone.add(i)
+        free(found)
+        for number in gone & self.unused:
+            name = self.names[number]
+            del self.numbers[name]
+            self.name_bytes -= len(name)
+            self.names[number] = b""
+            self.vacant.append(number)
+            self.renamed += 1
+        self.unused = gone - set(self.vacant)
+        return 0
 
     def name_of(self, int number):
         """The name behind a number."""

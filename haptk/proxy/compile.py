@@ -436,6 +436,7 @@ class _Compiler:
 
     def _peers_section(self, section: Section) -> Peers:
         members: list[tuple[str, str, int]] = []
+        hostnames: list[tuple[str, str]] = []
         local = self.localpeer()
         for record in section.get("peers", ()):
             place = record["place"]
@@ -453,6 +454,8 @@ class _Compiler:
                 self.error(record["where"], f"peer {record['name']}: {host} does not resolve")
                 continue
             members.append((record["name"], address, port))
+            if address != host:
+                hostnames.append((record["name"], host))
         found = local if any(name == local for name, _, _ in members) and not section.get("disabled") else ""
         if members and not found and not section.get("disabled"):
             names = ", ".join(name for name, _, _ in members)
@@ -461,7 +464,7 @@ class _Compiler:
                 f"{section.title}: no peer is named {local!r} (-L or localpeer names this node; there are {names}); "
                 "its tables are not replicated",
             )
-        return Peers(section.name, tuple(members), found, section.where)
+        return Peers(section.name, tuple(members), found, section.where, tuple(hostnames))
 
     def localpeer(self) -> str:
         """This node's name among its peers: -L, `localpeer`, else the host's name."""

@@ -100,7 +100,7 @@ class Daemon:
             if not section.local or not shared:
                 continue
             old = self.peerings.get(section.name)
-            if old is not None and (old.section.members, old.local, old.tables) == (
+            if old is not None and old.alive and (old.section.members, old.local, old.tables) == (
                 section.members, section.local, shared,
             ):  # fmt: skip
                 wanted[section.name] = old

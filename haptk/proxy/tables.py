@@ -544,6 +544,7 @@ class Peers:
     members: tuple[tuple[str, str, int], ...] = ()
     local: str = ""
     where: str = ""
+    hostnames: tuple[tuple[str, str], ...] = ()  # (name, as its line has it) of members whose address was looked up
 
 
 @dataclass(frozen=True, slots=True)

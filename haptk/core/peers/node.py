@@ -112,6 +112,13 @@ class Node:
             session.receive(data, now)
             self._follow(connection, session, now)
 
+    def broken(self, connection: int, now: float) -> None:
+        """Something went wrong here about one connection: it ends, the others go on."""
+        session = self.sessions.get(connection)
+        if session is not None:
+            session.give_up()
+            self._drop(connection, now, "an error of this node")
+
     def to_send(self, connection: int, now: float) -> bytes:
         """The next bytes for one connection."""
         session = self.sessions.get(connection)

@@ -22,6 +22,8 @@ HEARTBEAT_S = 3.0
 SILENCE_S = 5.0
 GREETING_S = 5.0
 OUTPUT = 65536  # bytes of updates that are made at once
+TABLES_MAX = 4096  # that the other side may define
+PASSED_OVER = Definition(0, "", 0, 0)  # of a table that we do not share: nothing of it is kept
 
 
 @dataclass(frozen=True)
@@ -188,6 +190,11 @@ class Session:
         """Say that what we were taught is in place."""
         self._out.append(wire.put_message(wire.CONTROL, wire.RESYNC_CONFIRM))
 
+    def give_up(self) -> None:
+        """Nothing more is said: something went wrong with it here."""
+        self._out.clear()
+        self.over = self.over or "given up"
+
     def wants_to_send(self) -> bool:
         """Whether `to_send` would have something."""
         if self._out:
@@ -292,10 +299,7 @@ class Session:
         elif kind == wire.ERROR:
             self._close(f"the other side found an error ({what})")
         elif kind == wire.UPDATES and what == wire.DEFINE:
-            definition = wire.get_definition(body)
-            self._current = self._theirs[definition.number] = (self._match(definition), definition)
-            if len(self._theirs) > 4096:
-                raise Bad("too many tables")
+            self._define(wire.get_definition(body))
         elif kind == wire.UPDATES and what == wire.SWITCH:
             number, _ = wire.need_int(body, 0)
             if number not in self._theirs:
@@ -305,6 +309,17 @@ class Session:
             self._acked(body)
         else:
             raise Bad(f"an unknown message of class {kind} and type {what}")
+
+    def _define(self, definition: Definition) -> None:
+        """From now on updates are of that table. Each of ours has one number over there, the last one it was given."""
+        shared = self._match(definition)
+        if shared is not None:
+            for number in [number for number, (one, _) in self._theirs.items() if one is shared]:
+                del self._theirs[number]
+        self._current = (shared, definition if shared is not None else PASSED_OVER)
+        self._theirs[definition.number] = self._current
+        if len(self._theirs) > TABLES_MAX:
+            raise Bad("too many tables")
 
     def _control(self, what: int) -> None:
         if what == wire.RESYNC_REQUEST:

@@ -13,6 +13,8 @@ GREETING = "HAProxyS"
 VERSIONS = ("2.0", "2.1")
 VERSION = "2.1"
 MESSAGE_MAX = 65536  # HAProxy's own are at most a buffer of 16 kB
+NAME_MAX = 4096  # of a table
+KINDS_MAX = 64  # numbers of stored data
 
 CONTROL, ERROR, UPDATES = 0, 1, 10
 RESYNC_REQUEST, RESYNC_FINISHED, RESYNC_PARTIAL, RESYNC_CONFIRM, HEARTBEAT = 0, 1, 2, 3, 4
@@ -182,6 +184,8 @@ def get_definition(data: bytes) -> Definition:
     name = data[at : at + length]
     if len(name) != length or not name:
         raise Bad("a table without a name")
+    if length > NAME_MAX:
+        raise Bad(f"a table with a name of {length} bytes")
     key_type, at = need_int(data, at + length)
     key_size, at = need_int(data, at)
     bits, at = need_int(data, at)
@@ -191,6 +195,8 @@ def get_definition(data: bytes) -> Definition:
     while at < len(data):
         kind, at = need_int(data, at)
         first, at = need_int(data, at)
+        if kind >= KINDS_MAX:
+            raise Bad(f"stored data of the number {kind}")
         if kind in ARRAYS:
             elements[kind] = first
             if kind not in RATES:
