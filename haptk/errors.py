@@ -55,6 +55,13 @@ class NotPermitted(OperatorError):
     template = "not permitted: {what}: {why}"
 
 
+class LimitTooLow(OperatorError):
+    """The process may not open as many descriptors as its configuration needs; the sentence and the code are HAProxy's."""
+
+    exit_code = 1
+    template = "{why}"
+
+
 class CannotBind(OperatorError):
     exit_code = 71
     template = "cannot listen on {address}: {why}"

@@ -17,7 +17,7 @@ from typing import Any
 from haptk.errors import ConfigError, MissingFile
 from haptk.formats.haproxy_cfg import Config, Problem, Section, Source, parse
 from haptk.formats.haproxy_cfg.model import names
-from haptk.proxy import compile_logs, compile_rules, compile_servers, compile_unused, pages
+from haptk.proxy import compile_logs, compile_rules, compile_servers, compile_unused, fdlimits, pages
 from haptk.proxy.tables import (
     AddHeader,
     AppSession,
@@ -38,7 +38,7 @@ from haptk.proxy.tables import (
     Timeouts,
 )
 
-DEFAULT_MAXCONN = 100_000  # of a process that names none; HAProxy takes what its descriptors allow
+DEFAULT_MAXCONN = 100_000  # of a process that names none, until fdlimits.settle() looks at its descriptors
 Resolver = Callable[[str], str | None]
 ReadFile = Callable[[str], bytes]
 
@@ -105,7 +105,7 @@ def _read_file(path: str) -> bytes:
 _NOT_YET = {
     "option_independent_streams": "option independent-streams",
     "http_connects": "http-check connect",
-    "ulimit_n": "ulimit-n", "maxhdr": "tune.http.maxhdr",
+    "maxhdr": "tune.http.maxhdr",
     "max_spread_checks_s": "max-spread-checks", "users": "user",
 }  # fmt: skip
 _NOT_YET_SERVER = {
@@ -133,29 +133,13 @@ class _Compiler:
         backends = tuple(self.backend(section) for section in self.back_sections)
         frontends = tuple(self.frontend(section) for section in self.front_sections)
         compile_servers.check_tracks(self, backends)
-        backends = self._fullconns(frontends, backends)
+        backends = fdlimits.fullconns(frontends, backends, self.top.get("maxconn", 0) or DEFAULT_MAXCONN)
         self._say_what_is_not_carried_out()
         compile_unused.report(self)
         return ProxyTables(
             frontends, backends, self.process(), peers=self.peers(), rings=compile_logs.rings(self.config.sections),
             stick_tables=tables, resolvers=compile_servers.resolvers(self),
         )  # fmt: skip
-
-    def _fullconns(self, frontends: tuple[Frontend, ...], backends: tuple[Backend, ...]) -> tuple[Backend, ...]:
-        """Without `fullconn`: a tenth of the connections of all frontends that lead to a backend, as in HAProxy."""
-        common = self.top.get("maxconn", 0) or DEFAULT_MAXCONN
-        totals = [0] * len(backends)
-        for frontend in frontends:
-            targets = {
-                frontend.default_backend,
-                *(rule.target for rule in frontend.rules if rule.kind == "use_backend"),
-            }
-            for target in targets - {-1}:
-                totals[target] += frontend.maxconn or common
-        return tuple(
-            one if one.fullconn else replace(one, fullconn=-(-total // 10))
-            for one, total in zip(backends, totals, strict=True)
-        )
 
     def _say_what_is_not_carried_out(self) -> None:
         for section in self.config.sections:
@@ -413,7 +397,8 @@ class _Compiler:
     def process(self) -> Process:
         top = self.top
         keys = names(
-            "nbthread maxconn maxconnrate maxsessrate chroot user group uid gid pidfile node bufsize maxrewrite spread_checks hard_stop_after_s "
+            "nbthread maxconn maxconnrate maxsessrate ulimit_n fd_hard_limit strict_limits chroot user group uid gid pidfile "
+            "node bufsize maxrewrite spread_checks hard_stop_after_s "
             "server_state_file stats_timeout_s stats_maxconn insecure_setuid"
         )
         values: dict[str, Any] = {key: top.get(key) for key in keys if top.get(key) is not None}

@@ -28,7 +28,7 @@ from pathlib import Path
 from haptk.errors import CannotWrite, HaptkError, NotPermitted, PeerError
 from haptk.io import clock, process, sdnotify
 from haptk.io.files import write_atomic
-from haptk.proxy import inherit, statefile
+from haptk.proxy import fdlimits, inherit, statefile
 from haptk.proxy.engine import Engine
 from haptk.proxy.listeners import Listeners
 from haptk.proxy.loader import Loader
@@ -73,6 +73,7 @@ class Daemon:
         self.options = options
         self.loader = loader
         self.reload = reload
+        tables = fdlimits.fit(tables)
         self.listeners = Listeners(_inherited(options))
         self.engine = Engine(tables, self.listeners)
         self.listeners.settle()
@@ -250,7 +251,7 @@ class Daemon:
         """Read the files and change over to them; what was wrong with them, or "" """
         sdnotify.reloading("reading the configuration")
         try:
-            tables = self.reload()
+            tables = fdlimits.fit(self.reload())
             fresh = Engine(tables, self.listeners, self.engine)
             self.runtime.open(tables.process)
         except (HaptkError, OSError, ValueError, MemoryError) as error:

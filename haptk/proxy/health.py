@@ -19,10 +19,9 @@ from haptk.core import agent
 from haptk.core.health import Change, CheckRules, Health, State, Verdict, transplant
 from haptk.io import clock
 from haptk.io.probe import ProbeResult, probe_http, probe_tcp
-from haptk.proxy import weights
+from haptk.proxy import weights, whereabouts
 from haptk.proxy.agents import AgentRunner, Asked
 from haptk.proxy.herald import Herald
-from haptk.proxy import whereabouts
 from haptk.proxy.tables import Backend, CheckPlan, ProxyTables, Server
 from haptk.proxy.whereabouts import Whereabouts
 

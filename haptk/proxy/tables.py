@@ -458,6 +458,7 @@ class Backend:
     abortonclose: bool = False
     allbackups: bool = False
     fullconn: int = 0
+    fullconn_automatic: bool = False  # reckoned from the frontends, not from the file
     prefer_last_server: bool = False
     max_keep_alive_queue: int = 0
     pretend_keepalive: bool = False
@@ -484,6 +485,9 @@ class Process:
     maxconn: int = 0
     maxconnrate: int = 0  # connections a second, 0 for no limit
     maxsessrate: int = 0
+    ulimit_n: int = 0  # 0: what maxconn needs
+    fd_hard_limit: int = 0  # the most descriptors that maxconn is reckoned from, 0 for no limit
+    strict_limits: bool = True  # refuse to start where a limit cannot be set
     chroot: str = ""
     insecure_setuid: bool = False  # `insecure-setuid-wanted`: set-uid programs may still give rights
     user: str = ""

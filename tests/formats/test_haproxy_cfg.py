@@ -427,7 +427,7 @@ def test_check_exits_like_haproxy(tmp_path: Path, text: str, code: int, capsys: 
 def test_what_is_read_but_not_carried_out_is_said() -> None:
     text = """global
     stats socket /tmp/x
-    ulimit-n 100
+    tune.http.maxhdr 100
 listen a
     mode http
     bind 127.0.0.1:1
@@ -437,6 +437,6 @@ listen a
     server s 127.0.0.1:2 agent-check
 """
     told = "\n".join(load_text(text, "x.cfg").warnings)
-    for word in ("ulimit-n", "option independent-streams", "agent-check"):
+    for word in ("tune.http.maxhdr", "option independent-streams", "agent-check"):
         assert word in told
     assert len(told.splitlines()) == 3

@@ -30,6 +30,14 @@ def _flag(key: str) -> Parser:
     return parse
 
 
+def _switch(key: str) -> Parser:
+    def parse(section: Section, args: Args) -> None:
+        args.done()
+        section.set(key, not args.line.negated)
+
+    return parse
+
+
 def _time(key: str) -> Parser:
     def parse(section: Section, args: Args) -> None:
         section.set(key, units.time_s(args.take("a time"), args.words[0]))
@@ -75,6 +83,7 @@ DIRECTIVES: dict[str, Directive] = {
     "default-path": Directive(_default_path, "g"),
     "description": Directive(lambda s, a: s.set("description", " ".join(a.rest())), "g"),
     "gid": Directive(_number("gid"), "g"),
+    "fd-hard-limit": Directive(_number("fd_hard_limit"), "g"),
     "group": Directive(_word("group"), "g"),
     "hard-stop-after": Directive(_time("hard_stop_after_s"), "g"),
     "insecure-setuid-wanted": Directive(_flag("insecure_setuid"), "g"),
@@ -98,13 +107,14 @@ DIRECTIVES: dict[str, Directive] = {
     "tune.bufsize": Directive(_size("bufsize"), "g"),
     "tune.maxrewrite": Directive(_size("maxrewrite"), "g"),
     "tune.http.maxhdr": Directive(_number("maxhdr", 1, 32767), "g"),
+    "strict-limits": Directive(_switch("strict_limits"), "g", no=True),
     "uid": Directive(_number("uid"), "g"),
     "ulimit-n": Directive(_number("ulimit_n", 1), "g"),
     "user": Directive(_word("user"), "g"),
 }
 
 for _name in ("quiet", "zero-warning", "noepoll", "nokqueue", "noevports", "nopoll", "nosplice", "nogetaddrinfo",
-              "noreuseport", "no-memory-trimming", "strict-limits", "busy-polling", "numa-cpu-mapping", "cpu-map",
+              "noreuseport", "no-memory-trimming", "busy-polling", "numa-cpu-mapping", "cpu-map",
               "set-dumpable", "profiling.tasks", "profiling.memory", "insecure-fork-wanted", "thread-groups",
               "thread-group", "mworker-max-reloads", "close-spread-time", "grace", "unix-bind", "maxpipes"):  # fmt: skip
     DIRECTIVES[_name] = Directive(_inert(_TUNING), "g", no=True)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from operator import itemgetter
 
 import haptk
+from haptk.proxy import fdlimits
 from haptk.proxy.runtime import identity, meanings
 from haptk.proxy.runtime.fields import INFO, NATURES, ORIGINS, SCOPES, STAT, Field, tag
 from haptk.proxy.runtime.rows import Row
@@ -35,7 +36,7 @@ def info(world: World) -> dict[str, Value]:
         "Name": identity.NAME, "Version": identity.VERSION, "Release_date": identity.RELEASED,
         "Nbthread": max(1, process.nbthread), "Nbproc": 1, "Process_num": 1, "Pid": world.pid(),
         "Uptime": f"{uptime // 86400}d {minutes // 60 % 24}h{minutes % 60:02}m{uptime % 60:02}s", "Uptime_sec": uptime,
-        "Ulimit-n": descriptors(), "Maxsock": descriptors(), "Maxconn": world.maxconn(),
+        "Ulimit-n": descriptors(), "Maxsock": fdlimits.maxsock(world.tables), "Maxconn": world.maxconn(),
         "Hard_maxconn": world.hard_maxconn(), "CurrConns": total["sessions"], "CumConns": total["connections"],
         "CumReq": total["requests"], "Tasks": total["sessions"] + len(world.health.checked),
         "node": process.node or _node(), "Stopping": int(world.stopping), "Jobs": total["sessions"] + listening,
