@@ -3,6 +3,7 @@
 HAPTK_NO_FAST=1 skips the extensions; HAPTK_REQUIRE_FAST=1 turns a failed compilation into a failed
 installation. With neither, a machine without a compiler still gets a working haptk on the reference path.
 HAPTK_FAST_CFLAGS is appended to the compiler's options (sanitizers, -O1 while developing).
+HAPTK_CHECKED=1 verifies every bound of the data path and names the source line that broke one (docs/decisions/0008).
 """
 
 import os
@@ -15,6 +16,7 @@ REQUIRED = os.environ.get("HAPTK_REQUIRE_FAST") == "1"
 SKIPPED = os.environ.get("HAPTK_NO_FAST") == "1"
 CORES = os.cpu_count() or 1
 CFLAGS = shlex.split(os.environ.get("HAPTK_FAST_CFLAGS", ""))
+CHECKED = os.environ.get("HAPTK_CHECKED") == "1"
 TRACED = os.environ.get("HAPTK_TRACE_FAST") == "1"  # line tracing for coverage; slow, never for production
 
 
@@ -24,13 +26,17 @@ def extensions():
         return []
     from Cython.Build import cythonize
 
+    headers = [str(header) for header in sorted(Path("haptk/_fast").rglob("*.h"))]
+
     modules = [
         Extension(
             ".".join(source.with_suffix("").parts),
             [str(source)],
             extra_compile_args=["-O3", "-g", "-fno-strict-aliasing", "-fvisibility=hidden", "-pthread", *CFLAGS],
             extra_link_args=["-pthread"],
-            define_macros=[("CYTHON_TRACE_NOGIL", "1")] if TRACED else [],
+            include_dirs=["haptk/_fast"],
+            depends=headers,
+            define_macros=[("CYTHON_TRACE_NOGIL", "1")] * TRACED + [("HAPTK_CHECKED", "1")] * CHECKED,
             optional=not REQUIRED,
         )
         for source in sources
@@ -49,6 +55,7 @@ def extensions():
         },
         nthreads=CORES,
         show_all_warnings=False,
+        emit_linenums=CHECKED,
     )
 
 

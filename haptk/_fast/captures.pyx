@@ -1,13 +1,17 @@
-from libc.stdint cimport uint8_t, uint16_t
-from libc.string cimport memchr, memcmp, memcpy, memmove
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
-from haptk._fast.http1 cimport H_COOKIE, H_SET_COOKIE, H_SET_COOKIE2, Header
-from haptk._fast.program cimport Text
+from haptk._fast.bytes.buf cimport buf_cut, buf_held, buf_part, buf_put
+from haptk._fast.bytes.span cimport (NOWHERE, Room, room_char, room_left, room_len, room_over, room_put, room_span, span_at,
+                                     span_begins, span_between, span_cut, span_eq, span_find, span_first, span_from,
+                                     span_len, span_none, span_over, span_skip, span_sub, span_trim_end)
+from haptk._fast.http1 cimport (H_COOKIE, H_SET_COOKIE, H_SET_COOKIE2, Header, head_name, head_value)
+from haptk._fast.program cimport span_text
 from haptk._fast.state cimport CaptureC
 
 cdef enum:
     RESPONSE_SLOT = 120, CLIENT_SLOT = 253, SERVER_SLOT = 254
     SP = 32, HTAB = 9, SEMI = 59, COMMA = 44, EQUAL = 61, QUOTE = 34, BACKSLASH = 92, DOLLAR = 36
+    ITEM_HEAD = 3           # bytes of slot and length
     PAIR_MAX = 320          # of a cookie's pair looked at: longer than any name and any length of the file
 
 
@@ -19,50 +23,49 @@ cdef inline int slot_of(int which, int i) noexcept nogil:
     return CLIENT_SLOT if which == CAPTURED_CLIENT_COOKIE else SERVER_SLOT
 
 
-cdef uint32_t item_at(Session *s, int slot, uint16_t *size) noexcept nogil:
-    # Where the item of a slot begins; 0 when there is none (a request line stands in front of all).
+cdef inline uint32_t size_at(Span items, uint32_t at) noexcept nogil:
+    return span_at(items, at + 1) | <uint32_t>span_at(items, at + 2) << 8
+
+
+cdef uint32_t item_at(Session *s, Span items, int slot) noexcept nogil:
+    # Where the item of a slot begins, or NOWHERE.
     cdef uint32_t at = s.line_len
-    if s.line.d == NULL:
-        return 0
-    while at + 3 <= s.line.n:
-        memcpy(size, s.line.d + at + 1, 2)
-        if <uint8_t>s.line.d[at] == slot:
+    while at + ITEM_HEAD <= span_len(items):
+        if span_at(items, at) == slot:
             return at
-        at += 3 + size[0]
-    return 0
+        at += ITEM_HEAD + size_at(items, at)
+    return NOWHERE
 
 
-cdef const char *captured_text(Session *s, int which, int i, uint32_t *n) noexcept nogil:
-    cdef uint16_t size = 0
-    cdef uint32_t at = item_at(s, slot_of(which, i), &size)
-    n[0] = 0
-    if at == 0:
-        return NULL
-    n[0] = size
-    return s.line.d + at + 3
+cdef Span captured_text(Session *s, int which, int i) noexcept nogil:
+    cdef Span items
+    cdef uint32_t at
+    if not buf_held(&s.line):
+        return span_none()
+    items = buf_part(&s.line, 0, s.line.n)
+    at = item_at(s, items, slot_of(which, i))
+    return span_none() if at == NOWHERE else span_sub(items, at + ITEM_HEAD, size_at(items, at))
 
 
-cdef void keep_item(Session *s, int slot, const char *p, uint32_t n) noexcept nogil:
-    cdef uint16_t size = 0
-    cdef uint32_t at = item_at(s, slot, &size)
-    if s.line.d == NULL or n > 0xffff:
+cdef void keep_item(Session *s, int slot, Span text) noexcept nogil:
+    cdef Span items
+    cdef uint32_t at, size = span_len(text)
+    cdef uint8_t head[ITEM_HEAD]
+    if not buf_held(&s.line) or size > 0xffff:
         return
-    if at:
-        memmove(s.line.d + at, s.line.d + at + 3 + size, s.line.n - at - 3 - size)
-        s.line.n -= 3 + size
-    at = s.line.n
-    if s.line.size - at < 3 or s.line.size - at - 3 < n:
+    items = buf_part(&s.line, 0, s.line.n)
+    at = item_at(s, items, slot)
+    if at != NOWHERE:
+        buf_cut(&s.line, at, at + ITEM_HEAD + size_at(items, at))
+    if s.line.size - s.line.n < ITEM_HEAD + size:
         return
-    size = <uint16_t>n
-    s.line.d[at] = <char>slot
-    memcpy(s.line.d + at + 1, &size, 2)
-    memcpy(s.line.d + at + 3, p, n)
-    s.line.n = at + 3 + n
+    head[0], head[1], head[2] = <uint8_t>slot, <uint8_t>(size & 255), <uint8_t>(size >> 8)
+    buf_put(&s.line, span_over(head, ITEM_HEAD))
+    buf_put(&s.line, text)
 
 
-cdef void capture(Session *s, int which, int i, const char *p, uint32_t n) noexcept nogil:
-    cdef uint32_t most = s.frontend.cookie_length
-    cdef const char *end
+cdef void capture(Session *s, int which, int i, Span text) noexcept nogil:
+    cdef uint32_t most = s.frontend.cookie_length, end
     if which == CAPTURED_REQUEST:
         if i < 0 or i >= s.frontend.request_slots:
             return
@@ -71,14 +74,11 @@ cdef void capture(Session *s, int which, int i, const char *p, uint32_t n) noexc
         if i < 0 or i >= s.frontend.response_slots:
             return
         most = s.frontend.response_captures[i].length
-    if n > most:
-        n = most
-    end = <const char *>memchr(p, 0, n) if n else NULL
-    keep_item(s, slot_of(which, i), p, n if end == NULL else <uint32_t>(end - p))
+    text = span_cut(text, most)
+    end = span_find(text, 0, 0)
+    keep_item(s, slot_of(which, i), text if end == NOWHERE else span_first(text, end))
 
 
-cdef inline bint blank(char c) noexcept nogil:
-    return c == SP or c == HTAB
 
 
 cdef void capture_head(Session *s, Head *h, bint response) noexcept nogil:
@@ -92,64 +92,51 @@ cdef void capture_head(Session *s, Head *h, bint response) noexcept nogil:
             continue
         for k in range(h.count - 1, -1, -1):
             x = &h.headers[k]
-            if x.name_len == slots[i].name.n and memcmp(h.d + x.line, slots[i].name.p, x.name_len) == 0:
-                capture(s, which, i, h.d + x.value, x.value_len)
+            if span_eq(head_name(h, x), span_text(&slots[i].name)):
+                capture(s, which, i, head_value(h, x))
                 break
 
 
-cdef uint32_t value_end(const char *v, uint32_t i, uint32_t n) noexcept nogil:
+cdef uint32_t value_end(Span v, uint32_t i) noexcept nogil:
     # At ; or , outside quotes. A quote that never closes hides the rest.
+    cdef uint32_t n = span_len(v)
     cdef bint quoted = 0
-    while i < n and (quoted or (v[i] != SEMI and v[i] != COMMA)):
-        if quoted and v[i] == BACKSLASH:
+    while i < n and (quoted or (span_at(v, i) != SEMI and span_at(v, i) != COMMA)):
+        if quoted and span_at(v, i) == BACKSLASH:
             i += 1
-        elif v[i] == QUOTE:
+        elif span_at(v, i) == QUOTE:
             quoted = not quoted
         i += 1
     return i if i < n else n
 
 
-cdef bint keep_pair(Session *s, int which, const char *name, uint32_t name_n, const char *value, uint32_t value_n) noexcept nogil:
+cdef bint keep_pair(Session *s, int which, Span name, Span value) noexcept nogil:
     # The pair without the blanks around its `=`, when it is the one that is looked for.
-    cdef char both[PAIR_MAX]
-    cdef uint32_t n
-    cdef Text *begin = &s.frontend.cookie_capture
-    if name_n > PAIR_MAX - 1:
-        name_n = PAIR_MAX - 1
-    memcpy(both, name, name_n)
-    both[name_n] = EQUAL
-    n = name_n + 1
-    if value_n > PAIR_MAX - n:
-        value_n = PAIR_MAX - n
-    memcpy(both + n, value, value_n)
-    n += value_n
-    if n < begin.n or memcmp(both, begin.p, begin.n) != 0:
+    cdef char made[PAIR_MAX]
+    cdef Room both = room_over(made, PAIR_MAX)
+    room_put(&both, span_cut(name, PAIR_MAX - 1))
+    room_char(&both, EQUAL)
+    room_put(&both, span_cut(value, room_left(&both)))
+    if not span_begins(room_span(&both), span_text(&s.frontend.cookie_capture)):
         return 0
-    capture(s, which, 0, both, n)
+    capture(s, which, 0, room_span(&both))
     return 1
 
 
-cdef bint keep_cookie(Session *s, const char *v, uint32_t n, bint response) noexcept nogil:
+cdef bint keep_cookie(Session *s, Span v, bint response) noexcept nogil:
     # Of a Set-Cookie only the first pair counts; an attribute ($Path) is no cookie.
     cdef int which = CAPTURED_SERVER_COOKIE if response else CAPTURED_CLIENT_COOKIE
-    cdef uint32_t i = 0, start, name_end, val, end
+    cdef uint32_t i = 0, start, end, val, n = span_len(v)
     while i < n:
-        while i < n and blank(v[i]):
+        start = i = span_skip(v, i)
+        while i < n and span_at(v, i) != EQUAL and span_at(v, i) != SEMI and span_at(v, i) != COMMA:
             i += 1
-        start = i
-        while i < n and v[i] != EQUAL and v[i] != SEMI and v[i] != COMMA:
-            i += 1
-        name_end = i
-        while name_end > start and blank(v[name_end - 1]):
-            name_end -= 1
-        if i < n and v[i] == EQUAL:
-            val = i + 1
-            while val < n and blank(v[val]):
-                val += 1
-            i = end = value_end(v, val, n)
-            while end > val and blank(v[end - 1]):
-                end -= 1
-            if v[start] != DOLLAR and keep_pair(s, which, v + start, name_end - start, v + val, end - val):
+        if i < n and span_at(v, i) == EQUAL:
+            end = i
+            val = span_skip(v, i + 1)
+            i = value_end(v, val)
+            if span_at(v, start) != DOLLAR and keep_pair(s, which, span_trim_end(span_between(v, start, end)),
+                                                         span_trim_end(span_between(v, val, i))):
                 return 1
         if response:
             return 0
@@ -162,7 +149,7 @@ cdef bint cookies_named(Session *s, Head *h, int id, bint response) noexcept nog
     cdef Header *x
     for k in range(h.count):
         x = &h.headers[k]
-        if x.id == id and keep_cookie(s, h.d + x.value, x.value_len, response):
+        if x.id == id and keep_cookie(s, head_value(h, x), response):
             return 1
     return 0
 

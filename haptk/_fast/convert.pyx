@@ -2,31 +2,20 @@
 
 cimport cython
 
-from libc.stdint cimport INT64_MAX, INT64_MIN, uint8_t, uint64_t
-from libc.string cimport memchr, memcpy
+from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint8_t, uint32_t, uint64_t
 
-from haptk._fast.facts cimport ROOM_SIZE, S_BOOL, S_INT, S_STR, as_int, as_text, fetch_last, room_take
+from haptk._fast.bytes.span cimport (NOWHERE, room_char, room_full, room_hex, room_len, room_put, span_at, span_between,
+                                     span_cut, span_find, span_first, span_from, span_len, span_sub, word)
+from haptk._fast.facts cimport S_BOOL, as_int, as_text, fetch_last, is_int, is_text, made_text
 from haptk._fast.program cimport (C_ADD, C_AND, C_B64DEC, C_BASE64, C_BOOL, C_BYTES, C_CONCAT, C_DIV, C_EVEN,
                                   C_FIELD, C_HEX, C_LENGTH, C_LOWER, C_LTRIM, C_MOD, C_MUL, C_NEG, C_NOT, C_ODD,
-                                  C_OR, C_REGSUB, C_RTRIM, C_SUB, C_UPPER, C_URL_DEC, C_WORD, C_XOR, ConverterC)
-from haptk._fast.regex cimport Groups, regex_exec
+                                  C_OR, C_REGSUB, C_RTRIM, C_SUB, C_UPPER, C_URL_DEC, C_WORD, C_XOR, ConverterC,
+                                  span_text)
+from haptk._fast.regex cimport regex_exec, regex_group
 from haptk._fast.scan cimport HEX
 
 cdef enum:
-    SP = 32, BACKSLASH = 92, QUESTION = 63, EQUAL = 61
-
-
-cdef inline bint is_text(Sample *out, const char *p, uint32_t n) noexcept nogil:
-    out.kind = S_STR
-    out.p = p
-    out.n = n
-    return 1
-
-
-cdef inline bint is_int(Sample *out, int64_t v) noexcept nogil:
-    out.kind = S_INT
-    out.v = v
-    return 1
+    SP = 32, BACKSLASH = 92, QUESTION = 63, EQUAL = 61, PLUS = 43, PERCENT = 37
 
 
 cdef inline int64_t saturated(int64_t a, int64_t b) noexcept nogil:
@@ -38,141 +27,115 @@ cdef inline int64_t saturated(int64_t a, int64_t b) noexcept nogil:
 
 
 cdef bint change_case(Seen *x, Sample *v, bint lower) noexcept nogil:
-    cdef char *out = room_take(x, v.n)
-    cdef uint32_t i
-    cdef char first = 65 if lower else 97
-    if out == NULL:
-        return 0
-    for i in range(v.n):
-        out[i] = v.p[i] ^ 32 if first <= v.p[i] < first + 26 else v.p[i]
-    v.p = out
-    return 1
+    cdef Room *o = &x.w.made
+    cdef uint32_t i, mark = room_len(o)
+    cdef uint8_t c, first = 65 if lower else 97
+    for i in range(span_len(v.text)):
+        c = span_at(v.text, i)
+        room_char(o, c ^ 32 if first <= c < first + 26 else c)
+    return made_text(x, mark, v)
 
 
-cdef inline bint divides(Text *delimiters, char c) noexcept nogil:
-    return delimiters.n and memchr(delimiters.p, <unsigned char>c, delimiters.n) != NULL
+cdef inline bint divides(Span delimiters, uint8_t c) noexcept nogil:
+    return span_find(delimiters, c, 0) != NOWHERE
 
 
-cdef bint field_of(Sample *v, int64_t wanted, Text *delimiters, bint words) noexcept nogil:
+cdef bint field_of(Sample *v, int64_t wanted, Span delimiters, bint words) noexcept nogil:
     # Field N from the front, or from the end for a negative N. Words are fields without the empty ones.
-    cdef uint32_t i, start
+    cdef Span t = v.text
+    cdef uint32_t i, start, n = span_len(t)
     cdef int64_t at = 0, total = 0
     if wanted < 0:
         start = 0
-        for i in range(v.n + 1):
-            if i == v.n or divides(delimiters, v.p[i]):
+        for i in range(n + 1):
+            if i == n or divides(delimiters, span_at(t, i)):
                 total += not words or i > start
                 start = i + 1
         wanted = total + 1 + wanted
     if wanted <= 0:
         return 0
     start = 0
-    for i in range(v.n + 1):
-        if i == v.n or divides(delimiters, v.p[i]):
+    for i in range(n + 1):
+        if i == n or divides(delimiters, span_at(t, i)):
             at += not words or i > start
             if at == wanted and (not words or i > start):
-                v.p += start
-                v.n = i - start
-                return 1
+                return is_text(v, span_between(t, start, i))
             start = i + 1
     return 0
 
 
+cdef bint digits_at(Span t, uint32_t i, uint8_t *value) noexcept nogil:
+    # Two hexadecimal digits.
+    if span_len(t) - i < 2 or HEX[span_at(t, i)] > 15 or HEX[span_at(t, i + 1)] > 15:
+        return 0
+    value[0] = HEX[span_at(t, i)] << 4 | HEX[span_at(t, i + 1)]
+    return 1
+
+
 cdef bint url_decoded(Seen *x, Sample *v, bint form) noexcept nogil:
     # `+` means a blank in a form, and always behind a `?`. A % without two digits makes the whole nothing.
-    cdef char *out = room_take(x, v.n)
-    cdef uint32_t i = 0, n = 0
-    if out == NULL:
-        return 0
-    while i < v.n:
-        if v.p[i] == 43 and form:
-            out[n] = SP
-        elif v.p[i] == 37:
-            if i + 2 >= v.n or HEX[<uint8_t>v.p[i + 1]] > 15 or HEX[<uint8_t>v.p[i + 2]] > 15:
+    cdef Room *o = &x.w.made
+    cdef uint32_t i = 0, mark = room_len(o), n = span_len(v.text)
+    cdef uint8_t c
+    while i < n:
+        c = span_at(v.text, i)
+        i += 1
+        if c == PLUS and form:
+            c = SP
+        elif c == PERCENT:
+            if not digits_at(v.text, i, &c):
                 return 0
-            out[n] = <char>(HEX[<uint8_t>v.p[i + 1]] * 16 + HEX[<uint8_t>v.p[i + 2]])
             i += 2
         else:
-            form = form or v.p[i] == QUESTION
-            out[n] = v.p[i]
-        n += 1
-        i += 1
-    return is_text(v, out, n)
+            form = form or c == QUESTION
+        room_char(o, c)
+    return made_text(x, mark, v)
 
 
-cdef int64_t expand_groups(Text *template, const char *v, size_t *at, int count, char *out, uint32_t size) noexcept nogil:
-    cdef uint32_t i = 0, n = 0
-    cdef const char *from_
-    cdef size_t many
-    cdef int group
-    cdef char one
-    while i < template.n:
-        from_ = template.p + i
-        many = 1
+cdef void expand_groups(Span template, Span v, const Groups *groups, Room *out) noexcept nogil:
+    cdef uint32_t i = 0, n = span_len(template)
+    cdef uint8_t c
+    while i < n:
+        c = span_at(template, i)
         i += 1
-        if from_[0] == BACKSLASH:
-            if i == template.n:
-                return n
-            group = template.p[i] - 48
-            if 0 <= group <= 9:
-                many = 0
-                if group < count and at[2 * group] != <size_t>-1:
-                    from_ = v + at[2 * group]
-                    many = at[2 * group + 1] - at[2 * group]
-                i += 1
-            elif template.p[i] == 120 and i + 2 < template.n and HEX[<uint8_t>template.p[i + 1]] < 16 and \
-                    HEX[<uint8_t>template.p[i + 2]] < 16:
-                one = <char>(HEX[<uint8_t>template.p[i + 1]] * 16 + HEX[<uint8_t>template.p[i + 2]])
-                from_ = &one
-                i += 3
-            else:
-                from_ = template.p + i
-                i += 1
-        if n + many > size:
-            return -1
-        memcpy(out + n, from_, many)
-        n += <uint32_t>many
-    return n
+        if c == BACKSLASH:
+            if i == n:
+                return
+            c = span_at(template, i)
+            i += 1
+            if 48 <= c <= 57:
+                room_put(out, regex_group(v, groups, c - 48))
+                continue
+            if c == 120 and digits_at(template, i, &c):
+                i += 2
+        room_char(out, c)
 
 
 cdef bint substituted(Seen *x, Sample *v, ConverterC *c) noexcept nogil:
-    cdef uint32_t size = ROOM_SIZE - x.used, n = 0, i = 0, many
-    cdef char *out = x.w.room + x.used
+    cdef Room *o = &x.w.made
+    cdef Span rest = v.text
     cdef Groups groups
-    cdef int64_t got
-    cdef bint found = 1
-    while found:
-        found = (i == 0 or c.b) and regex_exec(&x.w.regex, c.regex, v.p + i, v.n - i, i > 0, &groups)
-        many = <uint32_t>groups.at[0] if found else v.n - i
-        if n + many > size:
-            return 0
-        memcpy(out + n, v.p + i, many)
-        n += many
-        if not found:
+    cdef uint32_t mark = room_len(o), begin, end
+    cdef bint inside = 0
+    while regex_exec(&x.w.regex, c.regex, rest, inside, &groups):
+        begin, end = groups.at[0], groups.at[1]
+        if begin > end:
             break
-        got = expand_groups(&c.text, v.p + i, groups.at, groups.count, out + n, size - n)
-        if got < 0:
-            return 0
-        n += <uint32_t>got
-        if groups.at[1] == groups.at[0] and i + groups.at[1] < v.n:
+        room_put(o, span_first(rest, begin))
+        expand_groups(span_text(&c.text), rest, &groups, o)
+        if begin == end:
+            if end == span_len(rest):
+                rest = span_from(rest, end)
+                break
             # nothing was matched in front of a byte: that byte stays, or the next search would find the same place
-            if n == size:
-                return 0
-            out[n] = v.p[i + groups.at[1]]
-            n += 1
-            groups.at[1] += 1
-        i += <uint32_t>groups.at[1]
-        if i >= v.n and groups.at[1] == groups.at[0]:
+            room_char(o, span_at(rest, end))
+            end += 1
+        rest = span_from(rest, end)
+        inside = 1
+        if not c.b or room_full(o):
             break
-        if not c.b:
-            many = v.n - i
-            if n + many > size:
-                return 0
-            memcpy(out + n, v.p + i, many)
-            n += many
-            break
-    x.used += n
-    return is_text(v, out, n)
+    room_put(o, rest)
+    return made_text(x, mark, v)
 
 
 cdef int64_t product(int64_t a, int64_t b) noexcept nogil:
@@ -230,110 +193,91 @@ cdef bint convert_number(ConverterC *c, Sample *v) noexcept nogil:
 
 
 cdef const char *B64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
-cdef const char *HEXITS = b"0123456789ABCDEF"
 
 
 cdef bint hexed(Seen *x, Sample *v) noexcept nogil:
-    cdef char *out
-    cdef uint32_t i
-    if v.n > ROOM_SIZE // 2:
-        return 0
-    out = room_take(x, 2 * v.n)
-    if out == NULL:
-        return 0
-    for i in range(v.n):
-        out[2 * i] = HEXITS[<uint8_t>v.p[i] >> 4]
-        out[2 * i + 1] = HEXITS[<uint8_t>v.p[i] & 15]
-    return is_text(v, out, 2 * v.n)
+    cdef Room *o = &x.w.made
+    cdef uint32_t i, mark = room_len(o)
+    for i in range(span_len(v.text)):
+        room_hex(o, span_at(v.text, i))
+    return made_text(x, mark, v)
 
 
 cdef bint to_base64(Seen *x, Sample *v) noexcept nogil:
-    cdef char *out
-    cdef uint32_t i = 0, k = 0, bits, left
-    if v.n > ROOM_SIZE // 2:
-        return 0
-    out = room_take(x, (v.n + 2) // 3 * 4)
-    if out == NULL:
-        return 0
-    while i < v.n:
-        left = v.n - i
-        bits = <uint32_t><uint8_t>v.p[i] << 16
+    cdef Room *o = &x.w.made
+    cdef Span digits = word(B64)
+    cdef uint32_t i = 0, bits, left, mark = room_len(o), n = span_len(v.text)
+    while i < n:
+        left = n - i
+        bits = <uint32_t>span_at(v.text, i) << 16
         if left > 1:
-            bits |= <uint32_t><uint8_t>v.p[i + 1] << 8
+            bits |= <uint32_t>span_at(v.text, i + 1) << 8
         if left > 2:
-            bits |= <uint8_t>v.p[i + 2]
-        out[k] = B64[bits >> 18]
-        out[k + 1] = B64[bits >> 12 & 63]
-        out[k + 2] = B64[bits >> 6 & 63] if left > 1 else EQUAL
-        out[k + 3] = B64[bits & 63] if left > 2 else EQUAL
+            bits |= span_at(v.text, i + 2)
+        room_char(o, span_at(digits, bits >> 18))
+        room_char(o, span_at(digits, bits >> 12 & 63))
+        room_char(o, span_at(digits, bits >> 6 & 63) if left > 1 else EQUAL)
+        room_char(o, span_at(digits, bits & 63) if left > 2 else EQUAL)
         i += 3
-        k += 4
-    return is_text(v, out, k)
-
-
-cdef int digit64(char c) noexcept nogil:
-    cdef const char *at = <const char *>memchr(B64, <unsigned char>c, 64) if c else NULL
-    return -1 if at == NULL else <int>(at - B64)
+    return made_text(x, mark, v)
 
 
 cdef bint from_base64(Seen *x, Sample *v) noexcept nogil:
     # Whole groups of four, with `=` at the very end only; anything else is no base 64.
-    cdef char *out = room_take(x, v.n // 4 * 3)
-    cdef uint32_t i, n = v.n, k = 0, bits = 0
-    cdef int d
-    if out == NULL or v.n % 4:
+    cdef Room *o = &x.w.made
+    cdef uint32_t i, d, bits = 0, mark = room_len(o), n = span_len(v.text)
+    if n % 4:
         return 0
-    if n and v.p[n - 1] == EQUAL:
+    if n and span_at(v.text, n - 1) == EQUAL:
         n -= 1
-        if v.p[n - 1] == EQUAL:
+        if span_at(v.text, n - 1) == EQUAL:
             n -= 1
     for i in range(n):
-        d = digit64(v.p[i])
-        if d < 0:
+        d = span_find(word(B64), span_at(v.text, i), 0)
+        if d == NOWHERE:
             return 0
-        bits = bits << 6 | <uint32_t>d
+        bits = bits << 6 | d
         if i % 4 == 3:
-            out[k], out[k + 1], out[k + 2] = <char>(bits >> 16), <char>(bits >> 8), <char>bits
-            k += 3
+            room_char(o, bits >> 16 & 255)
+            room_char(o, bits >> 8 & 255)
+            room_char(o, bits & 255)
     if n % 4 == 3:
-        out[k], out[k + 1] = <char>(bits >> 10), <char>(bits >> 2)
-        k += 2
+        room_char(o, bits >> 10 & 255)
+        room_char(o, bits >> 2 & 255)
     elif n % 4 == 2:
-        out[k] = <char>(bits >> 4)
-        k += 1
-    return is_text(v, out, k)
+        room_char(o, bits >> 4 & 255)
+    return made_text(x, mark, v)
 
 
-cdef bint trimmed(Sample *v, Text *what, bint left) noexcept nogil:
-    while v.n and divides(what, v.p[0] if left else v.p[v.n - 1]):
-        v.p += left
-        v.n -= 1
-    return 1
+cdef bint trimmed(Sample *v, Span what, bint left) noexcept nogil:
+    cdef Span t = v.text
+    while span_len(t) and divides(what, span_at(t, 0 if left else span_len(t) - 1)):
+        t = span_sub(t, left, span_len(t) - 1)
+    return is_text(v, t)
+
+
+cdef bint concatenated(Seen *x, Sample *v, Span what) noexcept nogil:
+    cdef uint32_t mark = room_len(&x.w.made)
+    room_put(&x.w.made, v.text)
+    room_put(&x.w.made, what)
+    return made_text(x, mark, v)
 
 
 cdef bint convert_text(Seen *x, ConverterC *c, Sample *v) noexcept nogil:
-    cdef char *out
-    cdef uint32_t n
+    cdef uint32_t n = span_len(v.text)
     if c.op == C_LOWER or c.op == C_UPPER:
         return change_case(x, v, c.op == C_LOWER)
     if c.op == C_LENGTH:
-        return is_int(v, v.n)
+        return is_int(v, n)
     if c.op == C_CONCAT:
-        out = room_take(x, v.n + c.text.n)
-        if out == NULL:
-            return 0
-        memcpy(out, v.p, v.n)
-        memcpy(out + v.n, c.text.p, c.text.n)
-        return is_text(v, out, v.n + c.text.n)
+        return concatenated(x, v, span_text(&c.text))
     if c.op == C_BYTES:
-        n = v.n if c.a >= v.n else <uint32_t>c.a
-        v.p += n
-        v.n -= n
-        if c.b < v.n:
-            v.n = <uint32_t>c.b
+        v.text = span_from(v.text, n if c.a >= n else <uint32_t>c.a)
+        if c.b < span_len(v.text):
+            v.text = span_first(v.text, <uint32_t>c.b)
         return 1
     if c.op == C_FIELD or c.op == C_WORD:
-        return field_of(v, c.a, &c.text, c.op == C_WORD)
+        return field_of(v, c.a, span_text(&c.text), c.op == C_WORD)
     if c.op == C_URL_DEC:
         return url_decoded(x, v, c.a != 0)
     if c.op == C_HEX:
@@ -343,7 +287,7 @@ cdef bint convert_text(Seen *x, ConverterC *c, Sample *v) noexcept nogil:
     if c.op == C_B64DEC:
         return from_base64(x, v)
     if c.op == C_RTRIM or c.op == C_LTRIM:
-        return trimmed(v, &c.text, c.op == C_LTRIM)
+        return trimmed(v, span_text(&c.text), c.op == C_LTRIM)
     return c.op == C_REGSUB and substituted(x, v, c)
 
 

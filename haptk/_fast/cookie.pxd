@@ -3,15 +3,15 @@
 
 from libc.stdint cimport uint32_t
 
+from haptk._fast.bytes.span cimport Room, Span
 from haptk._fast.state cimport BackendC, ServerC, Session, Worker
 
-# Walk one Cookie header value: choose a server (s.server, s.direct, s.ck_request, dates) unless `ignore`, and write
-# what the server shall see to out (at most n bytes are written). Returns the new length; 0 means drop the header.
-cdef uint32_t cookie_request(Worker *w, Session *s, BackendC *be, const char *v, uint32_t n, char *out) noexcept nogil
-# One Set-Cookie value: what the client shall see. out has room for n + the server's id + 1.
-# Returns the new length, 0 means drop the header.
-cdef uint32_t cookie_response(Session *s, BackendC *be, const char *v, uint32_t n, char *out) noexcept nogil
+# Walk one Cookie header value: choose a server (s.server, s.direct, s.ck_request, dates) unless `ignore`, and append
+# what the server shall see to out. False means that the whole header is dropped, whatever was appended.
+cdef bint cookie_request(Worker *w, Session *s, BackendC *be, Span v, Room *out) noexcept nogil
+# One Set-Cookie value: append what the client shall see. False means that the header is dropped, whatever was appended.
+cdef bint cookie_response(Session *s, BackendC *be, Span v, Room *out) noexcept nogil
 # Whether the response needs a cookie of ours.
 cdef bint cookie_wanted(Worker *w, Session *s, BackendC *be) noexcept nogil
-# "set-cookie: NAME=value...CRLF" into out (room bytes); returns its length, 0 when it does not fit.
-cdef uint32_t cookie_line(Worker *w, Session *s, BackendC *be, char *out, uint32_t room) noexcept nogil
+# Append "set-cookie: NAME=value...CRLF".
+cdef void cookie_line(Worker *w, Session *s, BackendC *be, Room *out) noexcept nogil

@@ -1,186 +1,165 @@
 # The rules of HAProxy for occurrences, commas, quotes and cookies, as tests/diff pins them down.
 
 from libc.stdint cimport INT64_MAX, INT64_MIN, uint64_t
-from libc.string cimport memchr, memcmp, memcpy, memset
+from libc.string cimport memset
 
 from haptk._fast.balance cimport eligible
+from haptk._fast.bytes.address cimport room_address, span_address
+from haptk._fast.bytes.buf cimport buf_part
+from haptk._fast.bytes.span cimport (NOWHERE, Room, room_char, room_decimal, room_full, room_len, room_put, room_since,
+                                     span_at, span_between, span_eq, span_find, span_first, span_from, span_given,
+                                     span_len, span_none, span_opens, span_skip, span_trim_end, word)
 from haptk._fast.captures cimport CAPTURED_REQUEST, CAPTURED_RESPONSE, captured_text
-from haptk._fast.http1 cimport Header
-from haptk._fast.inet cimport AF_INET, AF_INET6, inet_ntop, inet_pton
+from haptk._fast.http1 cimport (Header, M_CONNECT, M_DELETE, M_GET, M_HEAD, M_OPTIONS, M_POST, M_PUT, M_TRACE,
+                                head_method, head_name, head_status, head_target, head_value)
+from haptk._fast.inet cimport AF_INET
 from haptk._fast.program cimport (F_BASE, F_BE_CONN, F_BE_NAME, F_BOOL, F_COOK, F_COOK_CNT, F_COOK_VAL,
                                   F_DST, F_DST_PORT, F_FE_NAME, F_FHDR, F_FHDR_CNT, F_FIRST, F_HDR, F_HDR_CNT,
                                   F_HDR_IP, F_HDR_VAL, F_INT, F_KEPT_METHOD, F_KEPT_REQUEST, F_KEPT_RES_VERSION,
                                   F_KEPT_URI, F_KEPT_VERSION, F_METHOD, F_NBSRV, F_PATH, F_PATHQ, F_QUERY, F_SO_ID,
                                   F_SO_NAME, F_SRC, F_SRC_PORT, F_SRV_NAME, F_STATUS, F_TEXT, F_URL, F_URL_PARAM,
-                                  F_VERSION)
-from haptk._fast.scan cimport hk_load, put_decimal
+                                  F_VERSION, Text, span_text)
+from haptk._fast.scan cimport hk_load
 from haptk._fast.state cimport BackendC, Peer
 
 cdef enum:
-    SP = 32, HTAB = 9, SEMI = 59, COMMA = 44, EQUAL = 61, QUOTE = 34, BACKSLASH = 92, DOLLAR = 36, QUESTION = 63
+    SP = 32, HTAB = 9, SLASH = 47, COLON = 58, SEMI = 59, COMMA = 44, EQUAL = 61, QUOTE = 34, BACKSLASH = 92, DOLLAR = 36, QUESTION = 63, AMPERSAND = 38
     OCCURRENCES_MAX = 10    # from the end; HAProxy remembers no more
 
 
-cdef inline bint blank(char c) noexcept nogil:
+cdef inline bint blank(uint8_t c) noexcept nogil:
     return c == SP or c == HTAB
 
 
-cdef char *room_take(Seen *x, uint32_t n) noexcept nogil:
-    cdef char *got = x.w.room + x.used
-    if n > ROOM_SIZE - x.used:
-        return NULL
-    x.used += n
-    return got
-
-
-cdef inline bint is_text(Sample *out, const char *p, uint32_t n) noexcept nogil:
-    out.kind = S_STR
-    out.p = p
-    out.n = n
-    return 1
-
-
-cdef inline bint is_int(Sample *out, int64_t v) noexcept nogil:
-    out.kind = S_INT
-    out.v = v
-    return 1
+cdef bint made_text(Seen *x, uint32_t mark, Sample *v) noexcept nogil:
+    return not room_full(&x.w.made) and is_text(v, room_since(&x.w.made, mark))
 
 
 # ---------------------------------------------------------------- targets
 
-cdef bint path_in(const char *t, uint32_t n, uint32_t *start, uint32_t *end) noexcept nogil:
+cdef bint path_in(Span t, uint32_t *start, uint32_t *end) noexcept nogil:
     # Of an absolute form what follows the authority; nothing for `*` and the authority form.
-    cdef uint32_t i = 0
+    cdef uint32_t i = 0, n = span_len(t)
     if n == 0:
         return 0
-    if t[0] != 47:
-        while i < n and t[i] != 58 and t[i] != 47 and t[i] != QUESTION:
+    if span_at(t, 0) != SLASH:
+        while i < n and span_at(t, i) != COLON and span_at(t, i) != SLASH and span_at(t, i) != QUESTION:
             i += 1
-        if n - i < 3 or memcmp(t + i, b"://", 3) != 0:
+        if not span_opens(span_from(t, i), b"://"):
             return 0
         i += 3
-        while i < n and t[i] != 47 and t[i] != QUESTION:
+        while i < n and span_at(t, i) != SLASH and span_at(t, i) != QUESTION:
             i += 1
-        if i == n or t[i] != 47:
+        if i == n or span_at(t, i) != SLASH:
             return 0
     start[0] = i
-    while i < n and t[i] != QUESTION:
-        i += 1
-    end[0] = i
+    i = span_find(t, QUESTION, i)
+    end[0] = n if i == NOWHERE else i
     return 1
 
 
-cdef bint query_in(const char *t, uint32_t n, uint32_t *start) noexcept nogil:
-    cdef const char *at = <const char *>memchr(t, QUESTION, n) if n else NULL
-    if at == NULL:
+cdef bint query_in(Span t, uint32_t *start) noexcept nogil:
+    cdef uint32_t at = span_find(t, QUESTION, 0)
+    if at == NOWHERE:
         return 0
-    start[0] = <uint32_t>(at - t) + 1
+    start[0] = at + 1
     return 1
 
 
 cdef bint url_param(Seen *x, ExprC *e, Cursor *c, Sample *out) noexcept nogil:
-    cdef const char *t = x.req.d + x.req.target
-    cdef uint32_t n = x.req.target_len, i = c.at, start, equal
-    cdef const char *begin
+    cdef Span t = head_target(x.req)
+    cdef uint32_t n = span_len(t), i = c.at, start, equal
+    cdef uint8_t delimiter = <uint8_t>e.delimiter
     if not c.inside:
-        begin = <const char *>memchr(t, e.delimiter, n)
-        if begin == NULL:
+        i = span_find(t, delimiter, 0)
+        if i == NOWHERE:
             return 0
-        i = <uint32_t>(begin - t) + 1
+        i += 1
         c.inside = 1
     while i < n:
         start = equal = i
-        while i < n and t[i] != 38 and t[i] != SEMI and t[i] != e.delimiter:
+        while i < n and span_at(t, i) != AMPERSAND and span_at(t, i) != SEMI and span_at(t, i) != delimiter:
             i += 1
-        while equal < i and t[equal] != EQUAL:
+        while equal < i and span_at(t, equal) != EQUAL:
             equal += 1
         c.at = i + 1
-        if equal < i and equal - start == e.text.n and memcmp(t + start, e.text.p, e.text.n) == 0:
-            return is_text(out, t + equal + 1, i - equal - 1)
+        if equal < i and span_eq(span_between(t, start, equal), span_text(&e.text)):
+            return is_text(out, span_between(t, equal + 1, i))
         i += 1
     return 0
 
 
 # ---------------------------------------------------------------- headers and cookies
 
-cdef bint next_line(Head *h, const char *name, uint32_t n, Cursor *c) noexcept nogil:
-    # c.value and c.value_len become those of the next header with that name.
+cdef bint next_line(Head *h, Span name, Cursor *c) noexcept nogil:
+    # c.value becomes that of the next header with that name.
     cdef Header *x
     while c.header < h.count:
         x = &h.headers[c.header]
         c.header += 1
-        if x.name_len == n and memcmp(h.d + x.line, name, n) == 0:
-            c.value, c.value_len = x.value, x.value_len
+        if span_eq(head_name(h, x), name):
+            c.value = head_value(h, x)
             c.at = 0
             return 1
     return 0
 
 
-cdef bint next_value(Head *h, const char *name, uint32_t n, bint split, Cursor *c, Sample *out) noexcept nogil:
-    # Whole lines, or the parts between commas that stand outside quotes; blanks around them do not count.
-    cdef const char *v
-    cdef uint32_t i, start, end
+cdef uint32_t past_quotes(Span v, uint32_t i, bint semicolons) noexcept nogil:
+    # Where the value that begins at i ends: at a comma (or semicolon) outside quotes.
+    cdef uint32_t n = span_len(v)
     cdef bint quoted = 0
-    if not c.inside:
-        if not next_line(h, name, n, c):
-            return 0
-        if not split:
-            return is_text(out, h.d + c.value, c.value_len)
-        c.inside = 1
-    v = h.d + c.value
-    i = c.at
-    while i < c.value_len and blank(v[i]):
-        i += 1
-    start = i
-    while i < c.value_len and (quoted or v[i] != COMMA):
-        if quoted and v[i] == BACKSLASH:
+    cdef uint8_t c
+    while i < n:
+        c = span_at(v, i)
+        if not quoted and (c == COMMA or (semicolons and c == SEMI)):
+            return i
+        if quoted and c == BACKSLASH:
             i += 1
-        elif v[i] == QUOTE:
+        elif c == QUOTE:
             quoted = not quoted
         i += 1
-    end = i if i < c.value_len else c.value_len
-    c.inside = i < c.value_len
-    c.at = i + 1
-    while end > start and blank(v[end - 1]):
-        end -= 1
-    return is_text(out, v + start, end - start)
+    return n
 
 
-cdef bint cookie_in(const char *v, uint32_t n, Text *name, bint whole_list, uint32_t *at, Sample *out) noexcept nogil:
+cdef bint next_value(Head *h, Span name, bint split, Cursor *c, Sample *out) noexcept nogil:
+    # Whole lines, or the parts between commas that stand outside quotes; blanks around them do not count.
+    cdef uint32_t start, end
+    if not c.inside:
+        if not next_line(h, name, c):
+            return 0
+        if not split:
+            return is_text(out, c.value)
+        c.inside = 1
+    # the last one may have ended behind the value, with a backslash
+    start = span_skip(c.value, c.at)
+    end = past_quotes(c.value, start, 0)
+    c.inside = end < span_len(c.value)
+    c.at = end + 1
+    return is_text(out, span_trim_end(span_between(c.value, start, end)))
+
+
+cdef bint cookie_in(Span v, Span name, bint whole_list, uint32_t *at, Sample *out) noexcept nogil:
     # The next cookie of that name in v from at[0] on. A Set-Cookie has its name in the first pair only.
-    cdef uint32_t i = at[0], start, end, val, stop
-    cdef bint quoted
+    cdef uint32_t i = at[0], start, end, val, stop, n = span_len(v)
+    cdef uint8_t c
     if i and not whole_list:
         return 0
-    while i + name.n + 1 < n:
-        while i < n and blank(v[i]):
+    while i + span_len(name) + 1 < n:
+        start = end = i = span_skip(v, i)
+        while i < n:
+            c = span_at(v, i)
+            if c == EQUAL or c == SEMI or (whole_list and c == COMMA):
+                break
             i += 1
-        start = end = i
-        while i < n and v[i] != EQUAL and v[i] != SEMI and not (whole_list and v[i] == COMMA):
-            i += 1
-            if not blank(v[i - 1]):
+            if not blank(c):
                 end = i
-        val = stop = i
-        if i < n and v[i] == EQUAL:
-            val = i + 1
-            while val < n and blank(v[val]):
-                val += 1
-            i = val
-            quoted = 0
-            while i < n and (quoted or (v[i] != SEMI and v[i] != COMMA)):
-                if quoted and v[i] == BACKSLASH:
-                    i += 1
-                elif v[i] == QUOTE:
-                    quoted = not quoted
-                i += 1
-            if i > n:
-                i = n
-            stop = i
-            while stop > val and blank(v[stop - 1]):
-                stop -= 1
+        if i < n and span_at(v, i) == EQUAL:
+            val = span_skip(v, i + 1)
+            i = past_quotes(v, val, 1)
+            stop = val + span_len(span_trim_end(span_between(v, val, i)))
             at[0] = i + 1
-            if v[start] != DOLLAR and end - start == name.n and memcmp(v + start, name.p, name.n) == 0:
-                return is_text(out, v + val, stop - val)
+            if span_at(v, start) != DOLLAR and span_eq(span_between(v, start, end), name):
+                return is_text(out, span_between(v, val, stop))
         if not whole_list:
             break
         i += 1
@@ -188,16 +167,16 @@ cdef bint cookie_in(const char *v, uint32_t n, Text *name, bint whole_list, uint
     return 0
 
 
-cdef bint next_cookie(Head *h, Text *name, bint response, Cursor *c, Sample *out) noexcept nogil:
+cdef bint next_cookie(Head *h, Span name, bint response, Cursor *c, Sample *out) noexcept nogil:
     # A comma divides lines first, so a cookie is looked for in the parts.
     cdef Sample part
     while True:
         if not c.in_part:
-            if not next_value(h, b"set-cookie" if response else b"cookie", 10 if response else 6, 1, c, &part):
+            if not next_value(h, word(b"set-cookie") if response else word(b"cookie"), 1, c, &part):
                 return 0
             c.in_part = 1
-            c.part, c.part_len, c.part_at = <uint32_t>(part.p - h.d), part.n, 0
-        if cookie_in(h.d + c.part, c.part_len, name, not response, &c.part_at, out):
+            c.part, c.part_at = part.text, 0
+        if cookie_in(c.part, name, not response, &c.part_at, out):
             return 1
         c.in_part = 0
 
@@ -208,61 +187,55 @@ cdef bint next_text(Seen *x, ExprC *e, Cursor *c, Sample *out) noexcept nogil:
     if h == NULL:
         return 0
     if e.fetch == F_COOK or e.fetch == F_COOK_CNT or e.fetch == F_COOK_VAL:
-        return next_cookie(h, &e.text, e.response, c, out)
-    return next_value(h, e.text.p, e.text.n, e.fetch != F_FHDR and e.fetch != F_FHDR_CNT, c, out)
+        return next_cookie(h, span_text(&e.text), e.response, c, out)
+    return next_value(h, span_text(&e.text), e.fetch != F_FHDR and e.fetch != F_FHDR_CNT, c, out)
 
 
-cdef int64_t leading_int(const char *p, uint32_t n) noexcept nogil:
+cdef int64_t leading_int(Span p) noexcept nogil:
     # A sign and digits up to the first other byte, held at the ends of the range; nothing is 0.
-    cdef uint64_t v = 0, limit = <uint64_t>INT64_MAX
-    cdef uint32_t i = 0
-    cdef bint negative = n > 0 and p[0] == 45
-    if n and (p[0] == 45 or p[0] == 43):
+    cdef uint64_t v = 0, limit = <uint64_t>INT64_MAX, digit
+    cdef uint32_t i = 0, n = span_len(p)
+    cdef bint negative = n > 0 and span_at(p, 0) == 45
+    if n and (span_at(p, 0) == 45 or span_at(p, 0) == 43):
         i = 1
-    while i < n and 48 <= p[i] <= 57:
-        if v > (limit - <uint64_t>(p[i] - 48)) // 10:
+    while i < n and 48 <= span_at(p, i) <= 57:
+        digit = span_at(p, i) - 48
+        if v > (limit - digit) // 10:
             return INT64_MIN if negative else INT64_MAX
-        v = v * 10 + <uint64_t>(p[i] - 48)
+        v = v * 10 + digit
         i += 1
     return -<int64_t>v if negative else <int64_t>v
 
 
 cdef bint address_of(Sample *v) noexcept nogil:
     # Text that is an address becomes one.
-    cdef char text[46]
-    if v.n == 0 or v.n > 45:
+    cdef int family = span_address(v.text, v.address)
+    if family == 0:
         return 0
-    memcpy(text, v.p, v.n)
-    text[v.n] = 0
-    if memchr(text, 0, v.n) != NULL:
-        return 0
-    v.family = AF_INET
-    if inet_pton(AF_INET, text, v.address) != 1:
-        v.family = AF_INET6
-        if inet_pton(AF_INET6, text, v.address) != 1:
-            return 0
+    v.family = family
     v.kind = S_ADDR
     return 1
 
 
 cdef bint header_address(Sample *v) noexcept nogil:
     # An IPv4 address may have a port behind it, as proxies write it, and zeros in front of its numbers.
-    cdef uint32_t i = 0, k, start, octet
+    cdef Span t = v.text
+    cdef uint32_t i = 0, k, start, octet, n = span_len(t)
     for k in range(4):
         start = i
         octet = 0
-        while i < v.n and 48 <= v.p[i] <= 57 and i - start < 3:
-            octet = octet * 10 + <uint32_t>(v.p[i] - 48)
+        while i < n and 48 <= span_at(t, i) <= 57 and i - start < 3:
+            octet = octet * 10 + span_at(t, i) - 48
             i += 1
-        if i == start or octet > 255 or (k < 3 and (i == v.n or v.p[i] != 46)):
+        if i == start or octet > 255 or (k < 3 and (i == n or span_at(t, i) != 46)):
             return address_of(v)
         v.address[k] = <uint8_t>octet
         i += k < 3
-    if i < v.n:
-        if v.p[i] != 58 or i + 1 == v.n:
+    if i < n:
+        if span_at(t, i) != COLON or i + 1 == n:
             return address_of(v)
-        for k in range(i + 1, v.n):
-            if v.p[k] < 48 or v.p[k] > 57:
+        for k in range(i + 1, n):
+            if span_at(t, k) < 48 or span_at(t, k) > 57:
                 return address_of(v)
     v.family = AF_INET
     v.kind = S_ADDR
@@ -272,7 +245,7 @@ cdef bint header_address(Sample *v) noexcept nogil:
 cdef bint shaped(ExprC *e, Sample *out) noexcept nogil:
     # The value in the fetch's own type; 0 for what is none of it.
     if e.fetch == F_HDR_VAL or e.fetch == F_COOK_VAL:
-        return is_int(out, leading_int(out.p, out.n))
+        return is_int(out, leading_int(out.text))
     if e.fetch == F_HDR_IP:
         return header_address(out)
     return 1
@@ -313,11 +286,13 @@ cdef bint counted(Seen *x, ExprC *e, Sample *out) noexcept nogil:
 # ---------------------------------------------------------------- everything else
 
 cdef bint is_peer(Sample *out, Peer *peer) noexcept nogil:
+    cdef int i
     if peer.text_len == 0:
         return 0
     out.kind = S_ADDR
     out.family = peer.family
-    memcpy(out.address, peer.address, 16)
+    for i in range(16):
+        out.address[i] = peer.address[i]
     return 1
 
 
@@ -353,96 +328,91 @@ cdef bint of_backend(Seen *x, ExprC *e, Sample *out) noexcept nogil:
 
 cdef bint of_target(Seen *x, ExprC *e, Sample *out) noexcept nogil:
     cdef Head *h = x.req
-    cdef const char *t
+    cdef Span t
     cdef uint32_t start = 0, end = 0
     if h == NULL:
         return 0
-    t = h.d + h.target
+    t = head_target(h)
     if e.fetch == F_URL:
-        return is_text(out, t, h.target_len)
+        return is_text(out, t)
     if e.fetch == F_QUERY:
-        return query_in(t, h.target_len, &start) and is_text(out, t + start, h.target_len - start)
+        return query_in(t, &start) and is_text(out, span_from(t, start))
     if e.fetch == F_BASE:
         return base(x, out)
-    if not path_in(t, h.target_len, &start, &end):
+    if not path_in(t, &start, &end):
         return 0
-    return is_text(out, t + start, (h.target_len if e.fetch == F_PATHQ else end) - start)
+    return is_text(out, span_from(t, start) if e.fetch == F_PATHQ else span_between(t, start, end))
 
 
 cdef bint base(Seen *x, Sample *out) noexcept nogil:
     # Host and path in one text.
     cdef Head *h = x.req
+    cdef Room *o = &x.w.made
     cdef Cursor c
-    cdef uint32_t start = 0, end = 0
-    cdef bint path = path_in(h.d + h.target, h.target_len, &start, &end)
-    cdef char *both
+    cdef uint32_t start = 0, end = 0, mark = room_len(o)
+    cdef bint path = path_in(head_target(h), &start, &end)
+    cdef Span t = span_between(head_target(h), start, end)
     memset(&c, 0, sizeof(Cursor))
-    if not next_line(h, b"host", 4, &c) or c.value_len == 0:
-        return path and is_text(out, h.d + h.target + start, end - start)
-    both = room_take(x, c.value_len + end - start)
-    if both == NULL:
-        return 0
-    memcpy(both, h.d + c.value, c.value_len)
-    memcpy(both + c.value_len, h.d + h.target + start, end - start)
-    return is_text(out, both, c.value_len + end - start)
+    if not next_line(h, word(b"host"), &c) or span_len(c.value) == 0:
+        return path and is_text(out, t)
+    room_put(o, c.value)
+    room_put(o, t)
+    return made_text(x, mark, out)
+
+
+cdef Span method_name(int method) noexcept nogil:
+    if method == M_GET: return word(b"GET")
+    if method == M_HEAD: return word(b"HEAD")
+    if method == M_POST: return word(b"POST")
+    if method == M_PUT: return word(b"PUT")
+    if method == M_DELETE: return word(b"DELETE")
+    if method == M_OPTIONS: return word(b"OPTIONS")
+    if method == M_TRACE: return word(b"TRACE")
+    if method == M_CONNECT: return word(b"CONNECT")
+    return span_none()
 
 
 cdef bint of_method(Seen *x, Sample *out) noexcept nogil:
     # What the client asked with, whatever rules made of it, as long as it is one of the known ones.
-    cdef const char *name = NULL
-    if x.s.method == 1: name = b"GET"
-    elif x.s.method == 2: name = b"HEAD"
-    elif x.s.method == 3: name = b"POST"
-    elif x.s.method == 4: name = b"PUT"
-    elif x.s.method == 5: name = b"DELETE"
-    elif x.s.method == 6: name = b"OPTIONS"
-    elif x.s.method == 7: name = b"TRACE"
-    elif x.s.method == 8: name = b"CONNECT"
-    if name == NULL:
-        return x.req != NULL and is_text(out, x.req.d + x.req.start, x.req.method_len)
-    out.n = 0
-    while name[out.n]:
-        out.n += 1
-    return is_text(out, name, out.n)
+    cdef Span name = method_name(x.s.method)
+    if not span_given(name):
+        return x.req != NULL and is_text(out, head_method(x.req))
+    return is_text(out, name)
 
 
 cdef bint of_kept_line(Session *s, bint method, Sample *out) noexcept nogil:
     # Method, or path and query, of the request line as it was kept.
-    cdef const char *p = s.line.d
-    cdef const char *target
-    cdef const char *end
-    cdef uint32_t n = s.line_len, start = 0, stop = 0
-    if p == NULL or n == 0:
+    cdef Span t
+    cdef uint32_t blank, start = 0, stop = 0
+    if s.line.d == NULL or s.line_len == 0:
         return 0
-    target = <const char *>memchr(p, SP, n)
-    if target == NULL:
+    t = buf_part(&s.line, 0, s.line_len)
+    blank = span_find(t, SP, 0)
+    if blank == NOWHERE:
         return 0
     if method:
-        return is_text(out, p, <uint32_t>(target - p))
-    target += 1
-    n -= <uint32_t>(target - p)
-    end = <const char *>memchr(target, SP, n)
-    if end != NULL:
-        n = <uint32_t>(end - target)
-    return path_in(target, n, &start, &stop) and is_text(out, target + start, n - start)
+        return is_text(out, span_first(t, blank))
+    t = span_from(t, blank + 1)
+    blank = span_find(t, SP, 0)
+    if blank != NOWHERE:
+        t = span_first(t, blank)
+    return path_in(t, &start, &stop) and is_text(out, span_from(t, start))
 
 
 cdef bint of_kept(Seen *x, ExprC *e, Sample *out) noexcept nogil:
     cdef Session *s = x.s
     cdef int which = CAPTURED_REQUEST if e.fetch == F_KEPT_REQUEST else CAPTURED_RESPONSE
     cdef int slots = s.frontend.request_slots if e.fetch == F_KEPT_REQUEST else s.frontend.response_slots
-    cdef const char *p
-    cdef uint32_t n
     if e.fetch == F_KEPT_METHOD or e.fetch == F_KEPT_URI:
         return of_kept_line(s, e.fetch == F_KEPT_METHOD, out)
     if e.fetch == F_KEPT_VERSION:
-        return s.request_ms and is_text(out, b"HTTP/1.1" if s.minor else b"HTTP/1.0", 8)
+        return s.request_ms and is_text(out, word(b"HTTP/1.1" if s.minor else b"HTTP/1.0"))
     if e.fetch == F_KEPT_RES_VERSION:
-        return s.response_minor and is_text(out, b"HTTP/1.1" if s.response_minor == 2 else b"HTTP/1.0", 8)
+        return s.response_minor and is_text(out, word(b"HTTP/1.1" if s.response_minor == 2 else b"HTTP/1.0"))
     if e.number < 0 or e.number >= slots:
         return 0
-    p = captured_text(s, which, <int>e.number, &n)
-    return p != NULL and is_text(out, p, n)
+    out.text = captured_text(s, which, <int>e.number)
+    return span_given(out.text) and is_text(out, out.text)
 
 
 cdef bint of_session(Seen *x, ExprC *e, Sample *out) noexcept nogil:
@@ -455,17 +425,17 @@ cdef bint of_session(Seen *x, ExprC *e, Sample *out) noexcept nogil:
     if e.fetch == F_SRC_PORT or e.fetch == F_DST_PORT:
         return is_int(out, s.peer.port if e.fetch == F_SRC_PORT else s.local.port)
     if e.fetch == F_FE_NAME:
-        return is_text(out, s.frontend.name.p, s.frontend.name.n)
+        return is_text(out, span_text(&s.frontend.name))
     if e.fetch == F_BE_NAME:
         name = &s.backend.name if s.backend != NULL else &s.frontend.name
-        return is_text(out, name.p, name.n)
+        return is_text(out, span_text(name))
     if e.fetch == F_SRV_NAME:
-        return s.server != NULL and is_text(out, s.server.name.p, s.server.name.n)
+        return s.server != NULL and is_text(out, span_text(&s.server.name))
     if e.fetch == F_SO_ID:
         return is_int(out, s.listener_index + 1)
     if e.fetch == F_SO_NAME:
         name = &s.frontend.bind_names[s.listener_index]
-        return name.n and is_text(out, name.p, name.n)
+        return name.n and is_text(out, span_text(name))
     if e.fetch == F_FIRST:
         out.kind = S_BOOL
         out.v = s.first
@@ -476,7 +446,7 @@ cdef bint of_session(Seen *x, ExprC *e, Sample *out) noexcept nogil:
 cdef bint single(Seen *x, ExprC *e, Sample *out) noexcept nogil:
     # Fetches with one sample at most.
     if e.fetch == F_TEXT:
-        return is_text(out, e.text.p, e.text.n)
+        return is_text(out, span_text(&e.text))
     if e.fetch == F_BOOL or e.fetch == F_INT:
         out.kind = S_INT if e.fetch == F_INT else S_BOOL
         out.v = e.number
@@ -486,13 +456,13 @@ cdef bint single(Seen *x, ExprC *e, Sample *out) noexcept nogil:
     if e.fetch == F_VERSION:
         if (x.res if e.response else x.req) == NULL:
             return 0
-        return is_text(out, b"1.1" if (x.res if e.response else x.req).minor else b"1.0", 3)
+        return is_text(out, word(b"1.1" if (x.res if e.response else x.req).minor else b"1.0"))
     if e.fetch == F_STATUS and x.res == NULL and x.req == NULL:
         # a log line: what the server said, if it said anything
         return x.s.response_ms != 0 and is_int(out, x.s.status)
     if e.fetch == F_STATUS:
         # as the line says it now: a rule may have changed it
-        return x.res != NULL and is_int(out, leading_int(x.res.d + x.res.start + 9, 3))
+        return x.res != NULL and is_int(out, leading_int(head_status(x.res)))
     if e.fetch == F_NBSRV or e.fetch == F_BE_CONN:
         return of_backend(x, e, out)
     if e.fetch == F_HDR_CNT or e.fetch == F_FHDR_CNT or e.fetch == F_COOK_CNT:
@@ -537,32 +507,25 @@ cdef bint fetch_last(Seen *x, ExprC *e, Sample *out) noexcept nogil:
 # ---------------------------------------------------------------- types
 
 cdef bint as_text(Seen *x, Sample *v) noexcept nogil:
-    cdef char *out
-    cdef uint32_t n
+    cdef Room *o = &x.w.made
+    cdef uint32_t mark = room_len(o)
     if v.kind == S_STR:
         return 1
-    out = room_take(x, 48)
-    if out == NULL:
-        return 0
     if v.kind == S_ADDR:
-        if inet_ntop(v.family, v.address, out, 46) == NULL:
+        if room_address(o, v.family, v.address) < 0:
             return 0
-        n = 0
-        while out[n]:
-            n += 1
-        return is_text(v, out, n)
-    if v.v < 0:
-        out[0] = 45
-        n = 1 + <uint32_t>put_decimal(out + 1, <unsigned long long>0 - <unsigned long long>v.v)
+    elif v.v < 0:
+        room_char(o, 45)
+        room_decimal(o, <uint64_t>0 - <uint64_t>v.v)
     else:
-        n = <uint32_t>put_decimal(out, <unsigned long long>v.v)
-    return is_text(v, out, n)
+        room_decimal(o, <uint64_t>v.v)
+    return made_text(x, mark, v)
 
 
 cdef bint as_int(Sample *v) noexcept nogil:
     # What a text begins with; only an empty one is no number.
     if v.kind == S_INT or v.kind == S_BOOL:
         return 1
-    if v.kind == S_ADDR or v.n == 0:
+    if v.kind == S_ADDR or span_len(v.text) == 0:
         return 0
-    return is_int(v, leading_int(v.p, v.n))
+    return is_int(v, leading_int(v.text))

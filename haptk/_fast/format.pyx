@@ -1,11 +1,11 @@
 # Rules, logs and the unique id have one kind of format, as in HAProxy: logline carries it out.
 
+from haptk._fast.bytes.span cimport room_left, room_raw, room_refuse, room_wrote
 from haptk._fast.logline cimport Told, log_tell, log_text
 
 
-cdef int64_t format_put(Seen *x, FormatC *f, char *out, uint32_t size) noexcept nogil:
+cdef int format_put(Seen *x, FormatC *f, Room *out) noexcept nogil:
     cdef Told t
-    cdef uint32_t n
     if f.count == 0:
         return 0
     log_tell(x.w, x.s, &t)
@@ -14,5 +14,8 @@ cdef int64_t format_put(Seen *x, FormatC *f, char *out, uint32_t size) noexcept 
     t.asking = x.req != NULL and x.s.cause != c"P"   # HAProxy takes the time before a denial
     t.backend = x.s.backend
     t.end_ms = x.s.ready_ms     # HAProxy knows no duration yet
-    n = log_text(&t, f, out, size)
-    return -1 if t.cut else <int64_t>n
+    room_wrote(out, log_text(&t, f, room_raw(out), room_left(out)))
+    if t.cut:
+        room_refuse(out)
+        return -1
+    return 0

@@ -3,7 +3,10 @@
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memchr, memcmp
 
+from haptk._fast.bytes.span cimport span_eq, span_raw
 from haptk._fast.hashing cimport avalanche, hash_bytes
+from haptk._fast.http1 cimport head_name, head_target, head_value
+from haptk._fast.program cimport span_text
 from haptk._fast.state cimport LB_HDR, LB_SOURCE, LB_URI, LB_URL_PARAM
 
 
@@ -99,9 +102,8 @@ cdef bint header_hash(Session *s, BackendC *be, Head *h) noexcept nogil:
     cdef uint32_t n = 0, k
     cdef int i
     for i in range(h.count):
-        if h.headers[i].name_len == be.balance_arg.n and \
-                memcmp(h.d + h.headers[i].line, be.balance_arg.p, be.balance_arg.n) == 0:
-            v, n = h.d + h.headers[i].value, h.headers[i].value_len
+        if span_eq(head_name(h, &h.headers[i]), span_text(&be.balance_arg)):
+            v, n = span_raw(head_value(h, &h.headers[i])), h.headers[i].value_len
             break
     if v == NULL:
         return 0
@@ -119,10 +121,10 @@ cdef void hash_request(Session *s, BackendC *be, Head *h) noexcept nogil:
     elif h == NULL:
         return
     elif be.balance == LB_URI:
-        s.hash = uri_hash(be, h.d + h.target, h.target_len)
+        s.hash = uri_hash(be, span_raw(head_target(h)), h.target_len)
         s.hashed = 1
     elif be.balance == LB_URL_PARAM:
-        s.hashed = param_hash(s, be, h.d + h.target, h.target_len)
+        s.hashed = param_hash(s, be, span_raw(head_target(h)), h.target_len)
     elif be.balance == LB_HDR:
         s.hashed = header_hash(s, be, h)
     if be.hash_avalanche:

@@ -1,8 +1,12 @@
 # http1: heads and bodies of HTTP/1 messages, parsed in place and strictly (RFC 9112).
-# A Head holds offsets into the buffer that was parsed; it is valid until that buffer moves. Header names are
-# lower-cased in the buffer itself. One Head per worker suffices: it is used up before the next parse.
+# A Head is a span of its own: its offsets count from its own first byte, wherever that lies in a buffer, and are used
+# through the functions below only. It is valid until the buffer that was parsed moves. Header names are lower-cased in the
+# buffer itself. One Head per worker suffices: it is used up before the next parse.
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from haptk._fast.bytes.buf cimport Buf
+from haptk._fast.bytes.span cimport Span, span_between, span_sub
 
 cdef enum:
     HEADERS_MAX = 101       # HAProxy's tune.http.maxhdr
@@ -25,9 +29,10 @@ cdef enum BodyMode:
 cdef enum BodyResult:
     BODY_OPEN = 0, BODY_DONE = 1, BODY_BAD = -1
 
+# Offsets count from the beginning of Head.text, in a Head and in its Headers.
 ctypedef struct Header:
-    uint32_t line           # offset of the line, which is also that of the name
-    uint32_t line_end       # offset after its line end
+    uint32_t line           # of the line, which is also that of the name
+    uint32_t line_end       # after its line end
     uint32_t value
     uint32_t value_len      # without the blanks around it
     uint16_t name_len
@@ -35,10 +40,11 @@ ctypedef struct Header:
     uint8_t canonical       # the line reads exactly "name: value CR LF", so runs of lines can be copied
 
 ctypedef struct Head:
-    char *d                 # what the offsets count from: the buffer that was parsed, or the copy that rules edit
-    uint32_t start          # of the first line (after empty lines before a request)
-    uint32_t first_end      # after the first line
-    uint32_t end            # after the empty line
+    Span text               # from its first byte on: the buffer that was parsed, or the room of the copy that rules edit
+    uint8_t edited          # it is such a copy
+    uint32_t start          # of the first line
+    uint32_t first_end      # after the first line; 0 when rules have made another one
+    uint32_t end            # after the empty line, as it came
     uint32_t target
     uint32_t target_len
     uint32_t reason         # responses: offset of the reason phrase
@@ -46,7 +52,7 @@ ctypedef struct Head:
     uint16_t method_len
     uint8_t method
     uint8_t minor           # 0 or 1, of HTTP/1.x
-    int status
+    int status              # as it came
     int count
     # what the headers say, found while parsing
     uint8_t body            # BodyMode by the headers alone
@@ -64,16 +70,6 @@ ctypedef struct Head:
     uint64_t length
     Header headers[HEADERS_MAX + HEADERS_ADDED]
 
-# Bytes on their way through: d[r:f) may be written, d[p:n) has not been looked at, and d[f:p) is framing that was
-# dropped. r <= f <= p <= n <= size. The owner is the session; d comes from the worker's pool, NULL when none is held.
-ctypedef struct Buf:
-    char *d
-    uint32_t r
-    uint32_t f
-    uint32_t p
-    uint32_t n
-    uint32_t size
-
 ctypedef struct Body:
     uint8_t mode
     uint8_t stage           # of the chunk parser
@@ -82,17 +78,53 @@ ctypedef struct Body:
     uint64_t left           # of the body or of the current chunk
     uint64_t seen           # body bytes so far
 
-# Parse a request (response) head at b.p. Returns its length from b.p, HEAD_MORE or HEAD_BAD.
+# Parse a request (response) head at b.p. Returns its length from b.p (empty lines before it included), HEAD_MORE or
+# HEAD_BAD.
 # `lax` accepts what `option accept-invalid-http-request` names. Changes bytes only by lower-casing names.
 cdef int parse_request(Buf *b, Head *h, bint lax) noexcept nogil
 cdef int parse_response(Buf *b, Head *h, bint lax) noexcept nogil
 # For headers that rules made: their id, and what Connection, Host, Upgrade and Expect say. note_host returns -1 for bytes
 # that cannot stand in a Host, and for a second one.
-cdef uint8_t header_id(const char *name, size_t n) noexcept nogil
-cdef uint8_t method_id(const char *p, size_t n) noexcept nogil
-cdef void note_connection(char *d, Header *x, Head *h) noexcept nogil
-cdef int note_host(char *d, Header *x, Head *h) noexcept nogil
+cdef uint8_t header_id(Span name) noexcept nogil
+cdef uint8_t method_id(Span method) noexcept nogil
+cdef void note_connection(Head *h, Header *x) noexcept nogil
+cdef int note_host(Head *h, Header *x) noexcept nogil
 # 1 when the request's target fits its method and its Host.
 cdef int target_ok(Head *h) noexcept nogil
 # Moves b.p and b.f over what can be forwarded of the body; BODY_DONE leaves b.p at the next message.
 cdef int body_advance(Body *body, Buf *b) noexcept nogil
+
+
+cdef inline Span head_name(Head *h, Header *x) noexcept nogil:
+    return span_sub(h.text, x.line, x.name_len)
+
+
+cdef inline Span head_value(Head *h, Header *x) noexcept nogil:
+    return span_sub(h.text, x.value, x.value_len)
+
+
+cdef inline Span head_method(Head *h) noexcept nogil:
+    return span_sub(h.text, h.start, h.method_len)
+
+
+cdef inline Span head_target(Head *h) noexcept nogil:
+    return span_sub(h.text, h.target, h.target_len)
+
+
+# "METHOD TARGET", with a blank between them
+cdef inline Span head_asked(Head *h) noexcept nogil:
+    return span_between(h.text, h.start, h.target + h.target_len)
+
+
+# The request line without its end, as it came: only before any rule.
+cdef inline Span head_line(Head *h) noexcept nogil:
+    return span_between(h.text, h.start, h.target + h.target_len + 9)
+
+
+cdef inline Span head_reason(Head *h) noexcept nogil:
+    return span_sub(h.text, h.reason, h.reason_len)
+
+
+# The three digits of the status, as rules have left them.
+cdef inline Span head_status(Head *h) noexcept nogil:
+    return span_sub(h.text, h.start + 9, 3)

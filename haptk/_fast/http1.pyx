@@ -1,96 +1,99 @@
 # RFC 9112, read strictly: a message with two possible meanings is refused, never repaired. What is not parsed here
 # is never forwarded, because the render step copies only what the parser has marked.
 
-from libc.stdlib cimport free, malloc
-from libc.string cimport memchr, memcmp, memcpy, memmove
-
-from haptk._fast.scan cimport (HEX, HOST, TOKEN, decimal, hk_lower_token, hk_target_end, hk_value_end, list_has,
-                               same_word)
+from haptk._fast.bytes.buf cimport (buf_keep, buf_lower_token, buf_over, buf_ready, buf_skip, buf_unseen)
+from haptk._fast.bytes.span cimport (NOWHERE, Room, room_close, room_open, room_put, span_at, span_bytes, span_decimal,
+                                     span_find, span_first, span_from, span_is, span_is_ci, span_last, span_len,
+                                     span_of, span_opens, span_skip, span_target_end, span_trim, span_value_end, word)
+from haptk._fast.scan cimport HEX, HOST, TOKEN, has_word
 
 cdef enum:
-    CR = 13, LF = 10, SP = 32, HTAB = 9, COLON = 58
+    CR = 13, LF = 10, SP = 32, HTAB = 9, COLON = 58, COMMA = 44, SLASH = 47, QUESTION = 63
 
 
 # ---------------------------------------------------------------- lines
 
-cdef inline int line_end(const char *p, const char *end, Head *h) noexcept nogil:
-    # Length of the line end at p: 2 for CR LF, 1 for a bare LF; 0 when more bytes are needed, -1 when it is none.
-    if p >= end:
+cdef inline int line_end(Span t, uint32_t at, Head *h) noexcept nogil:
+    # Length of the line end at `at`: 2 for CR LF, 1 for a bare LF; 0 when more bytes are needed, -1 when it is none.
+    cdef uint32_t n = span_len(t)
+    cdef uint8_t c
+    if at >= n:
         return 0
-    if p[0] == CR:
-        if p + 1 >= end:
+    c = span_at(t, at)
+    if c == CR:
+        if at + 1 >= n:
             return 0
-        return 2 if p[1] == LF else -1
-    if p[0] == LF:
+        return 2 if span_at(t, at + 1) == LF else -1
+    if c == LF:
         h.bare_lf = 1
         return 1
     return -1
 
 
-cdef uint8_t header_id(const char *name, size_t n) noexcept nogil:
+cdef uint8_t header_id(Span name) noexcept nogil:
+    cdef uint32_t n = span_len(name)
     if n == 4:
-        if memcmp(name, b"host", 4) == 0: return H_HOST
-        if memcmp(name, b"etag", 4) == 0: return H_ETAG
+        if span_is(name, b"host"): return H_HOST
+        if span_is(name, b"etag"): return H_ETAG
     elif n == 6:
-        if memcmp(name, b"cookie", 6) == 0: return H_COOKIE
-        if memcmp(name, b"expect", 6) == 0: return H_EXPECT
-        if memcmp(name, b"pragma", 6) == 0: return H_PRAGMA
+        if span_is(name, b"cookie"): return H_COOKIE
+        if span_is(name, b"expect"): return H_EXPECT
+        if span_is(name, b"pragma"): return H_PRAGMA
     elif n == 7:
-        if memcmp(name, b"upgrade", 7) == 0: return H_UPGRADE
-        if memcmp(name, b"expires", 7) == 0: return H_EXPIRES
+        if span_is(name, b"upgrade"): return H_UPGRADE
+        if span_is(name, b"expires"): return H_EXPIRES
     elif n == 10:
-        if memcmp(name, b"connection", 10) == 0: return H_CONNECTION
-        if memcmp(name, b"set-cookie", 10) == 0: return H_SET_COOKIE
-        if memcmp(name, b"keep-alive", 10) == 0: return H_KEEP_ALIVE
+        if span_is(name, b"connection"): return H_CONNECTION
+        if span_is(name, b"set-cookie"): return H_SET_COOKIE
+        if span_is(name, b"keep-alive"): return H_KEEP_ALIVE
     elif n == 11:
-        if memcmp(name, b"set-cookie2", 11) == 0: return H_SET_COOKIE2
+        if span_is(name, b"set-cookie2"): return H_SET_COOKIE2
     elif n == 13:
-        if memcmp(name, b"cache-control", 13) == 0: return H_CACHE_CONTROL
-        if memcmp(name, b"last-modified", 13) == 0: return H_LAST_MODIFIED
+        if span_is(name, b"cache-control"): return H_CACHE_CONTROL
+        if span_is(name, b"last-modified"): return H_LAST_MODIFIED
     elif n == 14:
-        if memcmp(name, b"content-length", 14) == 0: return H_LENGTH
+        if span_is(name, b"content-length"): return H_LENGTH
     elif n == 16:
-        if memcmp(name, b"proxy-connection", 16) == 0: return H_PROXY_CONNECTION
+        if span_is(name, b"proxy-connection"): return H_PROXY_CONNECTION
     elif n == 17:
-        if memcmp(name, b"transfer-encoding", 17) == 0: return H_CODING
+        if span_is(name, b"transfer-encoding"): return H_CODING
     return H_OTHER
 
 
 # ---------------------------------------------------------------- headers
 
-cdef inline int one_header(char *d, uint32_t at, uint32_t n, Header *out, Head *h) noexcept nogil:
-    # Parse the header line at `at`. Returns 1, 0 for more bytes, -1 for a bad line (obs-fold included).
-    cdef uint32_t i = at, value, stop
+cdef inline int one_header(Buf *b, Span t, uint32_t base, uint32_t at, Header *out, Head *h) noexcept nogil:
+    # Parse the header line at `at` of t, which begins at `base` in b. Returns 1, 0 for more bytes, -1 for a bad line
+    # (obs-fold included).
+    cdef uint32_t i = at, value, stop, n = span_len(t)
     cdef int eol
-    i += <uint32_t>hk_lower_token(d + at, n - at, TOKEN)
-    if i == n:
+    i += buf_lower_token(b, base + at, TOKEN)
+    if i >= n:
         return 0
-    if d[i] != COLON or i == at or i - at > 0xffff:
+    if span_at(t, i) != COLON or i == at or i - at > 0xffff:
         return -1
     out.line = at
     out.name_len = <uint16_t>(i - at)
-    out.id = header_id(d + at, i - at)
+    out.id = header_id(span_sub(t, at, i - at))
     i += 1
-    if i + 1 < n and d[i] == SP and <uint8_t>d[i + 1] > SP:
+    if i + 1 < n and span_at(t, i) == SP and span_at(t, i + 1) > SP:
         # almost every line: "name: value" CR LF, whose value has no blanks around it
         value = i + 1
-        stop = value + <uint32_t>hk_value_end(d + value, n - value)
-        if stop + 1 < n and d[stop] == CR and d[stop + 1] == LF and <uint8_t>d[stop - 1] > SP:
+        stop = span_value_end(t, value)
+        if stop + 1 < n and span_at(t, stop) == CR and span_at(t, stop + 1) == LF and span_at(t, stop - 1) > SP:
             out.line_end = stop + 2
             out.value = value
             out.value_len = stop - value
             out.canonical = 1
             return 1
-    value = i
-    while value < n and (d[value] == SP or d[value] == HTAB):
-        value += 1
-    stop = value + <uint32_t>hk_value_end(d + value, n - value)
-    eol = line_end(d + stop, d + n, h)
+    value = span_skip(t, i)
+    stop = span_value_end(t, value)
+    eol = line_end(t, stop, h)
     if eol <= 0:
         return eol
     out.line_end = stop + eol
-    out.canonical = eol == 2 and value == i + 1 and d[i] == SP
-    while stop > value and (d[stop - 1] == SP or d[stop - 1] == HTAB):
+    out.canonical = eol == 2 and value == i + 1 and span_at(t, i) == SP
+    while stop > value and (span_at(t, stop - 1) == SP or span_at(t, stop - 1) == HTAB):
         stop -= 1
         out.canonical = 0
     out.value = value
@@ -98,34 +101,29 @@ cdef inline int one_header(char *d, uint32_t at, uint32_t n, Header *out, Head *
     return 1
 
 
-cdef bint other_codings(const char *v, uint32_t n) noexcept nogil:
+cdef bint other_codings(Span v) noexcept nogil:
     # Elements separated by commas (a coding may have parameters), none of them empty or "chunked".
-    cdef uint32_t i = 0, start, end
+    cdef uint32_t comma
+    cdef Span one
     while True:
-        while i < n and (v[i] == SP or v[i] == HTAB):
-            i += 1
-        start = i
-        while i < n and v[i] != 44:
-            i += 1
-        end = i
-        while end > start and (v[end - 1] == SP or v[end - 1] == HTAB):
-            end -= 1
-        if end == start or (end - start == 7 and same_word(v + start, b"chunked", 7)):
+        comma = span_find(v, COMMA, 0)
+        one = span_trim(v if comma == NOWHERE else span_first(v, comma))
+        if span_len(one) == 0 or span_is_ci(one, b"chunked"):
             return 0
-        if i == n:
+        if comma == NOWHERE:
             return 1
-        i += 1
+        v = span_from(v, comma + 1)
 
 
-cdef int note_framing(char *d, Header *x, Head *h, bint request) noexcept nogil:
+cdef int note_framing(Head *h, Header *x, bint request) noexcept nogil:
     # Content-Length and Transfer-Encoding: exactly one of them, exactly once (RFC 9112 6.3, and stricter).
     cdef int64_t length
-    cdef const char *v = d + x.value
-    cdef uint32_t n = x.value_len, i
+    cdef Span v = head_value(h, x)
+    cdef uint32_t n
     if h.seen_length or h.seen_coding:
         return -1
     if x.id == H_LENGTH:
-        length = decimal(v, n)
+        length = span_decimal(v)
         if length < 0:
             return -1
         h.seen_length = 1
@@ -134,52 +132,51 @@ cdef int note_framing(char *d, Header *x, Head *h, bint request) noexcept nogil:
         return 1
     h.seen_coding = 1
     h.body = BODY_CHUNKED
-    if n == 7 and same_word(v, b"chunked", 7):
+    if span_is_ci(v, b"chunked"):
         return 1
-    if request or n < 9 or not same_word(v + n - 7, b"chunked", 7):
+    n = span_len(v)
+    if request or n < 9 or not span_is_ci(span_last(v, 7), b"chunked"):
         return -1
     # a response may name further codings before the final chunked one
-    i = n - 7
-    while i > 0 and (v[i - 1] == SP or v[i - 1] == HTAB):
-        i -= 1
-    return 1 if i > 1 and v[i - 1] == 44 and other_codings(v, i - 1) else -1
+    v = span_trim(span_first(v, n - 7))
+    n = span_len(v)
+    return 1 if n > 1 and span_at(v, n - 1) == COMMA and other_codings(span_first(v, n - 1)) else -1
 
 
-cdef void note_connection(char *d, Header *x, Head *h) noexcept nogil:
-    cdef const char *v = d + x.value
-    cdef uint32_t n = x.value_len
-    if n == 10 and same_word(v, b"keep-alive", 10):
+cdef void note_connection(Head *h, Header *x) noexcept nogil:
+    cdef Span v = head_value(h, x)
+    if span_is_ci(v, b"keep-alive"):
         h.conn_keep = 1
-    elif n == 5 and same_word(v, b"close", 5):
+    elif span_is_ci(v, b"close"):
         h.conn_close = 1
-    elif n:
-        h.conn_close |= list_has(v, n, b"close", 5)
-        h.conn_keep |= list_has(v, n, b"keep-alive", 10)
-        h.conn_upgrade |= list_has(v, n, b"upgrade", 7)
+    elif span_len(v):
+        h.conn_close |= has_word(v, word(b"close"))
+        h.conn_keep |= has_word(v, word(b"keep-alive"))
+        h.conn_upgrade |= has_word(v, word(b"upgrade"))
         h.conn_other = 1
 
 
-cdef int note_host(char *d, Header *x, Head *h) noexcept nogil:
+cdef int note_host(Head *h, Header *x) noexcept nogil:
     # One Host, of bytes that can stand in an authority (RFC 3986 3.2, without userinfo).
-    cdef const uint8_t *v = <const uint8_t *>d + x.value
+    cdef Span v = head_value(h, x)
     cdef uint8_t good = 1
     cdef uint32_t i
     if h.seen_host:
         return -1
     h.seen_host = 1
-    for i in range(x.value_len):
-        good &= HOST[v[i]]
+    for i in range(span_len(v)):
+        good &= HOST[span_at(v, i)]
     return 1 if good else -1
 
 
-cdef int note_header(char *d, Header *x, Head *h, bint request) noexcept nogil:
+cdef int note_header(Head *h, Header *x, bint request) noexcept nogil:
     if x.id == H_LENGTH or x.id == H_CODING:
-        return note_framing(d, x, h, request)
+        return note_framing(h, x, request)
     if x.id == H_CONNECTION:
-        note_connection(d, x, h)
+        note_connection(h, x)
     elif x.id == H_HOST:
         if request:
-            return note_host(d, x, h)
+            return note_host(h, x)
     elif x.id == H_COOKIE:
         if request and h.cookies < 255:
             h.cookies += 1
@@ -193,17 +190,18 @@ cdef int note_header(char *d, Header *x, Head *h, bint request) noexcept nogil:
     return 1
 
 
-cdef int parse_headers(Buf *b, Head *h, uint32_t at, bint request) noexcept nogil:
-    # The lines from `at` up to and with the empty one. Returns 1, HEAD_MORE or HEAD_BAD.
+cdef int parse_headers(Buf *b, uint32_t base, Head *h, bint request) noexcept nogil:
+    # The lines behind the first one up to and with the empty one. Returns 1, HEAD_MORE or HEAD_BAD.
     cdef int got
     cdef Header *x
-    cdef char *d = b.d
+    cdef Span t = h.text
+    cdef uint32_t at = h.first_end
     h.count = 0
     while True:
-        if at >= b.n:
+        if at >= span_len(t):
             return HEAD_MORE
-        if d[at] == CR or d[at] == LF:
-            got = line_end(d + at, d + b.n, h)
+        if span_at(t, at) == CR or span_at(t, at) == LF:
+            got = line_end(t, at, h)
             if got <= 0:
                 return got
             h.end = at + got
@@ -211,18 +209,19 @@ cdef int parse_headers(Buf *b, Head *h, uint32_t at, bint request) noexcept nogi
         if h.count == HEADERS_MAX:
             return HEAD_BAD
         x = &h.headers[h.count]
-        got = one_header(d, at, b.n, x, h)
+        got = one_header(b, t, base, at, x, h)
         if got <= 0:
             return got
-        if x.id and note_header(d, x, h, request) < 0:
+        if x.id and note_header(h, x, request) < 0:
             return HEAD_BAD
         at = x.line_end
         h.count += 1
 
 
-cdef inline void clear_head(Head *h, char *d, uint32_t start) noexcept nogil:
-    h.d = d
-    h.start = start
+cdef inline void clear_head(Head *h, Span text) noexcept nogil:
+    h.text = text
+    h.edited = 0
+    h.start = 0
     h.status = 0
     h.body = BODY_NONE
     h.conn_close = h.conn_keep = h.conn_upgrade = h.conn_other = 0
@@ -233,59 +232,60 @@ cdef inline void clear_head(Head *h, char *d, uint32_t start) noexcept nogil:
 
 # ---------------------------------------------------------------- first lines
 
-cdef uint8_t method_id(const char *p, size_t n) noexcept nogil:
+cdef uint8_t method_id(Span p) noexcept nogil:
+    cdef uint32_t n = span_len(p)
     if n == 3:
-        if memcmp(p, b"GET", 3) == 0: return M_GET
-        if memcmp(p, b"PUT", 3) == 0: return M_PUT
+        if span_is(p, b"GET"): return M_GET
+        if span_is(p, b"PUT"): return M_PUT
     elif n == 4:
-        if memcmp(p, b"HEAD", 4) == 0: return M_HEAD
-        if memcmp(p, b"POST", 4) == 0: return M_POST
+        if span_is(p, b"HEAD"): return M_HEAD
+        if span_is(p, b"POST"): return M_POST
     elif n == 5:
-        if memcmp(p, b"TRACE", 5) == 0: return M_TRACE
-        if memcmp(p, b"PATCH", 5) == 0: return M_PATCH
+        if span_is(p, b"TRACE"): return M_TRACE
+        if span_is(p, b"PATCH"): return M_PATCH
     elif n == 6:
-        if memcmp(p, b"DELETE", 6) == 0: return M_DELETE
+        if span_is(p, b"DELETE"): return M_DELETE
     elif n == 7:
-        if memcmp(p, b"OPTIONS", 7) == 0: return M_OPTIONS
-        if memcmp(p, b"CONNECT", 7) == 0: return M_CONNECT
+        if span_is(p, b"OPTIONS"): return M_OPTIONS
+        if span_is(p, b"CONNECT"): return M_CONNECT
     return M_OTHER
 
 
-cdef int version_at(const char *p, size_t n, Head *h) noexcept nogil:
+cdef int version_at(Span v, Head *h) noexcept nogil:
     # "HTTP/1.D" and nothing else; a minor version above 1 means 1 (RFC 9110 2.5).
-    if n != 8 or memcmp(p, b"HTTP/1.", 7) != 0 or p[7] < 48 or p[7] > 57:
+    if not span_opens(v, b"HTTP/1.") or span_len(v) != 8 or span_at(v, 7) < 48 or span_at(v, 7) > 57:
         return -1
-    h.minor = 0 if p[7] == 48 else 1
+    h.minor = 0 if span_at(v, 7) == 48 else 1
     return 1
 
 
-cdef int request_line(Buf *b, Head *h) noexcept nogil:
+cdef int request_line(Head *h) noexcept nogil:
     # method SP target SP version. Returns 1, HEAD_MORE or HEAD_BAD; a bad byte is seen as early as it comes.
-    cdef char *d = b.d
-    cdef uint32_t i = h.start, n = b.n, v
+    cdef Span t = h.text
+    cdef uint32_t i = 0, n = span_len(t), v
     cdef int eol
-    while i < n and TOKEN[<uint8_t>d[i]]:
+    while i < n and TOKEN[span_at(t, i)]:
         i += 1
     if i == n:
         return HEAD_MORE
-    if d[i] != SP or i == h.start or i - h.start > 64:
+    if span_at(t, i) != SP or i == 0 or i > 64:
         return HEAD_BAD
-    h.method_len = <uint16_t>(i - h.start)
-    h.method = method_id(d + h.start, h.method_len)
+    h.method_len = <uint16_t>i
+    h.method = method_id(span_first(t, i))
     i += 1
     h.target = i
-    i += <uint32_t>hk_target_end(d + i, n - i)
+    i = span_target_end(t, i)
     if i == n:
         return HEAD_MORE
-    if d[i] != SP or i == h.target:
+    if span_at(t, i) != SP or i == h.target:
         return HEAD_BAD
     h.target_len = i - h.target
     v = i + 1
     if n - v < 9:
-        return HEAD_MORE if memchr(d + v, LF, n - v) == NULL else HEAD_BAD
-    if version_at(d + v, 8, h) < 0:
+        return HEAD_MORE if span_find(t, LF, v) == NOWHERE else HEAD_BAD
+    if version_at(span_sub(t, v, 8), h) < 0:
         return HEAD_BAD
-    eol = line_end(d + v + 8, d + n, h)
+    eol = line_end(t, v + 8, h)
     if eol <= 0:
         return eol
     h.first_end = v + 8 + eol
@@ -294,25 +294,25 @@ cdef int request_line(Buf *b, Head *h) noexcept nogil:
 
 cdef int target_ok(Head *h) noexcept nogil:
     # The form must fit the method (RFC 9112 3.2); an absolute form must agree with Host.
-    cdef const char *t = h.d + h.target
-    cdef uint32_t n = h.target_len, i = 0, start, k
+    cdef Span t = head_target(h)
+    cdef uint32_t n = span_len(t), i = 0, start, k
     cdef Header *x
-    if t[0] == 47:
+    if span_at(t, 0) == SLASH:
         return 0 if h.method == M_CONNECT else 1
     if h.method == M_CONNECT:
         return 1
-    if t[0] == 42:
+    if span_at(t, 0) == 42:
         return n == 1 and h.method == M_OPTIONS
-    while i < n and t[i] != COLON:
-        if TOKEN[<uint8_t>t[i]] == 0:
+    while i < n and span_at(t, i) != COLON:
+        if TOKEN[span_at(t, i)] == 0:
             return 0
         i += 1
-    if i == 0 or n - i < 4 or memcmp(t + i, b"://", 3) != 0:
+    if i == 0 or n - i < 4 or not span_is(span_sub(t, i, 3), b"://"):
         return 0
     start = i + 3
     i = start
-    while i < n and t[i] != 47 and t[i] != 63:
-        if t[i] == 64:
+    while i < n and span_at(t, i) != SLASH and span_at(t, i) != QUESTION:
+        if span_at(t, i) == 64:
             return 0
         i += 1
     if i == start:
@@ -320,36 +320,37 @@ cdef int target_ok(Head *h) noexcept nogil:
     for k in range(<uint32_t>h.count):
         x = &h.headers[k]
         if x.id == H_HOST:
-            return same_authority(t + start, i - start, h.d + x.value, x.value_len)
+            return same_authority(span_sub(t, start, i - start), head_value(h, x))
     return 1
 
 
-cdef bint same_authority(const char *a, uint32_t an, const char *b, uint32_t bn) noexcept nogil:
+cdef bint same_authority(Span a, Span b) noexcept nogil:
     cdef uint32_t i
     cdef uint8_t p, q
-    if an != bn:
+    if span_len(a) != span_len(b):
         return 0
-    for i in range(an):
-        p = <uint8_t>a[i]
-        q = <uint8_t>b[i]
+    for i in range(span_len(a)):
+        p = span_at(a, i)
+        q = span_at(b, i)
         if p != q and (TOKEN[p] == 0 or TOKEN[p] != TOKEN[q]):
             return 0
     return 1
 
 
 cdef int parse_request(Buf *b, Head *h, bint lax) noexcept nogil:
-    cdef uint32_t at = b.p
+    cdef Span t = buf_unseen(b)
+    cdef uint32_t at = 0, n = span_len(t)
     cdef int got
-    while at < b.n and (b.d[at] == CR or b.d[at] == LF) and at - b.p < 8:
+    while at < n and (span_at(t, at) == CR or span_at(t, at) == LF) and at < 8:
         # RFC 9112 2.2: empty lines before a request are skipped
-        if b.d[at] == CR and at + 1 < b.n and b.d[at + 1] != LF:
+        if span_at(t, at) == CR and at + 1 < n and span_at(t, at + 1) != LF:
             return HEAD_BAD
         at += 1
-    clear_head(h, b.d, at)
-    got = request_line(b, h)
+    clear_head(h, span_from(t, at))
+    got = request_line(h)
     if got <= 0:
         return got
-    got = parse_headers(b, h, h.first_end, 1)
+    got = parse_headers(b, b.p + at, h, 1)
     if got <= 0:
         return got
     if h.seen_coding and (h.minor == 0 or h.bare_lf):
@@ -358,44 +359,41 @@ cdef int parse_request(Buf *b, Head *h, bint lax) noexcept nogil:
         return HEAD_BAD
     if not target_ok(h) and not lax:
         return HEAD_BAD
-    return <int>(h.end - b.p)
+    return <int>(at + h.end)
 
 
 cdef int parse_response(Buf *b, Head *h, bint lax) noexcept nogil:
-    cdef char *d = b.d
-    cdef uint32_t i = b.p, stop
+    cdef Span t = buf_unseen(b)
+    cdef uint32_t stop, n = span_len(t)
     cdef int got, k
-    clear_head(h, b.d, i)
-    if b.n - i < 13:
-        if b.n - i >= 5 and memcmp(d + i, b"HTTP/", 5) != 0:
-            return HEAD_BAD
-        return HEAD_MORE
-    if version_at(d + i, 8, h) < 0 or d[i + 8] != SP:
+    clear_head(h, t)
+    if n < 13:
+        return HEAD_BAD if n >= 5 and not span_opens(t, b"HTTP/") else HEAD_MORE
+    if version_at(span_first(t, 8), h) < 0 or span_at(t, 8) != SP:
         return HEAD_BAD
     for k in range(9, 12):
-        if d[i + k] < 48 or d[i + k] > 57:
+        if span_at(t, k) < 48 or span_at(t, k) > 57:
             return HEAD_BAD
-        h.status = h.status * 10 + d[i + k] - 48
+        h.status = h.status * 10 + span_at(t, k) - 48
     if h.status < 100:
         return HEAD_BAD
-    i += 12
-    h.reason = i
-    if d[i] == SP:
-        h.reason = i + 1
-    elif d[i] != CR and d[i] != LF:
+    h.reason = 12
+    if span_at(t, 12) == SP:
+        h.reason = 13
+    elif span_at(t, 12) != CR and span_at(t, 12) != LF:
         return HEAD_BAD
-    stop = h.reason + <uint32_t>hk_value_end(d + h.reason, b.n - h.reason)
+    stop = span_value_end(t, h.reason)
     h.reason_len = stop - h.reason
-    got = line_end(d + stop, d + b.n, h)
+    got = line_end(t, stop, h)
     if got <= 0:
         return got
     h.first_end = stop + got
-    got = parse_headers(b, h, h.first_end, 0)
+    got = parse_headers(b, b.p, h, 0)
     if got <= 0:
         return got
     if h.seen_coding and (h.minor == 0 or h.bare_lf):
         return HEAD_BAD
-    return <int>(h.end - b.p)
+    return <int>h.end
 
 
 # ---------------------------------------------------------------- bodies
@@ -407,67 +405,62 @@ cdef enum:
     CHUNK_LINE_MAX = 1024   # bytes of a size line with its extensions, or of one trailer line's wait
 
 
-cdef inline void keep(Buf *b, uint32_t count) noexcept nogil:
-    # The next `count` unseen bytes are to be forwarded.
-    if b.f != b.p:
-        memmove(b.d + b.f, b.d + b.p, count)
-    b.f += count
-    b.p += count
-
-
 cdef inline void take_data(Body *body, Buf *b) noexcept nogil:
     cdef uint64_t here = b.n - b.p
     if here > body.left:
         here = body.left
-    keep(b, <uint32_t>here)
+    buf_keep(b, <uint32_t>here)
     body.left -= here
     body.seen += here
 
 
+cdef inline void framing(Body *body, Buf *b, uint32_t count) noexcept nogil:
+    # Framing goes on to the receiver, unless that gets the plain body.
+    if body.strip:
+        buf_skip(b, count)
+    else:
+        buf_keep(b, count)
+
+
 cdef int chunk_size(Body *body, Buf *b) noexcept nogil:
     # One size line as a whole. Extensions are checked and dropped (RFC 9112 7.1.1 lets a recipient ignore them).
-    cdef uint32_t i = b.p, digits
+    cdef Span t = buf_unseen(b)
+    cdef uint32_t i = 0, stop, n = span_len(t)
     cdef uint64_t size = 0
-    cdef uint32_t stop
-    while i < b.n and HEX[<uint8_t>b.d[i]] != 255:
-        if i - b.p >= 15:
+    while i < n and HEX[span_at(t, i)] != 255:
+        if i >= 15:
             return BODY_BAD
-        size = size * 16 + HEX[<uint8_t>b.d[i]]
+        size = size * 16 + HEX[span_at(t, i)]
         i += 1
-    digits = i - b.p
-    if i == b.n:
+    if i == n:
         return BODY_OPEN
-    if digits == 0 or (b.d[i] != CR and b.d[i] != 59):
+    if i == 0 or (span_at(t, i) != CR and span_at(t, i) != 59):
         return BODY_BAD
-    stop = i + <uint32_t>hk_value_end(b.d + i, b.n - i)
-    if stop - b.p > CHUNK_LINE_MAX:
+    stop = span_value_end(t, i)
+    if stop > CHUNK_LINE_MAX:
         return BODY_BAD
-    if stop + 1 >= b.n:
-        return BODY_BAD if stop < b.n and b.d[stop] != CR else BODY_OPEN
-    if b.d[stop] != CR or b.d[stop + 1] != LF:
+    if stop + 1 >= n:
+        return BODY_BAD if stop < n and span_at(t, stop) != CR else BODY_OPEN
+    if span_at(t, stop) != CR or span_at(t, stop + 1) != LF:
         return BODY_BAD
-    if body.strip:
-        b.p = stop + 2
-    elif stop == i:
-        keep(b, stop + 2 - b.p)
+    if body.strip or stop == i:
+        framing(body, b, stop + 2)
     else:
-        keep(b, digits)
-        b.p = stop
-        keep(b, 2)
+        buf_keep(b, i)
+        buf_skip(b, stop - i)
+        buf_keep(b, 2)
     body.left = size
     body.stage = CHUNK_DATA if size else CHUNK_TRAILER
     return BODY_DONE
 
 
 cdef int chunk_end(Body *body, Buf *b) noexcept nogil:
-    if b.n - b.p < 2:
-        return BODY_BAD if b.n > b.p and b.d[b.p] != CR else BODY_OPEN
-    if b.d[b.p] != CR or b.d[b.p + 1] != LF:
+    cdef Span t = buf_unseen(b)
+    if span_len(t) < 2:
+        return BODY_BAD if span_len(t) and span_at(t, 0) != CR else BODY_OPEN
+    if span_at(t, 0) != CR or span_at(t, 1) != LF:
         return BODY_BAD
-    if body.strip:
-        b.p += 2
-    else:
-        keep(b, 2)
+    framing(body, b, 2)
     body.stage = CHUNK_SIZE
     return BODY_DONE
 
@@ -477,32 +470,27 @@ cdef int trailer_line(Body *body, Buf *b) noexcept nogil:
     cdef Header x
     cdef Head scratch
     cdef int got
-    if b.n - b.p < 2:
+    cdef Span t = buf_unseen(b)
+    if span_len(t) < 2:
         return BODY_OPEN
-    if b.d[b.p] == CR:
-        if b.d[b.p + 1] != LF:
+    if span_at(t, 0) == CR:
+        if span_at(t, 1) != LF:
             return BODY_BAD
-        if body.strip:
-            b.p += 2
-        else:
-            keep(b, 2)
+        framing(body, b, 2)
         body.done = 1
         return BODY_DONE
     scratch.bare_lf = 0
-    got = one_header(b.d, b.p, b.n, &x, &scratch)
+    got = one_header(b, t, b.p, 0, &x, &scratch)
     if got < 0 or scratch.bare_lf:
         return BODY_BAD
     if got == 0:
-        return BODY_OPEN if b.n - b.p < 8 * CHUNK_LINE_MAX else BODY_BAD
+        return BODY_OPEN if span_len(t) < 8 * CHUNK_LINE_MAX else BODY_BAD
     if x.id == H_LENGTH or x.id == H_CODING or x.id == H_HOST or x.id == H_CONNECTION:
         return BODY_BAD
-    body.left += x.line_end - b.p
+    body.left += x.line_end
     if body.left > 8 * CHUNK_LINE_MAX:
         return BODY_BAD
-    if body.strip:
-        b.p = x.line_end
-    else:
-        keep(b, x.line_end - b.p)
+    framing(body, b, x.line_end)
     return BODY_DONE
 
 
@@ -543,7 +531,7 @@ cdef int body_advance(Body *body, Buf *b) noexcept nogil:
         body.done = 1
         return BODY_DONE
     body.seen += b.n - b.p
-    keep(b, b.n - b.p)
+    buf_keep(b, b.n - b.p)
     return BODY_OPEN
 
 
@@ -552,35 +540,33 @@ cdef int body_advance(Body *body, Buf *b) noexcept nogil:
 cdef class Sandbox:
     """One buffer of exactly the size of the data, so that a sanitizer sees every step too far."""
 
+    cdef Room room
     cdef Buf b
     cdef Head h
 
     def __cinit__(self, bytes data):
-        cdef uint32_t n = len(data)
-        self.b.d = <char *>malloc(n if n else 1)
-        if self.b.d == NULL:
+        if room_open(&self.room, len(data)) < 0:
             raise MemoryError
-        memcpy(self.b.d, <char *>data, n)
-        self.b.n = self.b.size = n
+        room_put(&self.room, span_of(data))
+        buf_over(&self.b, &self.room)
 
     def __dealloc__(self):
-        free(self.b.d)
+        room_close(&self.room)
 
     cdef dict head(self, int length):
-        cdef char *d = self.b.d
         cdef Header *x
         cdef int i
         out = {"size": length, "minor": self.h.minor, "status": self.h.status, "length": self.h.length,
                "body": ("none", "length", "chunked", "eof", "tunnel")[self.h.body], "headers": []}
         if self.h.status:
-            out["reason"] = d[self.h.reason:self.h.reason + self.h.reason_len].decode("latin-1")
+            out["reason"] = span_bytes(head_reason(&self.h)).decode("latin-1")
         else:
-            out["method"] = d[self.h.start:self.h.start + self.h.method_len].decode("latin-1")
-            out["target"] = d[self.h.target:self.h.target + self.h.target_len].decode("latin-1")
+            out["method"] = span_bytes(head_method(&self.h)).decode("latin-1")
+            out["target"] = span_bytes(head_target(&self.h)).decode("latin-1")
         for i in range(self.h.count):
             x = &self.h.headers[i]
-            out["headers"].append((d[x.line:x.line + x.name_len].decode("latin-1"),
-                                   d[x.value:x.value + x.value_len].decode("latin-1")))
+            out["headers"].append((span_bytes(head_name(&self.h, x)).decode("latin-1"),
+                                   span_bytes(head_value(&self.h, x)).decode("latin-1")))
         return out
 
 
@@ -610,4 +596,4 @@ def chunked_body(bytes data, bint strip=False):
         return False
     if got == BODY_OPEN:
         return None
-    return box.b.d[:box.b.f], box.b.d[box.b.p:box.b.n]
+    return span_bytes(buf_ready(&box.b)), span_bytes(buf_unseen(&box.b))

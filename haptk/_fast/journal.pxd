@@ -3,6 +3,7 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 
+from haptk._fast.bytes.span cimport Span
 from haptk._fast.http1 cimport Head
 from haptk._fast.state cimport LogLane, Session, Worker
 
@@ -22,8 +23,8 @@ ctypedef struct Record:     # `structured` bytes for rfc5424 and `length` bytes 
 cdef void note_request(Worker *w, Session *s, Head *h) noexcept nogil
 # The response's head goes out (HTTP) or the server is connected (TCP): the moment of lines that need not wait.
 cdef void note_response(Worker *w, Session *s) noexcept nogil
-# Make the unique id of this request and keep it; n[0] is its length. NULL where there is no room.
-cdef const char *make_id(Worker *w, Session *s, uint32_t *n) noexcept nogil
+# Make the unique id of this request and keep it; none where there is no room.
+cdef Span make_id(Worker *w, Session *s) noexcept nogil
 # The connection to the server is about to be closed: keep its two ends, where a line names them.
 cdef void note_link(Worker *w, Session *s) noexcept nogil
 # s.status, s.cause, s.at and the cookie letters are final. Counts in any case, writes where the frontend logs.

@@ -5,8 +5,11 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memchr, memcmp, memcpy, memset
 
 from haptk._fast.address cimport note_address, note_local
+from haptk._fast.bytes.buf cimport buf_put
+from haptk._fast.bytes.span cimport span_cut, span_over
 from haptk._fast.captures cimport CAPTURED_REQUEST, ID_SLOT, OUR_END_SLOT, SERVER_END_SLOT, captured_text, keep_item
 from haptk._fast.descriptors cimport FD_LANE, fd_ring
+from haptk._fast.http1 cimport head_line
 from haptk._fast.inet cimport getsockname, sockaddr, sockaddr_storage, socklen_t
 from haptk._fast.logline cimport Told, log_plain, log_refused, log_tell, log_text, log_wall_us
 from haptk._fast.logplan cimport LOG_REQUEST, LOG_RESPONSE, LogPlanC
@@ -84,7 +87,6 @@ cdef Record *lane_next(LogLane *lane, int *at) noexcept nogil:
 # ---------------------------------------------------------------- what is kept of a request
 
 cdef void note_request(Worker *w, Session *s, Head *h) noexcept nogil:
-    cdef uint32_t n
     cdef LogPlanC *plan = s.frontend.log
     if s.frontend.noting == 0:
         return
@@ -93,26 +95,20 @@ cdef void note_request(Worker *w, Session *s, Head *h) noexcept nogil:
     if w.conf.numbers != NULL:
         s.number = <uint32_t>(hk_add(w.conf.numbers, 1) - 1)
     if h != NULL and buf_take(w, &s.line) == 0:
-        n = h.first_end - h.start
-        while n and (s.rx.d[h.start + n - 1] == 13 or s.rx.d[h.start + n - 1] == 10):
-            n -= 1
-        if n > URI_MAX:
-            n = URI_MAX
-        memcpy(s.line.d, s.rx.d + h.start, n)
-        s.line.n = s.line_len = n
+        buf_put(&s.line, span_cut(head_line(h), URI_MAX))
+        s.line_len = s.line.n
     if plan != NULL and (plan.plain or plan.moment == LOG_REQUEST):
         write_early(w, s)
 
 
-cdef const char *make_id(Worker *w, Session *s, uint32_t *n) noexcept nogil:
+cdef Span make_id(Worker *w, Session *s) noexcept nogil:
     cdef char made[128]
     cdef Told x
     log_tell(w, s, &x)
     x.naming = x.asking = 1
     x.early = 0
-    n[0] = log_text(&x, &s.frontend.unique, made, sizeof(made))
-    keep_item(s, ID_SLOT, made, n[0])
-    return captured_text(s, CAPTURED_REQUEST, ID_SLOT, n)
+    keep_item(s, ID_SLOT, span_over(made, log_text(&x, &s.frontend.unique, made, sizeof(made))))
+    return captured_text(s, CAPTURED_REQUEST, ID_SLOT)
 
 
 cdef void note_link(Worker *w, Session *s) noexcept nogil:
@@ -126,8 +122,8 @@ cdef void note_link(Worker *w, Session *s) noexcept nogil:
     if getsockname(s.link.fd, <sockaddr *>&addr, &n) == 0:
         note_address(&ends[0], &addr)
     note_address(&ends[1], &s.link.place.addr)
-    keep_item(s, OUR_END_SLOT, <const char *>&ends[0], sizeof(Peer))
-    keep_item(s, SERVER_END_SLOT, <const char *>&ends[1], sizeof(Peer))
+    keep_item(s, OUR_END_SLOT, span_over(&ends[0], sizeof(Peer)))
+    keep_item(s, SERVER_END_SLOT, span_over(&ends[1], sizeof(Peer)))
 
 
 # ---------------------------------------------------------------- lines

@@ -5,10 +5,11 @@ from libc.stdint cimport uint8_t
 from libc.string cimport memchr, memcpy, memset, strlen
 
 from haptk._fast.address cimport note_address
+from haptk._fast.bytes.span cimport Span, span_len, span_none, span_over, span_raw
 from haptk._fast.captures cimport (CAPTURED_CLIENT_COOKIE, CAPTURED_REQUEST, CAPTURED_RESPONSE, CAPTURED_SERVER_COOKIE,
                                    ID_SLOT, OUR_END_SLOT, SERVER_END_SLOT, captured_text)
 from haptk._fast.convert cimport fetch_one
-from haptk._fast.facts cimport Sample, Seen, as_text, path_in
+from haptk._fast.facts cimport Sample, Seen, as_text, path_in, sample_begin
 from haptk._fast.logplan cimport LOG_BYTES, LOG_CAPTURE, LOG_ENDS, LOG_FIELD, LOG_STRUCTURED, LOG_URL
 from haptk._fast.program cimport (F_BE_NAME, FormatOp, L_ac, L_B, L_b, L_bc, L_bi, L_bp, L_bq, L_CC, L_ci, L_cp, L_CS,
                                   L_EXPR, L_f, L_fc, L_fi, L_fp, L_ft, L_H, L_HM, L_HP, L_HPO, L_HQ, L_hr, L_hrl, L_hs,
@@ -305,16 +306,15 @@ cdef void link_end(Out *o, Told *x, bint ours, bint wants_port, int flags) noexc
     # Our or the server's end of the connection to the server.
     cdef sockaddr_storage addr
     cdef socklen_t n = sizeof(addr)
-    cdef uint32_t length = 0
-    cdef const char *kept
+    cdef Span kept
     cdef Peer peer
     memset(&peer, 0, sizeof(peer))
     memset(&addr, 0, sizeof(addr))
     if x.s.link == NULL and not x.bare:
         # it is closed already, but what there was of it is kept
-        kept = captured_text(x.s, CAPTURED_REQUEST, OUR_END_SLOT if ours else SERVER_END_SLOT, &length)
-        if kept != NULL and length == sizeof(Peer):
-            memcpy(&peer, kept, sizeof(Peer))
+        kept = captured_text(x.s, CAPTURED_REQUEST, OUR_END_SLOT if ours else SERVER_END_SLOT)
+        if span_len(kept) == sizeof(Peer):
+            memcpy(&peer, span_raw(kept), sizeof(Peer))
     elif not x.bare and x.s.link.connected:
         if not ours:
             note_address(&peer, &x.s.link.place.addr)
@@ -365,7 +365,7 @@ cdef void request_part(Out *o, Told *x, int op, int flags) noexcept nogil:
     cdef const char *query
     cdef uint32_t start = 0, stop = 0
     if p == NULL and x.seen != NULL:
-        p, n = x.seen.line.p, x.seen.line.n
+        p, n = span_raw(x.seen.line), span_len(x.seen.line)
     if p == NULL or n == 0 or x.bare:
         quoted(o, b"<BADREQ>", 8, LOG_URL, flags)
         return
@@ -392,7 +392,7 @@ cdef void request_part(Out *o, Told *x, int op, int flags) noexcept nogil:
     elif op == L_HU:
         quoted(o, target, <uint32_t>(version - target), LOG_URL, flags)
     elif op == L_HPO:
-        if not path_in(target, <uint32_t>(version - target), &start, &stop):
+        if not path_in(span_over(target, <size_t>(version - target)), &start, &stop):
             start = stop = 0
         quoted(o, target + start, stop - start, LOG_URL, flags)
     else:
@@ -407,6 +407,7 @@ cdef void request_part(Out *o, Told *x, int op, int flags) noexcept nogil:
 
 cdef void captures(Out *o, Told *x, int which, bint listed, int flags) noexcept nogil:
     cdef int i, slots = x.s.frontend.request_slots if which == CAPTURED_REQUEST else x.s.frontend.response_slots
+    cdef Span kept
     cdef uint32_t n
     cdef const char *p
     if slots == 0 or x.bare:
@@ -419,7 +420,8 @@ cdef void captures(Out *o, Told *x, int which, bint listed, int flags) noexcept 
     for i in range(slots):
         if i:
             put_char(o, 32 if listed else 124)
-        p = captured_text(x.s, which, i, &n)
+        kept = captured_text(x.s, which, i)
+        p, n = span_raw(kept), span_len(kept)
         if not listed:
             if p != NULL:
                 encode(o, p, n, LOG_CAPTURE, 35, flags)
@@ -443,15 +445,15 @@ cdef void expression(Out *o, Told *x, FormatOp *op) noexcept nogil:
         memset(&seen, 0, sizeof(seen))
         seen.w, seen.s = x.w, x.s
         sight = &seen
-    sight.used = 0
+    sample_begin(sight)
     if (x.bare and op.expr.fetch == F_BE_NAME) or not fetch_one(sight, op.expr, &v) or not as_text(sight, &v):
-        v.p, v.n = NULL, 0
+        v.text = span_none()
     if op.flags & LOG_HEADER:
-        encode(o, v.p, v.n, LOG_FIELD, 37, op.flags)
-    elif v.n and not op.flags & (LOG_QUOTE | LOG_ESCAPE):
-        encode(o, v.p, v.n, LOG_ENDS, 35, 0)
-    elif v.n:
-        quoted(o, v.p, v.n, LOG_ENDS, op.flags)
+        encode(o, span_raw(v.text), span_len(v.text), LOG_FIELD, 37, op.flags)
+    elif span_len(v.text) and not op.flags & (LOG_QUOTE | LOG_ESCAPE):
+        encode(o, span_raw(v.text), span_len(v.text), LOG_ENDS, 35, 0)
+    elif span_len(v.text):
+        quoted(o, span_raw(v.text), span_len(v.text), LOG_ENDS, op.flags)
     else:
         text(o, NULL, 0, op.flags)
 
@@ -459,10 +461,12 @@ cdef void expression(Out *o, Told *x, FormatOp *op) noexcept nogil:
 cdef void unique_id(Out *o, Told *x, int flags) noexcept nogil:
     # The one that the server got, else one that a log line makes now.
     cdef char made[ID_MAX]
+    cdef Span kept
     cdef uint32_t n = 0
     cdef const char *p = NULL
     if not x.bare:
-        p = captured_text(x.s, CAPTURED_REQUEST, ID_SLOT, &n)
+        kept = captured_text(x.s, CAPTURED_REQUEST, ID_SLOT)
+        p, n = span_raw(kept), span_len(kept)
         if p == NULL and x.seen == NULL and not x.naming and x.s.frontend.unique.count:
             x.naming = 1
             n = log_text(x, &x.s.frontend.unique, made, ID_MAX)
@@ -548,6 +552,7 @@ cdef void whole(Out *o, int64_t v, int flags) noexcept nogil:
 cdef void named(Out *o, Told *x, FormatOp *op) noexcept nogil:
     cdef Session *s = x.s
     cdef FrontendC *fe = s.frontend
+    cdef Span kept
     cdef uint32_t n = 0
     cdef const char *p
     if op.op == L_b:
@@ -564,7 +569,8 @@ cdef void named(Out *o, Told *x, FormatOp *op) noexcept nogil:
     elif op.op == L_CC or op.op == L_CS:
         p = NULL
         if not x.bare:
-            p = captured_text(s, CAPTURED_CLIENT_COOKIE if op.op == L_CC else CAPTURED_SERVER_COOKIE, 0, &n)
+            kept = captured_text(s, CAPTURED_CLIENT_COOKIE if op.op == L_CC else CAPTURED_SERVER_COOKIE, 0)
+            p, n = span_raw(kept), span_len(kept)
         text(o, p, n, op.flags)
     else:
         text(o, fe.name.p, fe.name.n, op.flags)

@@ -6,15 +6,16 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
-from haptk._fast.edit cimport edits_size
-from haptk._fast.facts cimport ROOM_SIZE
+from haptk._fast.bytes.span cimport Room, room_close, room_open, room_span, span_bytes
+from haptk._fast.edit cimport edits_close, edits_open
+from haptk._fast.facts cimport MADE_SIZE
 from haptk._fast.format cimport format_put
-from haptk._fast.http1 cimport Buf, HEAD_MORE, parse_request, parse_response
+from haptk._fast.http1 cimport Buf, HEAD_MORE, head_line, parse_request, parse_response
 from haptk._fast.inet cimport inet_pton
 from haptk._fast.match cimport holds, test_holds
 from haptk._fast.pool cimport buf_drop, buf_take, pool_close
 from haptk._fast.program cimport ConditionC, FormatC, LOG_HEADER, TestC
-from haptk._fast.regex cimport room_close, room_open
+from haptk._fast.regex cimport regex_close, regex_open
 from haptk._fast.render cimport render_request
 from haptk._fast.rules cimport RULES_ANSWER, RULES_GO, rules_request
 from haptk._fast.state cimport ServerW, Tally
@@ -28,17 +29,15 @@ cdef class Probe:
         self.image = Image(tables)
         self.arena = Arena({be.name: index for index, be in enumerate(tables.backends)})
         self.w.conf = &self.image.conf
-        self.w.edits = <char *>malloc(edits_size(self.w.conf.bufsize))
-        self.w.room = <char *>malloc(ROOM_SIZE)
         self.w.servers = <ServerW *>calloc(self.w.conf.server_count + 1, sizeof(ServerW))
         self.w.fronts = <Tally *>calloc(self.w.conf.frontend_count + 1, sizeof(Tally))
         self.w.backs = <Tally *>calloc(self.w.conf.backend_count + 1, sizeof(Tally))
         self.w.servs = <Tally *>calloc(self.w.conf.server_count + 1, sizeof(Tally))
         if self.w.fronts == NULL or self.w.backs == NULL or self.w.servs == NULL:
             raise MemoryError
-        if self.w.edits == NULL or self.w.room == NULL or self.w.servers == NULL:
+        if edits_open(&self.w) < 0 or room_open(&self.w.made, MADE_SIZE) < 0 or self.w.servers == NULL:
             raise MemoryError
-        room_open(&self.w.regex)
+        regex_open(&self.w.regex)
         self.s.frontend = &self.image.conf.frontends[0]
         self.s.peer.family = pysocket.AF_INET
         self.s.peer.port = 1234
@@ -56,9 +55,9 @@ cdef class Probe:
             buf_drop(&self.w, &self.s.in_head)
             buf_drop(&self.w, &self.s.line)
             pool_close(&self.w)
-        room_close(&self.w.regex)
-        free(self.w.edits)
-        free(self.w.room)
+        regex_close(&self.w.regex)
+        edits_close(&self.w)
+        room_close(&self.w.made)
         free(self.w.servers)
         free(self.w.fronts)
         free(self.w.backs)
@@ -103,8 +102,7 @@ cdef class Probe:
             x.res = &self.w.head
         else:
             x.req = &self.w.head
-            x.line.p = self.s.rx.d + self.w.head.start
-            x.line.n = self.w.head.target + self.w.head.target_len + 9 - self.w.head.start
+            x.line = head_line(&self.w.head)
         return 0
 
     def test(self, test, bytes data, bint response=False):
@@ -126,12 +124,15 @@ cdef class Probe:
         """The text of a core.acl.Format, None when it does not fit into a buffer."""
         cdef Seen x
         cdef FormatC *built = <FormatC *>self.arena.block(1, sizeof(FormatC))
-        cdef int64_t n
-        cdef bytes out = b"\0" * self.w.conf.bufsize
+        cdef Room out
         self.arena.format(built, chosen, LOG_HEADER)
         self.look(&x, data, response)
-        n = format_put(&x, built, <char *>out, self.w.conf.bufsize)
-        return None if n < 0 else out[:n]
+        if room_open(&out, self.w.conf.bufsize) < 0:
+            raise MemoryError
+        try:
+            return None if format_put(&x, built, &out) < 0 else span_bytes(room_span(&out))
+        finally:
+            room_close(&out)
 
     def request(self, bytes data):
         """Run the rules: ("go", backend, head for the server), ("answer", "", answer) or ("failed", "", b"")."""

@@ -3,11 +3,17 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 
+from haptk._fast.bytes.span cimport Span, span_over
 from haptk._fast.regex cimport RegexC
 
 ctypedef struct Text:
     char *p
     uint32_t n
+
+
+cdef inline Span span_text(const Text *t) noexcept nogil:
+    return span_over(t.p, t.n)
+
 
 ctypedef struct Net:
     int family

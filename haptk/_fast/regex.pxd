@@ -3,6 +3,8 @@
 
 from libc.stdint cimport uint32_t
 
+from haptk._fast.bytes.span cimport Span
+
 cdef enum:
     GROUPS = 10             # \0 to \9
     MATCH_LIMIT = 100000    # steps of one match; a pattern that needs more does not match, and is counted
@@ -20,14 +22,16 @@ ctypedef struct RegexRoom:  # of one thread
 
 ctypedef struct Groups:
     int count               # groups that are set or were tried, at least 1 after a match
-    size_t at[2 * GROUPS]   # begin and end of each; both SIZE_MAX for one that took no part
+    uint32_t at[2 * GROUPS]     # begin and end of each; both NOWHERE for one that took no part
 
 # Whether the library is there.
 cdef bint regex_native() noexcept nogil
 # Compile; raises ValueError with the library's words. NULL without the library.
 cdef void *regex_compile(bytes pattern, bint ignore_case) except? NULL
 cdef void regex_free(void *code) noexcept
-cdef int room_open(RegexRoom *room) except -1
-cdef void room_close(RegexRoom *room) noexcept
-# Search p[0..n); 1 when found, 0 when not (or given up). `inside`: p is not the beginning of a line.
-cdef bint regex_exec(RegexRoom *room, RegexC *re, const char *p, uint32_t n, bint inside, Groups *out) noexcept nogil
+cdef int regex_open(RegexRoom *room) except -1
+cdef void regex_close(RegexRoom *room) noexcept
+# Search v; 1 when found, 0 when not (or given up). `inside`: v is not the beginning of a line.
+cdef bint regex_exec(RegexRoom *room, RegexC *re, Span v, bint inside, Groups *out) noexcept nogil
+# What group `i` (0: everything) of a match of v holds; none when it took no part.
+cdef Span regex_group(Span v, const Groups *g, int i) noexcept nogil

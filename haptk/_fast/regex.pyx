@@ -2,6 +2,8 @@
 
 from libc.stdint cimport uint8_t
 
+from haptk._fast.bytes.span cimport NOWHERE, span_between, span_bytes, span_len, span_none, span_raw
+
 cdef extern from "<dlfcn.h>" nogil:
     int RTLD_NOW
     void *dlopen(const char *name, int flags)
@@ -100,7 +102,7 @@ cdef void regex_free(void *code) noexcept:
         p_code_free(code)
 
 
-cdef int room_open(RegexRoom *room) except -1:
+cdef int regex_open(RegexRoom *room) except -1:
     if not ready:
         return 0
     room.data = p_data(GROUPS, NULL)
@@ -115,7 +117,7 @@ cdef int room_open(RegexRoom *room) except -1:
     return 0
 
 
-cdef void room_close(RegexRoom *room) noexcept:
+cdef void regex_close(RegexRoom *room) noexcept:
     if room.context != NULL:
         p_context_free(room.context)
     if room.stack != NULL:
@@ -125,34 +127,34 @@ cdef void room_close(RegexRoom *room) noexcept:
     room.data = room.context = room.stack = NULL
 
 
-cdef bint ask_python(RegexC *re, const char *p, uint32_t n, bint inside, Groups *out) noexcept with gil:
+cdef bint ask_python(RegexC *re, Span v, bint inside, Groups *out) noexcept with gil:
     # The fall-back. `inside` is said by one byte in front, at which `^` holds no more.
     cdef int k
     try:
         pattern = (<list>re.patterns)[re.number]
-        text = (" " if inside else "") + p[:n].decode("latin-1")
+        text = (" " if inside else "") + span_bytes(v).decode("latin-1")
         found = pattern.search(text, 1 if inside else 0)
         if found is None:
             return 0
         out.count = min(GROUPS, pattern.groups + 1)
         for k in range(out.count):
             begin, end = found.span(k)
-            out.at[2 * k] = <size_t>-1 if begin < 0 else begin - inside
-            out.at[2 * k + 1] = <size_t>-1 if begin < 0 else end - inside
+            out.at[2 * k] = NOWHERE if begin < 0 else begin - inside
+            out.at[2 * k + 1] = NOWHERE if begin < 0 else end - inside
         return 1
     except Exception:
         return 0
 
 
-cdef bint regex_exec(RegexRoom *room, RegexC *re, const char *p, uint32_t n, bint inside, Groups *out) noexcept nogil:
+cdef bint regex_exec(RegexRoom *room, RegexC *re, Span v, bint inside, Groups *out) noexcept nogil:
     cdef int got, k
     cdef uint32_t flags = PCRE2_NOTBOL if inside else 0
     cdef size_t *at
     if re.code == NULL:
-        return ask_python(re, p, n, inside, out)
-    got = p_match(re.code, <const uint8_t *>p, n, 0, flags, room.data, room.context)
+        return ask_python(re, v, inside, out)
+    got = p_match(re.code, <const uint8_t *>span_raw(v), span_len(v), 0, flags, room.data, room.context)
     if got == ERROR_JIT_STACKLIMIT:
-        got = p_match(re.code, <const uint8_t *>p, n, 0, flags | PCRE2_NO_JIT, room.data, room.context)
+        got = p_match(re.code, <const uint8_t *>span_raw(v), span_len(v), 0, flags | PCRE2_NO_JIT, room.data, room.context)
     if got < 0:
         if got != ERROR_NOMATCH:
             room.given_up += 1
@@ -160,8 +162,15 @@ cdef bint regex_exec(RegexRoom *room, RegexC *re, const char *p, uint32_t n, bin
     at = p_vector(room.data)
     out.count = GROUPS if got == 0 else got
     for k in range(2 * out.count):
-        out.at[k] = at[k]
+        out.at[k] = NOWHERE if at[k] > span_len(v) else <uint32_t>at[k]
     return 1
+
+
+cdef Span regex_group(Span v, const Groups *g, int i) noexcept nogil:
+    # \\K inside a lookaround can put an end before its begin
+    if i >= g.count or g.at[2 * i] == NOWHERE or g.at[2 * i] > g.at[2 * i + 1]:
+        return span_none()
+    return span_between(v, g.at[2 * i], g.at[2 * i + 1])
 
 
 def available():

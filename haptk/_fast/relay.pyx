@@ -2,12 +2,13 @@
 # an announced end of stream, which only a further read can deliver.
 
 from libc.stdint cimport int64_t, uint32_t
-from libc.string cimport memcmp, memcpy, memmove
+from libc.string cimport memcpy, memmove
 
+from haptk._fast.bytes.span cimport span_decimal
 from haptk._fast.captures cimport capture_cookie, capture_head
 from haptk._fast.edit cimport edits_begin
 from haptk._fast.http1 cimport (BODY_BAD, BODY_CHUNKED, BODY_EOF, BODY_NONE, BODY_TUNNEL, Head, HEAD_MORE,
-                                M_CONNECT, M_HEAD, body_advance, parse_response)
+                                M_CONNECT, M_HEAD, body_advance, head_status, parse_response)
 from haptk._fast.journal cimport note_response
 from haptk._fast.observe cimport SAW_CONNECT, observe, sight_of
 from haptk._fast.pool cimport buf_drop, buf_grow, buf_slim, buf_take
@@ -206,13 +207,12 @@ cdef void edited(Session *s, Head *h) noexcept nogil:
     # sent none leaves the client no other end than the connection's.
     if h.conn_close:
         s.keep = 0
-    if (h.status == 204 or h.status == 304) and memcmp(h.d + h.start + 9, s.sx.d + s.sx.p + 9, 3) != 0:
+    if (h.status == 204 or h.status == 304) and span_decimal(head_status(h)) != h.status:
         s.keep = 0
 
 
 cdef int final_head(Worker *w, Session *s, Head *h) noexcept nogil:
     cdef int got
-    cdef uint32_t start
     cdef bint rule_keep = 0
     s.status = h.status
     observe(s.server, sight_of(h.status))
@@ -237,17 +237,15 @@ cdef int final_head(Worker *w, Session *s, Head *h) noexcept nogil:
         got = rules_response(w, s, h)
         if got != RULES_GO:
             return RELAY_RULED if got == RULES_ANSWER else RELAY_RULES_FAILED
-        if h.d != s.sx.d:
+        if h.edited:
             edited(s, h)
             rule_keep = h.conn_keep
     if s.frontend.connection == MODE_CLOSE and not rule_keep:
         s.keep = 0
     if s.frontend.capturing:
         capture_cookie(s, h, 1)
-    start = s.in_head.n if s.in_head.d != NULL else 0
     if render_response(w, s, h, 0) < 0:
-        s.in_head.n = start
-        return RELAY_BAD_RESPONSE if h.d == s.sx.d else RELAY_RULES_FAILED
+        return RELAY_RULES_FAILED if h.edited else RELAY_BAD_RESPONSE
     s.head_done = 1
     if s.frontend.noting:
         note_response(w, s)
@@ -261,7 +259,7 @@ cdef int response_heads(Worker *w, Session *s) noexcept nogil:
     # As many heads as are complete, up to the final one. 1 when that went through.
     cdef Head *h = &w.head
     cdef int got
-    cdef uint32_t end, start
+    cdef uint32_t end
     while not s.head_done:
         if s.sx.p == s.sx.n:
             return RELAY_WAIT
@@ -273,17 +271,16 @@ cdef int response_heads(Worker *w, Session *s) noexcept nogil:
         if h.status == 101 and not s.upgrade_asked:
             return RELAY_BAD_RESPONSE
         if h.status >= 200 or h.status == 101:
-            end = h.end
+            end = s.sx.p + got
             got = final_head(w, s, h)
             s.sx.r = s.sx.f = s.sx.p = end
             if got < 0:
                 return got
             break
-        start = s.in_head.n if s.in_head.d != NULL else 0
         if s.minor and render_response(w, s, h, 1) < 0:
-            s.in_head.n = start
             return RELAY_BAD_RESPONSE
-        s.sx.r = s.sx.f = s.sx.p = h.end
+        s.sx.p += <uint32_t>got
+        s.sx.r = s.sx.f = s.sx.p
     return RELAY_BAD_RESPONSE if body_advance(&s.down, &s.sx) == BODY_BAD else 1
 
 

@@ -1,63 +1,53 @@
-# Every write is bounded by the buffer: put() remembers an overflow instead of checking at each call site.
+# Every write is bounded by the buffer: a Room remembers that something was refused, which is looked at once, at the end.
 
 from libc.stdint cimport uint8_t, uint32_t
-from libc.string cimport memcmp, memcpy, strlen
 
+from haptk._fast.bytes.buf cimport Buf, buf_room, buf_wrote
+from haptk._fast.bytes.span cimport (NOWHERE, Room, Span, room_char, room_cut, room_full, room_left, room_len,
+                                     room_put, room_word, span_at, span_between, span_blank_at_equals, span_eq,
+                                     span_find, span_find_span, span_first, span_from, span_given, span_is_ci, span_len,
+                                     span_opens_ci, span_over, span_trim)
 from haptk._fast.cookie cimport cookie_line, cookie_request, cookie_response, cookie_wanted
-from haptk._fast.http1 cimport (Buf, Header, H_CACHE_CONTROL, H_CODING, H_CONNECTION, H_COOKIE, H_ETAG, H_EXPIRES,
+from haptk._fast.http1 cimport (Header, H_CACHE_CONTROL, H_CODING, H_CONNECTION, H_COOKIE, H_ETAG, H_EXPIRES,
                                 H_KEEP_ALIVE, H_LAST_MODIFIED, H_PRAGMA, H_PROXY_CONNECTION, H_SET_COOKIE,
-                                H_SET_COOKIE2, M_GET, M_HEAD, M_OPTIONS, M_TRACE)
+                                H_SET_COOKIE2, M_GET, M_HEAD, M_OPTIONS, M_TRACE, head_asked, head_name, head_reason,
+                                head_status, head_value)
 from haptk._fast.journal cimport make_id
 from haptk._fast.match cimport in_network
 from haptk._fast.pool cimport buf_take
-from haptk._fast.scan cimport hk_blank_at_equals, hk_find, same_word
+from haptk._fast.program cimport span_text
 from haptk._fast.state cimport AddHeaderC, BackendC, CK_INSERT, CK_NOCACHE, Peer, Text
 
-
-cdef inline int put(Buf *o, const char *p, size_t n) noexcept nogil:
-    # An overflow shows as o.n == o.size + 1 and swallows all later writes.
-    if o.n + n > o.size:
-        o.n = o.size + 1
-        return -1
-    memcpy(o.d + o.n, p, n)
-    o.n += <uint32_t>n
-    return 0
+cdef enum:
+    COMMA = 44, QUOTE = 34, BACKSLASH = 92
 
 
-cdef inline int word(Buf *o, const char *p) noexcept nogil:
-    return put(o, p, strlen(p))
-
-
-cdef int plain_line(Buf *o, const char *d, Header *x) noexcept nogil:
+cdef void plain_line(Room *o, Head *h, Header *x) noexcept nogil:
     # A line with odd blanks or a bare LF, written as everybody writes it.
-    put(o, d + x.line, x.name_len)
-    word(o, b": ")
-    put(o, d + x.value, x.value_len)
-    return word(o, b"\r\n")
+    room_put(o, head_name(h, x))
+    room_word(o, b": ")
+    room_put(o, head_value(h, x))
+    room_word(o, b"\r\n")
 
 
-cdef int connection_rest(Buf *o, const char *d, Header *x) noexcept nogil:
+cdef void connection_rest(Room *o, Span v) noexcept nogil:
     # What a Connection line names besides close, keep-alive and upgrade (which is decided elsewhere).
-    cdef const char *v = d + x.value
-    cdef uint32_t i = 0, start, end, n = x.value_len
+    cdef uint32_t comma = 0
+    cdef Span one
     cdef bint any = 0
-    while i < n:
-        while i < n and (v[i] == 32 or v[i] == 9 or v[i] == 44):
-            i += 1
-        start = i
-        while i < n and v[i] != 44:
-            i += 1
-        end = i
-        while end > start and (v[end - 1] == 32 or v[end - 1] == 9):
-            end -= 1
-        if end == start or (end - start == 5 and same_word(v + start, b"close", 5)) or \
-                (end - start == 10 and same_word(v + start, b"keep-alive", 10)) or \
-                (end - start == 7 and same_word(v + start, b"upgrade", 7)):
+    while comma != NOWHERE:
+        comma = span_find(v, COMMA, 0)
+        one = span_trim(v if comma == NOWHERE else span_first(v, comma))
+        if comma != NOWHERE:
+            v = span_from(v, comma + 1)
+        if span_len(one) == 0 or span_is_ci(one, b"close") or span_is_ci(one, b"keep-alive") or \
+                span_is_ci(one, b"upgrade"):
             continue
-        word(o, b", " if any else b"connection: ")
-        put(o, v + start, end - start)
+        room_word(o, b", " if any else b"connection: ")
+        room_put(o, one)
         any = 1
-    return word(o, b"\r\n") if any else 0
+    if any:
+        room_word(o, b"\r\n")
 
 
 # ---------------------------------------------------------------- forwardfor, originalto
@@ -65,7 +55,7 @@ cdef int connection_rest(Buf *o, const char *d, Header *x) noexcept nogil:
 cdef bint has_header(Head *h, Text *name) noexcept nogil:
     cdef int i
     for i in range(h.count):
-        if h.headers[i].name_len == name.n and memcmp(h.d + h.headers[i].line, name.p, name.n) == 0:
+        if span_eq(head_name(h, &h.headers[i]), span_text(name)):
             return 1
     return 0
 
@@ -78,47 +68,44 @@ cdef bint excepted(AddHeaderC *a, Peer *peer) noexcept nogil:
     return 0
 
 
-cdef void address_line(Buf *o, Head *h, AddHeaderC *front, AddHeaderC *back, Peer *peer) noexcept nogil:
+cdef void address_line(Room *o, Head *h, AddHeaderC *front, AddHeaderC *back, Peer *peer) noexcept nogil:
     # The name is the backend's where it has the option; an exception holds whoever made it, `if-none` when everybody did.
     cdef AddHeaderC *a = back if back.name.p != NULL else front
     if a.name.p == NULL or peer.text_len == 0 or excepted(front, peer) or excepted(back, peer):
         return
     if (front.name.p == NULL or front.if_none) and (back.name.p == NULL or back.if_none) and has_header(h, &a.name):
         return
-    put(o, a.name.p, a.name.n)
-    word(o, b": ")
-    put(o, peer.text, peer.text_len)
-    word(o, b"\r\n")
+    room_put(o, span_text(&a.name))
+    room_word(o, b": ")
+    room_put(o, span_over(peer.text, peer.text_len))
+    room_word(o, b"\r\n")
 
 
 # ---------------------------------------------------------------- requests
 
-cdef int edit_cookie(Worker *w, Session *s, Buf *o, const char *d, Header *x) noexcept nogil:
+cdef void edit_cookie(Worker *w, Session *s, Room *o, Head *h, Header *x) noexcept nogil:
     # Written straight into the output; most values do not name our cookie and are copied.
     cdef BackendC *be = s.backend
-    cdef const char *v = d + x.value
-    cdef uint32_t n = x.value_len, kept
+    cdef Span v = head_value(h, x)
+    cdef uint32_t at = room_len(o)
     # blanks beside an `=` are not passed on
-    if n == 0 or ((be.cookie_name.n == 0 or hk_find(v, n, be.cookie_name.p, be.cookie_name.n) == NULL) and
-                  not hk_blank_at_equals(v, n)):
-        return plain_line(o, d, x)
-    if o.n + n + 10 > o.size:
-        o.n = o.size + 1
-        return -1
-    kept = cookie_request(w, s, be, v, n, o.d + o.n + 8)
-    if kept == 0:
-        return 0
-    memcpy(o.d + o.n, b"cookie: ", 8)
-    o.n += 8 + kept
-    return word(o, b"\r\n")
+    if span_len(v) == 0 or ((be.cookie_name.n == 0 or span_find_span(v, span_text(&be.cookie_name)) == NOWHERE) and
+                            not span_blank_at_equals(v)):
+        plain_line(o, h, x)
+        return
+    room_word(o, b"cookie: ")
+    if cookie_request(w, s, be, v, o):
+        room_word(o, b"\r\n")
+    elif not room_full(o):
+        room_cut(o, at)
 
 
-cdef int special_request(Worker *w, Session *s, Buf *o, Head *h, Header *x) noexcept nogil:
+cdef void special_request(Worker *w, Session *s, Room *o, Head *h, Header *x) noexcept nogil:
+    # Keep-Alive and Proxy-Connection speak of the connection they came on, so they are left out.
     if x.id == H_COOKIE:
-        return edit_cookie(w, s, o, h.d, x)
-    if x.id == H_CONNECTION:
-        return connection_rest(o, h.d, x) if h.conn_other else 0
-    return 0    # Keep-Alive and Proxy-Connection speak of the connection they came on
+        edit_cookie(w, s, o, h, x)
+    elif x.id == H_CONNECTION and h.conn_other:
+        connection_rest(o, head_value(h, x))
 
 
 cdef inline bint request_special(Session *s, uint8_t id) noexcept nogil:
@@ -126,63 +113,70 @@ cdef inline bint request_special(Session *s, uint8_t id) noexcept nogil:
         (id == H_COOKIE and (s.backend.cookie != 0 or s.frontend.cookie_capture.p != NULL))
 
 
-cdef void our_request_lines(Session *s, Buf *o, Head *h) noexcept nogil:
+cdef void our_request_lines(Session *s, Room *o, Head *h) noexcept nogil:
     address_line(o, h, &s.frontend.forwardfor, &s.backend.forwardfor, &s.peer)
     address_line(o, h, &s.frontend.originalto, &s.backend.originalto, &s.local)
 
 
-cdef void unique_line(Worker *w, Session *s, Buf *o) noexcept nogil:
-    cdef uint32_t n = 0
-    cdef const char *p = make_id(w, s, &n)
-    if p == NULL:
+cdef void unique_line(Worker *w, Session *s, Room *o) noexcept nogil:
+    cdef Span id = make_id(w, s)
+    if not span_given(id):
         return
-    put(o, s.frontend.unique_header.p, s.frontend.unique_header.n)
-    word(o, b": ")
-    put(o, p, n)
-    word(o, b"\r\n")
+    room_put(o, span_text(&s.frontend.unique_header))
+    room_word(o, b": ")
+    room_put(o, id)
+    room_word(o, b"\r\n")
+
+
+cdef void connection_to_server(Session *s, Room *o, Head *h) noexcept nogil:
+    if s.upgrade_asked:
+        room_word(o, b"connection: upgrade\r\n")
+    elif s.server_close and h.minor:
+        if not s.backend.pretend_ka:
+            room_word(o, b"connection: close\r\n")
+    elif h.minor == 0 and (s.backend.pretend_ka or not s.server_close):
+        room_word(o, b"connection: keep-alive\r\n")
 
 
 cdef int render_request(Worker *w, Session *s, Head *h) noexcept nogil:
-    cdef Buf *o = &s.out_head
-    cdef char *d = h.d
+    cdef Room o
+    cdef Span t = h.text
     cdef uint32_t run = 0, run_end = 0
     cdef int i
     cdef Header *x
-    if buf_take(w, o) < 0:
+    if buf_take(w, &s.out_head) < 0:
         return -1
-    o.n = o.r = 0
-    if h.first_end == h.target + h.target_len + 11 and d[h.first_end - 3] == 49:
-        run, run_end = h.start, h.first_end     # it ends in " HTTP/1.1" CR LF as it came: one run with what follows
+    s.out_head.n = s.out_head.r = 0
+    o = buf_room(&s.out_head)
+    if h.first_end and h.first_end == h.target + h.target_len + 11 and span_at(t, h.first_end - 3) == 49:
+        run_end = h.first_end   # it ends in " HTTP/1.1" CR LF as it came: one run with what follows
     else:
-        put(o, d + h.start, h.target + h.target_len - h.start)
-        word(o, b" HTTP/1.1\r\n" if h.minor else b" HTTP/1.0\r\n")
+        room_put(&o, head_asked(h))
+        room_word(&o, b" HTTP/1.1\r\n" if h.minor else b" HTTP/1.0\r\n")
     for i in range(h.count):
         x = &h.headers[i]
         if x.canonical and (x.id == 0 or not request_special(s, x.id)):
             if run_end != x.line:
-                put(o, d + run, run_end - run)
+                room_put(&o, span_between(t, run, run_end))
                 run = x.line
             run_end = x.line_end
             continue
-        put(o, d + run, run_end - run)
+        room_put(&o, span_between(t, run, run_end))
         run = run_end = x.line_end
         if x.id and request_special(s, x.id):
-            special_request(w, s, o, h, x)
+            special_request(w, s, &o, h, x)
         else:
-            plain_line(o, d, x)
-    put(o, d + run, run_end - run)
+            plain_line(&o, h, x)
+    room_put(&o, span_between(t, run, run_end))
     if s.frontend.unique_header.p != NULL:
-        unique_line(w, s, o)
-    our_request_lines(s, o, h)
-    if s.upgrade_asked:
-        word(o, b"connection: upgrade\r\n")
-    elif s.server_close and h.minor:
-        if not s.backend.pretend_ka:
-            word(o, b"connection: close\r\n")
-    elif h.minor == 0 and (s.backend.pretend_ka or not s.server_close):
-        word(o, b"connection: keep-alive\r\n")
-    word(o, b"\r\n")
-    return 0 if o.n + s.backend.head_room <= o.size else -1
+        unique_line(w, s, &o)
+    our_request_lines(s, &o, h)
+    connection_to_server(s, &o, h)
+    room_word(&o, b"\r\n")
+    if room_left(&o) < <uint32_t>s.backend.head_room or room_full(&o):
+        return -1
+    buf_wrote(&s.out_head, &o)
+    return 0
 
 
 # ---------------------------------------------------------------- responses
@@ -192,41 +186,37 @@ cdef bint status_caches(int status) noexcept nogil:
         status == 404 or status == 405 or status == 410 or status == 414 or status == 501
 
 
-cdef void cache_words(const char *v, uint32_t n, bint *allowed, bint *useful) noexcept nogil:
+cdef void cache_words(Span v, bint *allowed, bint *useful) noexcept nogil:
     # The words of one Cache-Control line in order: of `public` and the words against storing the last one counts.
-    cdef uint32_t i = 0, start, end
+    cdef uint32_t i = 0, start, n = span_len(v)
     cdef bint quoted
+    cdef Span one
     while i < n:
-        while i < n and (v[i] == 32 or v[i] == 9 or v[i] == 44):
+        while i < n and (span_at(v, i) == 32 or span_at(v, i) == 9 or span_at(v, i) == COMMA):
             i += 1
         start = i
         quoted = 0
-        while i < n and (quoted or v[i] != 44):
-            if v[i] == 34:
+        while i < n and (quoted or span_at(v, i) != COMMA):
+            if span_at(v, i) == QUOTE:
                 quoted = not quoted
-            elif quoted and v[i] == 92:
+            elif quoted and span_at(v, i) == BACKSLASH:
                 i += 1
             i += 1
-        end = i if i < n else n
-        while end > start and (v[end - 1] == 32 or v[end - 1] == 9):
-            end -= 1
-        if end - start == 6 and same_word(v + start, b"public", 6):
+        one = span_trim(span_between(v, start, i if i < n else n))
+        if span_is_ci(one, b"public"):
             allowed[0] = 1
-        elif against(v + start, end - start):
+        elif against(one):
             allowed[0] = 0
-        elif (end - start >= 7 and same_word(v + start, b"max-age", 7)) or \
-                (end - start >= 8 and same_word(v + start, b"s-maxage", 8)):
+        elif span_opens_ci(one, b"max-age") or span_opens_ci(one, b"s-maxage"):
             useful[0] = 1
 
 
-cdef bint against(const char *p, uint32_t n) noexcept nogil:
-    return (n == 8 and same_word(p, b"no-cache", 8)) or (n == 8 and same_word(p, b"no-store", 8)) or \
-        (n == 7 and same_word(p, b"private", 7)) or \
-        (n == 9 and same_word(p, b"max-age", 7) and memcmp(p + 7, b"=0", 2) == 0) or \
-        (n == 10 and same_word(p, b"s-maxage", 8) and memcmp(p + 8, b"=0", 2) == 0)
+cdef bint against(Span p) noexcept nogil:
+    return span_is_ci(p, b"no-cache") or span_is_ci(p, b"no-store") or span_is_ci(p, b"private") or \
+        span_is_ci(p, b"max-age=0") or span_is_ci(p, b"s-maxage=0")
 
 
-cdef bint cacheable(Session *s, const char *d, Head *h) noexcept nogil:
+cdef bint cacheable(Session *s, Head *h) noexcept nogil:
     # Whether a cache might store the answer with our cookie in it, by the rule of core/cookie.py: is_cacheable.
     cdef bint useful = 0
     cdef bint allowed = status_caches(h.status) and \
@@ -238,39 +228,34 @@ cdef bint cacheable(Session *s, const char *d, Head *h) noexcept nogil:
         if x.id == H_EXPIRES or x.id == H_ETAG or x.id == H_LAST_MODIFIED:
             useful = 1
         elif x.id == H_PRAGMA:
-            if x.value_len == 8 and same_word(d + x.value, b"no-cache", 8):
+            if span_is_ci(head_value(h, x), b"no-cache"):
                 return 0
         elif x.id == H_CACHE_CONTROL:
-            cache_words(d + x.value, x.value_len, &allowed, &useful)
+            cache_words(head_value(h, x), &allowed, &useful)
     return allowed and useful
 
 
-cdef int edit_set_cookie(Session *s, Buf *o, const char *d, Header *x) noexcept nogil:
-    cdef BackendC *be = s.backend
-    cdef uint32_t kept, id_n = s.server.cookie.n if s.server != NULL else 0
+cdef void edit_set_cookie(Session *s, Room *o, Head *h, Header *x) noexcept nogil:
+    cdef uint32_t at = room_len(o)
     if x.value_len == 0:
-        return plain_line(o, d, x)
-    if o.n + x.name_len + x.value_len + id_n + 8 > o.size:
-        o.n = o.size + 1
-        return -1
-    kept = cookie_response(s, be, d + x.value, x.value_len, o.d + o.n + x.name_len + 2)
-    if kept == 0:
-        return 0
-    memcpy(o.d + o.n, d + x.line, x.name_len)
-    o.d[o.n + x.name_len] = 58
-    o.d[o.n + x.name_len + 1] = 32
-    o.n += x.name_len + 2 + kept
-    return word(o, b"\r\n")
+        plain_line(o, h, x)
+        return
+    room_put(o, head_name(h, x))
+    room_word(o, b": ")
+    if cookie_response(s, s.backend, head_value(h, x), o):
+        room_word(o, b"\r\n")
+    elif not room_full(o):
+        room_cut(o, at)
 
 
-cdef int special_response(Session *s, Buf *o, Head *h, Header *x, bint interim) noexcept nogil:
+cdef void special_response(Session *s, Room *o, Head *h, Header *x, bint interim) noexcept nogil:
     if x.id == H_SET_COOKIE or x.id == H_SET_COOKIE2:
-        return edit_set_cookie(s, o, h.d, x)
-    if x.id == H_CONNECTION:
-        return connection_rest(o, h.d, x) if h.conn_other else 0
-    if x.id == H_CODING and not (interim or h.status == 204 or s.down.strip):
-        return plain_line(o, h.d, x)
-    return 0
+        edit_set_cookie(s, o, h, x)
+    elif x.id == H_CONNECTION:
+        if h.conn_other:
+            connection_rest(o, head_value(h, x))
+    elif x.id == H_CODING and not (interim or h.status == 204 or s.down.strip):
+        plain_line(o, h, x)
 
 
 cdef inline bint response_special(Session *s, uint8_t id, bint interim) noexcept nogil:
@@ -280,57 +265,68 @@ cdef inline bint response_special(Session *s, uint8_t id, bint interim) noexcept
         (s.backend.cookie != 0 or s.frontend.cookie_capture.p != NULL)
 
 
-cdef void our_lines(Worker *w, Session *s, Buf *o, Head *h) noexcept nogil:
+cdef void our_lines(Worker *w, Session *s, Room *o, Head *h) noexcept nogil:
     # The cookie that we add, and the Cache-Control that protects it.
-    cdef uint32_t n
     if not cookie_wanted(w, s, s.backend):
         return
-    n = cookie_line(w, s, s.backend, o.d + o.n, o.size - o.n) if o.n < o.size else 0
-    o.n = o.n + n if n else o.size + 1
-    if s.backend.cookie & CK_NOCACHE and cacheable(s, h.d, h):
-        word(o, b"cache-control: private\r\n")
+    cookie_line(w, s, s.backend, o)
+    if s.backend.cookie & CK_NOCACHE and cacheable(s, h):
+        room_word(o, b"cache-control: private\r\n")
+
+
+cdef void status_line(Room *o, Head *h) noexcept nogil:
+    room_word(o, b"HTTP/1.1 ")
+    room_put(o, head_status(h))
+    room_char(o, 32)
+    room_put(o, head_reason(h))
+    room_word(o, b"\r\n")
+
+
+cdef void connection_to_client(Session *s, Room *o, Head *h) noexcept nogil:
+    if s.tunnel:
+        if h.status == 101:
+            room_word(o, b"connection: upgrade\r\n")
+    elif not s.keep:
+        room_word(o, b"connection: close\r\n")
+    elif s.minor == 0:
+        room_word(o, b"connection: keep-alive\r\n")
 
 
 cdef int render_response(Worker *w, Session *s, Head *h, bint interim) noexcept nogil:
-    cdef Buf *o = &s.in_head
-    cdef char *d = h.d
-    cdef uint32_t run, run_end
+    cdef Room o
+    cdef Span t = h.text
+    cdef uint32_t run = h.first_end, run_end = h.first_end
     cdef int i
     cdef Header *x
-    if buf_take(w, o) < 0:
+    if buf_take(w, &s.in_head) < 0:
         return -1
-    run = run_end = h.first_end
-    if h.reason == h.start + 13 and h.first_end == h.reason + h.reason_len + 2 and d[h.start + 7] == 49:
+    o = buf_room(&s.in_head)
+    if h.first_end and h.reason == h.start + 13 and h.first_end == h.reason + h.reason_len + 2 and \
+            span_at(t, h.start + 7) == 49:
         run = h.start       # "HTTP/1.1 NNN reason" CR LF as it came: one run with what follows
     else:
-        word(o, b"HTTP/1.1 ")
-        put(o, d + h.start + 9, 3)
-        word(o, b" ")
-        put(o, d + h.reason, h.reason_len)
-        word(o, b"\r\n")
+        status_line(&o, h)
     for i in range(h.count):
         x = &h.headers[i]
         if x.canonical and (x.id == 0 or not response_special(s, x.id, interim)):
             if run_end != x.line:
-                put(o, d + run, run_end - run)
+                room_put(&o, span_between(t, run, run_end))
                 run = x.line
             run_end = x.line_end
             continue
-        put(o, d + run, run_end - run)
+        room_put(&o, span_between(t, run, run_end))
         run = run_end = x.line_end
         if x.id and response_special(s, x.id, interim):
-            special_response(s, o, h, x, interim)
+            special_response(s, &o, h, x, interim)
         else:
-            plain_line(o, d, x)
-    put(o, d + run, run_end - run)
+            plain_line(&o, h, x)
+    room_put(&o, span_between(t, run, run_end))
     if not interim:
         if s.backend.cookie & CK_INSERT:
-            our_lines(w, s, o, h)
-        if s.tunnel:
-            word(o, b"connection: upgrade\r\n" if h.status == 101 else b"")
-        elif not s.keep:
-            word(o, b"connection: close\r\n")
-        elif s.minor == 0:
-            word(o, b"connection: keep-alive\r\n")
-    word(o, b"\r\n")
-    return 0 if o.n <= o.size else -1
+            our_lines(w, s, &o, h)
+        connection_to_client(s, &o, h)
+    room_word(&o, b"\r\n")
+    if room_full(&o):
+        return -1
+    buf_wrote(&s.in_head, &o)
+    return 0

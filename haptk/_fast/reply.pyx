@@ -3,10 +3,13 @@
 from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memchr, memcpy, memset, strlen
 
-from haptk._fast.edit cimport edits_room
+from haptk._fast.bytes.buf cimport buf_room, buf_wrote
+from haptk._fast.bytes.span cimport (Room, Span, room_len, room_span, span_between, span_from, span_is, span_len,
+                                     span_raw)
+from haptk._fast.edit cimport DRAFT_TEXT, draft
 from haptk._fast.facts cimport path_in, query_in
 from haptk._fast.format cimport format_put
-from haptk._fast.http1 cimport BODY_NONE, Buf, H_HOST, Head, M_HEAD, body_advance
+from haptk._fast.http1 cimport BODY_NONE, Buf, H_HOST, Head, M_HEAD, body_advance, head_target, head_value
 from haptk._fast.pool cimport buf_take
 from haptk._fast.program cimport FormatC, RD_LOCATION, RD_PREFIX, Text
 from haptk._fast.scan cimport put_decimal
@@ -52,20 +55,24 @@ cdef inline void word(Buf *o, const char *p) noexcept nogil:
     put(o, p, strlen(p))
 
 
+cdef inline void put_span(Buf *o, Span s) noexcept nogil:
+    put(o, span_raw(s), span_len(s))
+
+
 cdef inline void decimal(Buf *o, uint32_t v) noexcept nogil:
     cdef char text[20]
     put(o, text, put_decimal(text, v))
 
 
 cdef void format(Seen *x, Buf *o, FormatC *f) noexcept nogil:
-    cdef int64_t got
+    cdef Room room
     if o.n > o.size:
         return
-    got = format_put(x, f, o.d + o.n, o.size - o.n)
-    if got < 0:
+    room = buf_room(o)
+    if format_put(x, f, &room) < 0:
         o.n = o.size + 1
     else:
-        o.n += <uint32_t>got
+        buf_wrote(o, &room)
 
 
 cdef void settle_body(Session *s) noexcept nogil:
@@ -161,24 +168,22 @@ cdef void status_line(Buf *o, int status, Text *reason) noexcept nogil:
 cdef int reply_rule(Seen *x, ReplyC *r) noexcept nogil:
     cdef Session *s = x.s
     cdef Buf *o = &s.in_head
-    cdef uint32_t room, start
-    cdef int64_t length
-    cdef char *body
+    cdef uint32_t start
+    cdef Room *body
     if r.page:
         return reply_page(x.w, s, page_of(r.status), r.status)
     s.status = r.status
     if begin(x.w, s) < 0:
         return -1
-    body = edits_room(x.w, &room)
-    length = format_put(x, &r.body, body, room)
-    if length < 0:
+    body = draft(x.w, DRAFT_TEXT)
+    if format_put(x, &r.body, body) < 0:
         return -1
     start = o.n
     status_line(o, r.status, &r.reason)
     more_headers(x, o, r)
     if r.status != 204 and r.status != 304 and r.status >= 200:
         word(o, b"content-length: ")
-        decimal(o, <uint32_t>length)
+        decimal(o, room_len(body))
         word(o, b"\r\n")
     if r.content_type.p != NULL:
         word(o, b"content-type: ")
@@ -187,27 +192,27 @@ cdef int reply_rule(Seen *x, ReplyC *r) noexcept nogil:
     connection_line(s, o)
     word(o, b"\r\n")
     if s.method != M_HEAD:
-        put(o, body, <size_t>length)
+        put_span(o, room_span(body))
     return fits(o, start)
 
 
 cdef void kept_path(Buf *o, Head *h, RedirectC *r) noexcept nogil:
     # The path of the request, with what the rule makes of its slash and query.
-    cdef const char *t = h.d + h.target
+    cdef Span t = head_target(h)
     cdef uint32_t start = 0, end = 0, query = 0
-    if path_in(t, h.target_len, &start, &end):
-        put(o, t + start, end - start)
+    if path_in(t, &start, &end):
+        put_span(o, span_between(t, start, end))
     else:
         word(o, b"/")
-    if not r.drop_query and query_in(t, h.target_len, &query) and query < h.target_len:
-        put(o, t + query - 1, h.target_len - query + 1)
+    if not r.drop_query and query_in(t, &query) and query < span_len(t):
+        put_span(o, span_from(t, query - 1))
 
 
 cdef void host_value(Buf *o, Head *h) noexcept nogil:
     cdef int i
     for i in range(h.count):
         if h.headers[i].id == H_HOST:
-            put(o, h.d + h.headers[i].value, h.headers[i].value_len)
+            put_span(o, head_value(h, &h.headers[i]))
             return
 
 
@@ -215,12 +220,11 @@ cdef int reply_redirect(Seen *x, RuleC *rule) noexcept nogil:
     cdef RedirectC *r = rule.redirect
     cdef Session *s = x.s
     cdef Buf *o = &s.in_head
-    cdef uint32_t room, start
-    cdef char *text = edits_room(x.w, &room)
-    cdef int64_t length = format_put(x, &rule.format, text, room)
-    if length < 0:
+    cdef uint32_t start
+    cdef Room *text = draft(x.w, DRAFT_TEXT)
+    if format_put(x, &rule.format, text) < 0:
         return -1
-    if length == 0 and r.ignore_empty:
+    if room_len(text) == 0 and r.ignore_empty:
         return 0
     s.status = r.code
     if s.up.mode != BODY_NONE:
@@ -230,8 +234,8 @@ cdef int reply_redirect(Seen *x, RuleC *rule) noexcept nogil:
     start = o.n
     status_line(o, r.code, &r.reason)
     word(o, b"content-length: 0\r\nlocation: ")
-    if r.kind == RD_LOCATION or not (length == 1 and text[0] == 47 and r.kind == RD_PREFIX):
-        put(o, text, <size_t>length)
+    if r.kind != RD_PREFIX or not span_is(room_span(text), b"/"):
+        put_span(o, room_span(text))
     if r.kind != RD_LOCATION:
         if r.kind != RD_PREFIX:
             word(o, b"://")

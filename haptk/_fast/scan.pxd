@@ -3,7 +3,9 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
-cdef extern from "vector.h" nogil:
+from haptk._fast.bytes.span cimport Span
+
+cdef extern from "bytes/vector.h" nogil:
     size_t hk_value_end(const char *p, size_t n) noexcept
     size_t hk_any_of(const char *p, size_t n, char a, char b, char c) noexcept
     size_t hk_target_end(const char *p, size_t n) noexcept
@@ -44,5 +46,7 @@ cdef int64_t decimal(const char *p, size_t n) noexcept nogil
 cdef bint same_word(const char *p, const char *word, size_t n) noexcept nogil
 # Whether a comma list holds the lower-case token `word` (RFC 9110 5.6.1), ASCII case ignored.
 cdef bint list_has(const char *p, size_t n, const char *word, size_t wn) noexcept nogil
+# The same for a span.
+cdef bint has_word(Span v, Span word) noexcept nogil
 # Text of v into out (20 bytes at most); returns the length.
 cdef size_t put_decimal(char *out, uint64_t v) noexcept nogil

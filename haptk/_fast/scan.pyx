@@ -1,5 +1,10 @@
 # The character tables are filled at import, from RFC 9110's own list, and never change afterwards.
 
+from libc.stdint cimport uint32_t
+
+from haptk._fast.bytes.span cimport NOWHERE, span_eq_ci, span_find, span_first, span_from, span_trim
+
+
 cdef void fill_tables() noexcept:
     cdef int c
     for c in range(256):
@@ -56,6 +61,19 @@ cdef bint list_has(const char *p, size_t n, const char *word, size_t wn) noexcep
         if end - start == wn and same_word(p + start, word, wn):
             return 1
     return 0
+
+
+cdef bint has_word(Span v, Span word) noexcept nogil:
+    cdef uint32_t comma
+    cdef Span one
+    while True:
+        comma = span_find(v, 44, 0)
+        one = v if comma == NOWHERE else span_first(v, comma)
+        if span_eq_ci(span_trim(one), word):
+            return 1
+        if comma == NOWHERE:
+            return 0
+        v = span_from(v, comma + 1)
 
 
 cdef size_t put_decimal(char *out, uint64_t v) noexcept nogil:

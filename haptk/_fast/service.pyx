@@ -1,11 +1,14 @@
 cimport cython
 
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcpy, memset
 
+from haptk._fast.bytes.span cimport Room, room_char, room_len, room_over, room_put, room_word, span_begins
 from haptk._fast.descriptors cimport FD_SERVICE, FD_WAKE, fd_ring
-from haptk._fast.http1 cimport BODY_BAD, BODY_LENGTH, Header, body_advance
+from haptk._fast.http1 cimport (BODY_BAD, BODY_LENGTH, Header, body_advance, head_method, head_name, head_target,
+                                head_value)
 from haptk._fast.pool cimport buf_take
+from haptk._fast.program cimport span_text
 from haptk._fast.relay cimport compact
 from haptk._fast.scan cimport hk_push, hk_take_all
 from haptk._fast.sockets cimport IO_AGAIN, IO_EOF, fill, put2
@@ -20,12 +23,7 @@ cdef enum Stage:
 
 
 cdef bint is_stats(Text *uri, Head *h) noexcept nogil:
-    return uri.p != NULL and h.target_len >= uri.n and memcmp(h.d + h.target, uri.p, uri.n) == 0
-
-
-cdef inline char *put(char *out, const char *p, uint32_t n) noexcept nogil:
-    memcpy(out, p, n)
-    return out + n
+    return uri.p != NULL and span_begins(head_target(h), span_text(uri))
 
 
 cdef uint32_t head_size(Head *h) noexcept nogil:
@@ -36,22 +34,26 @@ cdef uint32_t head_size(Head *h) noexcept nogil:
     return n
 
 
-cdef uint32_t write_head(Head *h, char *out) noexcept nogil:
-    # The head anew, so that what rules changed is seen: head_size() bytes at most.
-    cdef char *p = put(out, h.d + h.start, h.method_len)
+cdef void write_head(Head *h, Room *o) noexcept nogil:
+    # The head again, so that what rules changed is seen: head_size() bytes at most.
     cdef Header *x
     cdef int i
-    p = put(put(put(p, b" ", 1), h.d + h.target, h.target_len), b" HTTP/1.1\r\n", 11)
+    room_put(o, head_method(h))
+    room_char(o, 32)
+    room_put(o, head_target(h))
+    room_word(o, b" HTTP/1.1\r\n")
     for i in range(h.count):
         x = &h.headers[i]
-        p = put(put(p, h.d + x.line, x.name_len), b": ", 2)
-        p = put(put(p, h.d + x.value, x.value_len), b"\r\n", 2)
-    return <uint32_t>(p - out)
+        room_put(o, head_name(h, x))
+        room_word(o, b": ")
+        room_put(o, head_value(h, x))
+        room_word(o, b"\r\n")
 
 
 cdef int service_begin(Worker *w, Session *s, Head *h) noexcept nogil:
     cdef Errand *e
     cdef uint32_t size = head_size(h)
+    cdef Room room
     if w.service_fd < 0:
         return -1
     e = <Errand *>malloc(sizeof(Errand))
@@ -64,7 +66,9 @@ cdef int service_begin(Worker *w, Session *s, Head *h) noexcept nogil:
     if e.ask == NULL:
         free(e)
         return -1
-    e.head_n = e.ask_n = write_head(h, e.ask)
+    room = room_over(e.ask, size)
+    write_head(h, &room)
+    e.head_n = e.ask_n = room_len(&room)
     e.kind, e.frontend, e.keep, e.minor, e.peer = s.service, s.frontend.index, s.keep, h.minor, s.peer
     e.backend = s.backend.index if s.in_backend else -1
     e.session = s

@@ -2,9 +2,9 @@
 # or is gone. A session that was killed has phase PH_DEAD and is not touched again.
 
 from libc.stdint cimport int64_t, uint32_t
-from libc.string cimport memcmp
 
 from haptk._fast.address cimport note_local
+from haptk._fast.bytes.span cimport span_eq
 from haptk._fast.captures cimport capture_cookie, capture_head
 from haptk._fast.deadlines cimport LINGER_MS, arm
 from haptk._fast.dispatch cimport admitted, again, connect_failed, dispatch, link_failed
@@ -13,10 +13,11 @@ from haptk._fast.ending cimport (answer, bad_response, close_client, drop_buffer
                                  session_kill)
 from haptk._fast.faults cimport fault_request, fault_response
 from haptk._fast.hashkey cimport hash_request
-from haptk._fast.http1 cimport BODY_LENGTH, BODY_NONE, BODY_TUNNEL, Head, body_advance, parse_request
+from haptk._fast.http1 cimport BODY_LENGTH, BODY_NONE, BODY_TUNNEL, Head, body_advance, head_target, parse_request
 from haptk._fast.journal cimport note_end, note_refused, note_request
 from haptk._fast.observe cimport SAW_BAD_ANSWER, observe
 from haptk._fast.pool cimport buf_drop, buf_take
+from haptk._fast.program cimport span_text
 from haptk._fast.queue cimport WAITS_NOT, take_ready
 from haptk._fast.proxyproto cimport read_proxy
 from haptk._fast.relay cimport (RELAY_AGAIN, RELAY_BAD_REQUEST, RELAY_BAD_RESPONSE, RELAY_CLIENT, RELAY_DONE, RELAY_LINK,
@@ -233,8 +234,7 @@ cdef int begin(Worker *w, Session *s, uint32_t length) noexcept nogil:
     w.counters.requests += 1
     tally_request(w, s, length)
     s.keep = (h.minor == 1 or h.conn_keep) and not h.conn_close and not w.stopping
-    if s.frontend.monitor_uri.n and s.frontend.monitor_uri.n == h.target_len and \
-            memcmp(s.frontend.monitor_uri.p, h.d + h.target, h.target_len) == 0:
+    if s.frontend.monitor_uri.n and span_eq(head_target(h), span_text(&s.frontend.monitor_uri)):
         s.unlogged = 1
         if s.frontend.program.monitor_count and rules_monitor(w, s, h):
             return answer(w, s, PAGE_503, 503, c"L", c"R")
@@ -256,7 +256,7 @@ cdef int begin(Worker *w, Session *s, uint32_t length) noexcept nogil:
     s.upgrade_asked = h.upgrade and h.conn_upgrade and h.minor
     if render_request(w, s, h) < 0:
         # too long as it came, or as rules made it
-        return refuse(w, s, c"P") if h.d == s.rx.d else ruled(w, s, RULES_FAILED)
+        return ruled(w, s, RULES_FAILED) if h.edited else refuse(w, s, c"P")
     if s.backend.by_hash:
         hash_request(s, s.backend, h)
     if s.backend.stick != NULL:

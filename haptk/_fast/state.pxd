@@ -7,6 +7,7 @@
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from haptk._fast.bytes.span cimport Room
 from haptk._fast.http1 cimport Body, Buf, Head
 from haptk._fast.inet cimport sockaddr_storage
 from haptk._fast.logplan cimport LogPlanC
@@ -689,9 +690,9 @@ ctypedef struct Worker:
     int clear_asked         # atomic: 1 the highest values of the tallies, 2 all of them are to be zeroed
     int service_fd          # eventfd that tells the control plane; -1 when nothing is served
     Head head               # scratch: valid within one call
-    char *edits             # copy of a head that rules change (first bufsize bytes) and what they add behind it
-    uint32_t edits_used
-    char *room              # of samples (see facts)
+    Room edits              # copy of a head that rules change, and what they add behind it
+    Room drafts[3]          # what rules build: see edit.DraftId
+    Room made               # what converters make of samples (see facts)
     RegexRoom regex
     Session *free_sessions
     Link *free_links

@@ -4,6 +4,7 @@
 # The fetches repeat core/sticktable.py in C, oddities included; the tests run over both and over the real HAProxy.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from haptk._fast.bytes.span cimport span_raw
 from libc.string cimport memchr, memcmp, memcpy, memset
 
 from haptk._fast.facts cimport Seen
@@ -396,7 +397,7 @@ cdef void keep(Worker *w, Session *s, int table, Store *t, Key *k, uint16_t know
 cdef void app_request(Worker *w, Session *s, Head *h, bint force) noexcept nogil:
     cdef AppSessionC *app = s.backend.stick.app
     cdef StickTableC *t = &s.backend.stick.tables[app.table]
-    cdef Piece id = app_in_request(app, h.d, h)
+    cdef Piece id = app_in_request(app, span_raw(h.text), h)
     cdef Key k
     cdef Found found
     found.name = 0
@@ -436,7 +437,7 @@ cdef void stick_request(Worker *w, Session *s, Head *h, bint force, bint ignore)
         if r.fetch == FETCH_SRC:
             if not address_key(t.store, &s.peer, &k):
                 continue
-        elif h == NULL or not text_key(t.store, fetched(s, r, h.d, h, 0), &k):
+        elif h == NULL or not text_key(t.store, fetched(s, r, span_raw(h.text), h, 0), &k):
             continue
         found.name = 0
         if r.act & STICK_MATCH and store_find(t.store, k.p, k.n, w.now, &found) and s.server == NULL:
@@ -479,10 +480,10 @@ cdef void stick_response(Worker *w, Session *s, Head *h) noexcept nogil:
         r = &rules.responses[i]
         if noted(s, r.table, 1) or not applies(w, s, r, NULL, h):
             continue
-        if text_key(rules.tables[r.table].store, fetched(s, r, h.d, h, 1), &k):
+        if text_key(rules.tables[r.table].store, fetched(s, r, span_raw(h.text), h, 1), &k):
             keep(w, s, r.table, rules.tables[r.table].store, &k, 0, 1)
     if rules.app != NULL and h != NULL:
-        id = app_in_response(rules.app, h.d, h)
+        id = app_in_response(rules.app, span_raw(h.text), h)
         if id.n:
             k.p, k.n = id.p, id.n
             keep(w, s, rules.app.table, rules.tables[rules.app.table].store, &k, 0, 1)

@@ -9,17 +9,18 @@ from libc.string cimport memset
 from haptk._fast.address cimport note_address, note_local
 from haptk._fast.census cimport CENSUS_END, CENSUS_LIST, census_ask, census_close, census_step, census_take
 from haptk._fast.deadlines cimport PARTING_MS
+from haptk._fast.bytes.span cimport room_close, room_open
 from haptk._fast.descriptors cimport (FD_EPOLL, FD_LANE, FD_LISTENER, FD_SERVICE, FD_WAKE, HK_CHECKED, fd_opened,
                                       fd_ring, register_leave, register_own)
-from haptk._fast.edit cimport edits_size
+from haptk._fast.edit cimport edits_close, edits_open
 from haptk._fast.ending cimport session_kill
-from haptk._fast.facts cimport ROOM_SIZE
+from haptk._fast.facts cimport MADE_SIZE
 from haptk._fast.gate cimport gate_closed, gate_enter, gate_return
 from haptk._fast.inet cimport sockaddr_storage
 from haptk._fast.journal cimport lane_close, lane_open
 from haptk._fast.pool cimport pool_close, pool_trim, reap, session_new
 from haptk._fast.queue cimport look_at_queues
-from haptk._fast.regex cimport room_close, room_open
+from haptk._fast.regex cimport regex_close, regex_open
 from haptk._fast.relay cimport link_ready
 from haptk._fast.scan cimport hk_fetch, hk_load, hk_load_ptr, hk_store
 from haptk._fast.service cimport next_answered, service_close, take_errands
@@ -497,21 +498,9 @@ cdef class DataWorker:
         return 0
 
     cdef int rules_rooms(self) except -1:
-        # Scratch for rules, where the file has some.
-        cdef int i
-        cdef bint needed = 0
-        for i in range(self.w.conf.frontend_count):
-            needed = needed or self.w.conf.frontends[i].ruled or self.w.conf.frontends[i].ruled_response or \
-                self.w.conf.frontends[i].capturing or self.w.conf.frontends[i].unique.count or \
-                (self.w.conf.frontends[i].log != NULL and self.w.conf.frontends[i].log.wants_room)
-        for i in range(self.w.conf.backend_count):
-            needed = needed or self.w.conf.backends[i].ruled_response
-        if not needed:
-            return 0
-        room_open(&self.w.regex)
-        self.w.edits = <char *>malloc(edits_size(self.w.conf.bufsize))
-        self.w.room = <char *>malloc(ROOM_SIZE)
-        if self.w.edits == NULL or self.w.room == NULL:
+        # Always: conditions, formats and captures stand in many places, and memory that nobody writes to costs nothing.
+        regex_open(&self.w.regex)
+        if edits_open(&self.w) < 0 or room_open(&self.w.made, MADE_SIZE) < 0:
             raise MemoryError
         return 0
 
@@ -520,9 +509,9 @@ cdef class DataWorker:
             pool_close(&self.w)
             service_close(&self.w)
             census_close(&self.w)
-        room_close(&self.w.regex)
-        free(self.w.edits)
-        free(self.w.room)
+        regex_close(&self.w.regex)
+        edits_close(&self.w)
+        room_close(&self.w.made)
         if self.w.epfd >= 0:
             close_fd(self.w.epfd)
         if self.w.wake_fd >= 0:

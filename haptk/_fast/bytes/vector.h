@@ -1,5 +1,5 @@
 /* Scans over 16 bytes at a time. Every function reads p[0..n) and nothing else, whatever n is, and has a plain twin for
- * machines without SSE2, which is also what it means. Included by scan.pxd only. */
+ * machines without SSE2, which is also what it means. Included by span.h and scan.pxd only. */
 #ifndef HAPTK_VECTOR_H
 #define HAPTK_VECTOR_H
 #include <stddef.h>
