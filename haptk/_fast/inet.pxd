@@ -22,6 +22,7 @@ cdef extern from "<netinet/in.h>" nogil:
         unsigned short sin6_family
         unsigned short sin6_port
         in6_addr sin6_addr
+        unsigned int sin6_scope_id
     unsigned short htons(unsigned short v)
     unsigned short ntohs(unsigned short v)
 

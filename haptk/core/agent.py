@@ -1,4 +1,4 @@
-"""What an agent says about its server, and when it is asked again. Pure; `now` is a parameter.
+"""What an agent says about its server. Pure.
 
 An agent is a program beside the server: one connection, one line of words, the end (HAProxy's `agent-check`). Words may
 stand in any order, with blanks or commas between them:
@@ -67,43 +67,9 @@ def _parted(line: str) -> tuple[list[str], str, str]:
 
 @dataclass
 class AgentCheck:
-    """When one agent is asked, and what came of it last. `begin`, then `heard` or `failed`; `due_at` says when again.
+    """What came of an agent last; `duration_ms` is the time its answer took, -1 before the first one."""
 
-    `duration_ms` is the time the last answer took, -1 before the first one.
-    """
-
-    inter_s: float
-    started_at: float = 0.0
     enabled: bool = True
-    asking: bool = False
     code: str = "INI"
     text: str = ""
     duration_ms: int = -1
-    _began: float = 0.0
-    _due: float = -1.0
-
-    def due_at(self) -> float | None:
-        """When it is to be asked; None while it is being asked or was disabled."""
-        if self.asking or not self.enabled:
-            return None
-        return self._due if self._due >= 0 else self.started_at
-
-    def begin(self, now: float) -> None:
-        """A connection is being made."""
-        self.asking = True
-        self._began = now
-
-    def heard(self, said: Said, now: float) -> None:
-        """It answered."""
-        self._end(said.code, said.text, now)
-
-    def failed(self, code: str, why: str, now: float) -> None:
-        """It did not answer; the server stays what it is."""
-        self._end(code, why, now)
-
-    def _end(self, code: str, text: str, now: float) -> None:
-        self.asking = False
-        self.code, self.text = code, text
-        self.duration_ms = round((now - self._began) * 1000)
-        # counted from the beginning of the question, as HAProxy does, but never at once
-        self._due = max(self._began + self.inter_s, now)

@@ -26,7 +26,8 @@ class Checked:
         """`, reason: ..., code: ..., info: "...", check duration: ...ms`."""
         code = "" if self.status is None else f", code: {self.status}"
         info = f', info: "{self.info}"' if self.info else ""
-        return f", reason: {self.outcome}{code}{info}, check duration: {self.duration_ms}ms"
+        took = f", check duration: {self.duration_ms}ms" if self.duration_ms >= 0 else ""
+        return f", reason: {self.outcome}{code}{info}{took}"
 
 
 @dataclass(frozen=True)
@@ -123,10 +124,12 @@ def nobody_left(proxy: str, *, listen: bool) -> Line:
     return (EMERG, f"{'proxy' if listen else 'backend'} {proxy} has no server available!")
 
 
-def checked(server: str, *, spare: bool, good: bool, conditional: bool, check: Checked, progress: str) -> Line:
-    """One check under `option log-health-checks`; `progress` is as in `2/3 UP`."""
+def checked(
+    server: str, *, spare: bool, good: bool, conditional: bool, check: Checked, progress: str, kind: str = "Health"
+) -> Line:
+    """One check under `option log-health-checks`; `progress` is as in `2/3 UP`, `kind` Health or Agent."""
     result = f"{'conditionally ' if conditional else ''}succeeded" if good else "failed"
-    words = f"Health check for {'backup ' if spare else ''}server {server} {result}{check.words()}, status: {progress}."
+    words = f"{kind} check for {'backup ' if spare else ''}server {server} {result}{check.words()}, status: {progress}."
     return (NOTICE, words)
 
 

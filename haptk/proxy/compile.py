@@ -104,9 +104,8 @@ def _read_file(path: str) -> bytes:
 # Settings that are read and kept, but that nothing carries out yet: each use of one draws a warning.
 _NOT_YET = {
     "option_independent_streams": "option independent-streams",
-    "http_connects": "http-check connect",
     "maxhdr": "tune.http.maxhdr",
-    "max_spread_checks_s": "max-spread-checks", "users": "user",
+    "users": "user",
 }  # fmt: skip
 _NOT_YET_SERVER = {
     "pool_low_conn": "pool-low-conn",
@@ -398,7 +397,7 @@ class _Compiler:
         top = self.top
         keys = names(
             "nbthread maxconn maxconnrate maxsessrate ulimit_n fd_hard_limit strict_limits chroot user group uid gid pidfile "
-            "node bufsize maxrewrite spread_checks hard_stop_after_s "
+            "node bufsize maxrewrite spread_checks max_spread_checks_s hard_stop_after_s "
             "server_state_file stats_timeout_s stats_maxconn insecure_setuid"
         )
         values: dict[str, Any] = {key: top.get(key) for key in keys if top.get(key) is not None}

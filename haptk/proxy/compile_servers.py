@@ -7,18 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from haptk.core.xxh64 import xxh64
 from haptk.formats.haproxy_cfg import Section, units
+from haptk.proxy import compile_checks
 from haptk.proxy.tables import (
     AgentPlan,
     Backend,
     CheckPlan,
     CookieRule,
-    Expect,
-    HttpSend,
     NameServer,
     Resolvers,
     Server,
     Source,
-    TcpStep,
 )
 
 if TYPE_CHECKING:
@@ -80,7 +78,7 @@ def _server(
         name=record["name"], host=host, port=place.port, id=number, unix_path=place.unix_path,
         hostname="" if host == place.host else place.host, port_offset=place.port_offset or 0, cookie=value,
         source=source, allow_dup_ip="allow-dup-ip" in record.get("resolve_opts", ()),
-        check=_check(work, section, record, host, source), agent=_agent(work, section, record, host),
+        check=_check(work, section, record, host, source), agent=_agent(work, section, record, host, source),
         **_elsewhere(work, record), **{key: record[key] for key in _COPIED if key in record},
     )  # fmt: skip
 
@@ -185,7 +183,9 @@ def _elsewhere(work: _Compiler, record: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _agent(work: _Compiler, section: Section, record: dict[str, Any], host: str) -> AgentPlan | None:
+def _agent(
+    work: _Compiler, section: Section, record: dict[str, Any], host: str, source: Source | None
+) -> AgentPlan | None:
     """The agent of one server; None without one."""
     if not record.get("agent_check"):
         return None
@@ -206,8 +206,8 @@ def _agent(work: _Compiler, section: Section, record: dict[str, Any], host: str)
     connect, check = timeouts.get("connect"), timeouts.get("check")
     send = record.get("agent_send", "").encode("utf-8", "surrogateescape")
     return AgentPlan(
-        host=place, port=port, inter_s=inter, send=send, timeout_s=check or inter,
-        connect_timeout_s=min(connect, inter) if check and connect else inter,
+        host=place, port=port, inter_s=inter, send=send, timeout_s=check,
+        connect_timeout_s=connect if check else None, source=source,
     )  # fmt: skip
 
 
@@ -223,14 +223,15 @@ def _check(
     place: Address = record["place"]
     addr: Address | None = record.get("check_addr")
     port = record.get("check_port") or (addr.port if addr else 0) or place.port
-    steps = tuple(_step(step) for step in section.get("tcp_steps", ()))
     kind = section.get("check_kind", "tcp")
-    if not port and not place.unix_path and not (kind == "tcp-check" and steps and steps[0].port):
+    steps = compile_checks.steps(work, section)
+    if not port and not place.unix_path and not all(step.port for step in steps if step.action == "connect"):
         work.error(record["where"], f"server {record['name']}: it has neither a port nor a port for its check")
         return None
     inter_s = record.get("inter_s", 2.0)
     timeouts = {name: value for name, value in section.get("timeouts", {}).items() if value > 0}
-    connect_s = min(timeouts["connect"], inter_s) if "check" in timeouts and "connect" in timeouts else inter_s
+    # HAProxy looks at `timeout connect` only where `timeout check` leaves time for the rest
+    connect_s = timeouts.get("connect") if "check" in timeouts else None
     return CheckPlan(
         kind=kind,
         host=(addr.unix_path or addr.host or host) if addr else place.unix_path or host,
@@ -241,14 +242,13 @@ def _check(
         rise=record.get("rise", 2),
         fall=record.get("fall", 3),
         connect_timeout_s=connect_s,
-        timeout_s=timeouts.get("check", inter_s),
-        send=_send(section) if kind == "http" else None,
-        expects=tuple(Expect(**expect) for expect in section.get("http_expects", ())) if kind == "http" else (),
-        steps=steps if kind == "tcp-check" else (),
+        timeout_s=timeouts.get("check"),
+        steps=steps,
         disable_on_404=kind == "http" and bool(section.get("disable_on_404")),
         send_proxy=_check_header(record, addr),
         init_state=record.get("init_state", "up"),
         source=source,
+        send_state=kind == "http" and bool(section.get("check_send_state")),
     )
 
 
@@ -258,19 +258,6 @@ def _check_header(record: dict[str, Any], addr: Address | None) -> int:
     if record.get("check_send_proxy"):
         return version or 1
     return 0 if addr or record.get("check_port") else version
-
-
-def _send(section: Section) -> HttpSend:
-    """The request of an HTTP check: `http-check send` over `option httpchk`."""
-    values = {**section.get("httpchk", {}), **section.get("http_send", {})}
-    if "headers" in section.get("http_send", {}) or "version" in section.get("http_send", {}):
-        values.pop("raw_suffix", None)
-    return HttpSend(**values)
-
-
-def _step(record: dict[str, Any]) -> TcpStep:
-    expect = Expect(**record["expect"]) if "expect" in record else None
-    return TcpStep(record["action"], record.get("data", b""), record.get("port", 0), expect)
 
 
 def check_tracks(work: _Compiler, backends: tuple[Backend, ...]) -> None:

@@ -1,32 +1,40 @@
-"""Runs the health checks of one configuration: a schedule, a few probing threads, and the flags that the workers read.
+"""Runs the health checks of one configuration: what the compiled engine finds, what core/health.py makes of it, and the
+flags that the workers read.
 
-The decisions are core/health.py's; this is its shell. One thread schedules; probes block, so they run in a small pool
-and hand their results back through a queue. A server that is still being probed is never probed twice at once.
+The checks are events of `_fast/checks`: one thread connects, sends, reads and keeps the time without the GIL, so that a
+server that is silent delays no other one. A result that changes nothing (a good one of a server that is fully up, a bad
+one of a server that is down) stays there; for all others this module asks the core what they mean and tells the engine
+when the next check is wanted. Only that thread touches the engine: whoever else wants something of it leaves a call.
 """
 
 from __future__ import annotations
 
-import heapq
 import logging
-import os
 import queue
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from haptk.core import agent
 from haptk.core.health import Change, CheckRules, Health, State, Verdict, transplant
 from haptk.io import clock
-from haptk.io.probe import ProbeResult, probe_http, probe_tcp
+from haptk.io.exchange import ProbeResult
 from haptk.proxy import weights, whereabouts
-from haptk.proxy.agents import AgentRunner, Asked
+from haptk.proxy.agents import Asked
+from haptk.proxy.compile_checks import request
 from haptk.proxy.herald import Herald
-from haptk.proxy.tables import Backend, CheckPlan, ProxyTables, Server
+from haptk.proxy.tables import AgentPlan, Backend, CheckPlan, ProxyTables, Server
 from haptk.proxy.whereabouts import Whereabouts
 
-PROBES_AT_ONCE = 32
-IDLE_S = 60.0  # without anything to do; whoever has something wakes the schedule
+if TYPE_CHECKING:
+    from haptk._fast.checks.engine import CheckEngine
+
+IDLE_S = 60.0  # without anything to do; whoever has something wakes the engine
+WARMING_S = 0.5  # between two steps of slowstart
+SPREAD_FROM_S = 1.0  # intervals below this one do not set the pace of the first checks
+PASSED = ("L4OK", "L6OK", "L7OK")
+CONDITIONALLY = "L7OKC"
 log = logging.getLogger("haptk.proxy")
 
 Publish = Callable[[int, str], None]
@@ -50,7 +58,6 @@ class Checked:
     plan: CheckPlan | None
     health: Health
     server: Server
-    last: ProbeResult | None = None
     warming: bool = False
     weight: int = 1
     failed: int = 0
@@ -62,6 +69,30 @@ class Checked:
     paused: bool = False  # an administrator said `disable health`
     agent: Asked | None = None
     shown: object = None  # what `show stat` remembers of it (runtime/lines.py)
+    engine: CheckEngine | None = None
+    check: int = -1  # its index in the engine
+    known: str = ""  # the code of the result that was decided on last
+    _last: ProbeResult | None = None
+    _number: int = 0
+
+    @property
+    def last(self) -> ProbeResult | None:
+        """What its last check found; None before the first one."""
+        if self.engine is not None and self.check >= 0:
+            number = self.engine.number(self.check)
+            if number != self._number:
+                self._number = number
+                self._last = _result(*self.engine.found(self.check))
+        return self._last
+
+    @last.setter
+    def last(self, result: ProbeResult | None) -> None:
+        self._last = result
+
+    @property
+    def busy(self) -> bool:
+        """True while a check is under way."""
+        return self.engine is not None and self.check >= 0 and self.engine.busy(self.check)
 
     @property
     def host(self) -> str:
@@ -79,6 +110,13 @@ class Checked:
             self.plan = self.at.check(self.plan, self.server)
         if self.agent is not None:
             self.agent.plan = self.at.agent(self.agent.plan)
+
+
+def _result(code: str, status: int, duration_ms: int, text: bytes) -> ProbeResult:
+    return ProbeResult(
+        code in PASSED or code == CONDITIONALLY, text.decode("latin-1"), status if code.startswith("L7") else None,
+        duration_ms / 1000, code,
+    )  # fmt: skip
 
 
 @dataclass
@@ -129,40 +167,9 @@ def rules_of(server: Server, plan: CheckPlan | None) -> CheckRules:
     )
 
 
-def probe(plan: CheckPlan) -> ProbeResult:
-    """One check as the plan says; blocks up to its time-outs, never raises for the peer."""
-    timeout_s = plan.timeout_s or plan.inter_s
-    source = (plan.source.host, plan.source.low, plan.source.high) if plan.source is not None else None
-    if plan.kind == "http" and plan.send is not None:
-        send = plan.send
-        return probe_http(
-            send.method,
-            send.uri,
-            send.version,
-            plan.host,
-            plan.port,
-            send.headers,
-            plan.expects,
-            timeout_s,
-            body=send.body,
-            raw_suffix=send.raw_suffix,
-            send_proxy=plan.send_proxy,
-            connect_timeout_s=plan.connect_timeout_s,
-            source=source,
-        )
-    return probe_tcp(
-        plan.host,
-        plan.port,
-        timeout_s,
-        send_proxy=plan.send_proxy,
-        steps=plan.steps,
-        source=source,
-    )
-
-
-def verdict_of(plan: CheckPlan, result: ProbeResult) -> Verdict:
-    """404 under `http-check disable-on-404` drains; everything else is what the probe said."""
-    if plan.disable_on_404 and result.status == 404:
+def verdict_of(result: ProbeResult) -> Verdict:
+    """A conditional pass (404 under `http-check disable-on-404`) drains; everything else is what the code says."""
+    if result.code == CONDITIONALLY:
         return Verdict.DRAIN
     return Verdict.PASS if result.ok else Verdict.FAIL
 
@@ -176,8 +183,8 @@ class HealthRunner:
     many requests at once an agent wants. `place(gid, at)` hears where a server is that has moved;
     `tripped(gid)` says how often live traffic reached a server's error-limit (`observe`), of which the eventfd `alarm`
     tells; `fuse(gid, times)` hears how many more times take it down, `ease(gid, percent)` what slowstart leaves of a
-    server's maxconn. Servers that `track` another follow it. Use `start`, `stop`; `admin`, `force`, `set_weight` and
-    `move` may be called from any thread.
+    server's maxconn. Servers that `track` another follow it. Use `start`, `stop`; `admin`, `force`, `set_weight`,
+    `move`, `relocate`, `attach` and `detach` may be called from any thread.
     """
 
     def __init__(
@@ -211,9 +218,12 @@ class HealthRunner:
         self.renamed: Cut | None = None  # hears whose name has changed
         self.servers: list[Checked] = []
         self.leaders: dict[int, str] = {}
-        self._results: queue.SimpleQueue[tuple[Checked, ProbeResult] | None] = queue.SimpleQueue()
+        self.process = tables.process
+        self.checks: CheckEngine | None = None
+        self._by_check: dict[int, Checked] = {}
+        self._by_agent: dict[int, Checked] = {}
+        self._calls: queue.SimpleQueue[Callable[[CheckEngine], None]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._listener: threading.Thread | None = None
         self._stopping = threading.Event()
         self._lock = threading.RLock()
         old = {one.name: one for one in inherit.servers} if inherit else {}
@@ -233,7 +243,6 @@ class HealthRunner:
         self.observed = [one for one in self.checked if one.server.observe]
         self.slow = [one for one in self.servers if one.server.slowstart_s > 0]
         self._named = {one.name: one for one in self.servers}
-        self.agents = AgentRunner([one.agent for one in self.servers if one.agent is not None], self._hear)
 
     def _add(self, backend: Backend, server: Server, old: Checked | None) -> None:
         name = f"{backend.name}/{server.name}"
@@ -251,7 +260,7 @@ class HealthRunner:
         one = Checked(gid, name, server.check, health, server, weight=server.weight, since=now)
         one.at = whereabouts.of(server) if old is None else whereabouts.inherited(server, old.server, old.at)
         if server.agent is not None:
-            one.agent = Asked(gid, server.agent, agent.AgentCheck(server.agent.inter_s, now))
+            one.agent = Asked(gid, server.agent, agent.AgentCheck())
         one.settle()
         if old is not None:
             _inherit_agent(one, old)
@@ -260,27 +269,156 @@ class HealthRunner:
             health.admin("maint" if server.disabled else "ready", now)
         if old is not None:
             one.since, one.failed, one.downs, one.down_s = old.since, old.failed, old.downs, old.down_s
-            one.last = old.last
+            one.last, one.known = old.last, old.known
             one.paused = old.paused
             if old.server.weight == server.weight:
                 one.weight = old.weight
         self.servers.append(one)
 
     def start(self) -> None:
-        """Publish the initial states and begin; the first checks are spread over the shortest interval."""
+        """Publish the initial states and begin; the first checks are spread as HAProxy spreads them."""
         for one in self.servers:
             if one.at != whereabouts.of(one.server) and one.at.host and self.place is not None:
                 self.place(one.gid, one.at)
             self._tell(one)
             if one.weight != one.server.weight and self.weigh is not None:
                 self.weigh(one.gid, one.weight)
-        self.agents.start()
-        if self.observed and self.alarm >= 0:
-            self._listener = threading.Thread(target=self._listen, name="observe", daemon=True)
-            self._listener.start()
-        if self.checked or self.slow:
-            self._thread = threading.Thread(target=self._run, name="health", daemon=True)
-            self._thread.start()
+        asked = [one for one in self.servers if one.agent is not None]
+        if not (self.checked or self.slow or asked):
+            return
+        self._begin()
+        alike = [(one, False) for one in self.checked] + [(one, True) for one in asked]
+        alike.sort(key=lambda each: each[0].gid)
+        inters = [self._first_inter(one, of_agent) for one, of_agent in alike]
+        pace = min((inter for inter in inters if inter >= SPREAD_FROM_S), default=0.0)
+        for at, (one, of_agent) in enumerate(alike):
+            span = max(pace, inters[at])
+            if self.process.max_spread_checks_s > 0:
+                span = min(span, self.process.max_spread_checks_s)
+            self._enlist(one, span * at / len(alike), of_agent=of_agent)
+        self._thread = threading.Thread(target=self._run, name="health", daemon=True)
+        self._thread.start()
+
+    def _begin(self) -> CheckEngine:
+        from haptk._fast.checks.engine import CheckEngine
+
+        self.checks = CheckEngine(
+            self.process.bufsize, self.process.spread_checks, self.alarm if self.observed else -1, clock.monotonic_usec() & 0xFFFFFFFF
+        )
+        return self.checks
+
+    def _first_inter(self, one: Checked, of_agent: bool) -> float:
+        if of_agent and one.agent is not None:
+            return one.agent.plan.inter_s
+        return one.health.interval_s()
+
+    # -- checks of the engine; from its thread, or before that runs
+
+    def _enlist(self, one: Checked, first_s: float, *, of_agent: bool = False) -> None:
+        """Have the engine check a server, or ask its agent."""
+        from haptk.proxy import checkprogram
+
+        if self.checks is None:
+            return
+        first_ms = int(first_s * 1000)
+        if of_agent and one.agent is not None:
+            asked = one.agent
+            index = self.checks.add(checkprogram.agent_steps(asked.plan), int(asked.plan.inter_s * 1000), first_ms)
+            asked.engine, asked.check = self.checks, index
+            self._by_agent[index] = one
+            self._equip(index, asked.plan)
+            self.checks.pause(index, not asked.state.enabled)
+            self._aim(index, asked.plan.host, asked.plan.port)
+        elif one.plan is not None:
+            plan, before = one.plan, one.last
+            index = self.checks.add(checkprogram.check_program(plan), int(plan.inter_s * 1000), first_ms)
+            if before is not None:
+                text, ms = before.reason.encode("latin-1", "replace"), int(before.duration_s * 1000)
+                self.checks.recall(index, before.code or "UNK", before.status or 0, ms, text)
+            one.engine, one.check = self.checks, index
+            self._by_check[index] = one
+            self._equip(index, plan)
+            self._heed(self.checks, one)
+            self._aim(index, plan.host, plan.port)
+
+    def _equip(self, index: int, plan: CheckPlan | AgentPlan) -> None:
+        if self.checks is None:
+            return
+        of_server = plan if isinstance(plan, CheckPlan) else None
+        self.checks.equip(
+            index,
+            send_proxy=of_server.send_proxy if of_server else 0,
+            connect_ms=_ms(plan.connect_timeout_s),
+            timeout_ms=_ms(plan.timeout_s),
+            off_404=of_server.disable_on_404 if of_server else False,
+            asks=of_server.send_state if of_server else False,
+            source=(plan.source.host, plan.source.low, plan.source.high) if plan.source is not None else None,
+        )
+
+    def _aim(self, index: int, host: str, port: int) -> None:
+        if self.checks is None:
+            return
+        try:
+            self.checks.aim(index, host, port)
+        except (ValueError, OSError) as error:
+            log.error("a check has no target: %s", error)
+            self.checks.aim(index, "", 0)
+
+    def _heed(self, engine: CheckEngine, one: Checked) -> None:
+        """What the engine has to know of a server whose state was changed by somebody else."""
+        engine.heed(one.check, stopped=not one.health.state.usable)
+        engine.pause(one.check, one.paused or one.health.due_at() is None)
+
+    def _changed_elsewhere(self, one: Checked) -> None:
+        if one.check >= 0:
+            self._do(lambda engine: self._heed(engine, one))
+
+    def _do(self, call: Callable[[CheckEngine], None]) -> None:
+        """Have the engine's thread do something."""
+        if self.checks is not None:
+            self._calls.put(call)
+            self.checks.wake()
+
+    # -- servers that come, go and move
+
+    def _retarget(self, one: Checked) -> None:
+        """The checks of a server and its agent go where its plans say now."""
+        if one.plan is not None and one.check >= 0:
+            self._aim(one.check, one.plan.host, one.plan.port)
+        if one.agent is not None and one.agent.check >= 0:
+            self._aim(one.agent.check, one.agent.plan.host, one.agent.plan.port)
+
+    def attach(self, one: Checked, *, at_once: bool = False) -> None:
+        """Begin to check a server (`one.plan`, `one.agent`), its first time within its interval."""
+        with self._lock:
+            if self.checks is None:
+                self._begin()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="health", daemon=True)
+                self._thread.start()
+            if one.plan is not None and one not in self.checked:
+                self.checked.append(one)
+            for of_agent in (False, True):
+                first_s = 0.0 if at_once else self._first_inter(one, of_agent)
+                self._do(lambda _, of_agent=of_agent, first_s=first_s: self._enlist(one, first_s, of_agent=of_agent))  # type: ignore[misc]
+
+    def detach(self, one: Checked) -> None:
+        """Check a server no more, nor ask its agent."""
+        with self._lock:
+            if one in self.checked:
+                self.checked.remove(one)
+            self._do(lambda engine: self._forget(engine, one))
+
+    def _forget(self, engine: CheckEngine, one: Checked) -> None:
+        if one.check >= 0:
+            one.last, index = one.last, one.check
+            one.engine, one.check = None, -1
+            self._by_check.pop(index, None)
+            engine.remove(index)
+        if one.agent is not None and one.agent.check >= 0:
+            index, one.agent.check, one.agent.engine = one.agent.check, -1, None
+            self._by_agent.pop(index, None)
+            engine.remove(index)
 
     # -- the administrator
 
@@ -291,6 +429,7 @@ class HealthRunner:
             change = one.health.admin(wish, clock.monotonic())
             if change is not None:
                 self._changed(one, change, "admin")
+            self._changed_elsewhere(one)
 
     def force(self, gid: int, wish: str) -> None:
         """Health `up`, `stopping` or `down` for one server, until a check says otherwise."""
@@ -299,11 +438,14 @@ class HealthRunner:
             change = one.health.force(wish, clock.monotonic())
             if change is not None:
                 self._changed(one, change)
+            self._changed_elsewhere(one)
 
     def pause(self, gid: int, *, paused: bool) -> None:
         """No checks of one server until it is said otherwise (`disable health`, `enable health`)."""
         with self._lock:
-            self.servers[gid].paused = paused
+            one = self.servers[gid]
+            one.paused = paused
+            self._changed_elsewhere(one)
 
     # -- agents
 
@@ -325,6 +467,7 @@ class HealthRunner:
                     self.set_weight(gid, weight)
             if said.maxconn is not None and self.limit is not None:
                 self.limit(gid, said.maxconn)
+            self._changed_elsewhere(one)
 
     def say_for_agent(self, gid: int, *, up: bool) -> None:
         """What the agent's view is, until it speaks again."""
@@ -339,13 +482,23 @@ class HealthRunner:
         asked = self.servers[gid].agent
         if asked is not None:
             asked.state.enabled = not paused
-            self.agents.wake()
+            if asked.check >= 0:
+                self._do(lambda engine: engine.pause(asked.check, paused))
 
     def send_to_agent(self, gid: int, text: bytes) -> None:
         """What the agent of one server is sent from now on."""
         asked = self.servers[gid].agent
         if asked is not None:
             asked.plan = replace(asked.plan, send=text)
+            if asked.check >= 0:
+                self._do(lambda engine: self._ask_elsewhere(engine, self.servers[gid]))
+
+    def _ask_elsewhere(self, engine: CheckEngine, one: Checked) -> None:
+        """The plan of an agent has changed: another check takes its place."""
+        if one.agent is not None and one.agent.check >= 0:
+            self._by_agent.pop(one.agent.check, None)
+            engine.remove(one.agent.check)
+            self._enlist(one, one.agent.plan.inter_s, of_agent=True)
 
     def set_weight(self, gid: int, weight: int) -> None:
         """The weight that counts from now on, instead of the file's."""
@@ -368,6 +521,7 @@ class HealthRunner:
             one = self.servers[gid]
             before, one.at = one.at, at
             one.settle()
+            self._do(lambda _: self._retarget(one))
             if before.hostname != at.hostname and self.renamed is not None:
                 self.renamed(gid)
             if (before.host, before.port, before.mapped) == (at.host, at.port, at.mapped):
@@ -406,13 +560,10 @@ class HealthRunner:
         return State.DRAIN if own is State.DRAIN and last is State.UP else last
 
     def stop(self) -> None:
-        """Stop scheduling; probes under way end by their own time-outs and are ignored."""
+        """No more checks; those under way are given up."""
         self._stopping.set()
-        self._results.put(None)
-        if self._listener is not None:
-            os.eventfd_write(self.alarm, 1)
-            self._listener.join(timeout=2.0)
-        self.agents.stop()
+        if self.checks is not None:
+            self.checks.wake()
         if self._thread is not None:
             self._thread.join(timeout=2.0)
 
@@ -441,39 +592,83 @@ class HealthRunner:
             self.herald.see(one, state, why, via=via)
 
     def _run(self) -> None:
-        shortest = min((one.plan.inter_s for one in self.checked if one.plan is not None), default=0.0)
-        now = clock.monotonic()
-        due = [(now + shortest * index / len(self.checked), one.gid) for index, one in enumerate(self.checked)]
-        by_gid = {one.gid: one for one in self.checked}
-        heapq.heapify(due)
-        with ThreadPoolExecutor(min(PROBES_AT_ONCE, len(self.checked) or 1), "probe") as pool:
-            while not self._stopping.is_set():
-                if self.observed:
-                    self._look_at_traffic(due)  # before the wait is known: it brings checks forward
-                now = clock.monotonic()
-                while due and due[0][0] <= now:
-                    one = by_gid[heapq.heappop(due)[1]]
-                    if one.health.due_at() is None or one.paused or (one.plan is not None and not one.plan.host):
-                        # in maintenance, paused, or without an address
-                        heapq.heappush(due, (now + min(one.health.rules.inter_s, 1.0), one.gid))
-                    else:
-                        pool.submit(self._probe, one)
-                wait_s = max(due[0][0] - now, 0.0) if due else IDLE_S
-                if self._warm_up(now):
-                    wait_s = min(wait_s, 0.5)
-                try:
-                    found = self._results.get(timeout=wait_s)
-                except queue.Empty:
-                    continue
-                if found is not None:
-                    heapq.heappush(due, (self._settle(*found), found[0].gid))
-            pool.shutdown(wait=False, cancel_futures=True)
-
-    def _listen(self) -> None:
-        """Wake the schedule whenever a worker says that live traffic went wrong."""
+        """The engine's thread: checks run in compiled code, and come back where something is to be decided."""
+        engine = self.checks
+        if engine is None:
+            return
         while not self._stopping.is_set():
-            os.eventfd_read(self.alarm)
-            self._results.put(None)
+            try:
+                if self.observed:
+                    self._look_at_traffic()
+                wait_s = WARMING_S if self._warm_up(clock.monotonic()) else IDLE_S
+                found, rung, _alarmed = engine.turn(int(wait_s * 1000))
+                for index in found:
+                    self._answered(engine, index)
+                while rung and not self._calls.empty():
+                    self._calls.get()(engine)
+            except Exception:  # one result must not end the checks of all servers
+                log.exception("a health check could not be dealt with")
+
+    def _answered(self, engine: CheckEngine, index: int) -> None:
+        """The engine has a result that somebody must look at, or wants to know what to send."""
+        if (one := self._by_agent.get(index)) is not None:
+            self._agent_answered(engine, one)
+            return
+        one = self._by_check.get(index)
+        if one is None:
+            return
+        if engine.asked(index):
+            send = next((step.send for step in one.plan.steps if step.send), None) if one.plan is not None else None
+            if send is not None:
+                engine.send(index, request(send, self._state_text(one)))
+            return
+        with self._lock:
+            result = one.last
+            if result is not None:
+                self._settle(one, result)
+            health = one.health
+            passed = result is not None and result.ok
+            settled = health.health == (health.rules.full if passed else 0)
+            inter_ms = max(1, round(health.interval_s() * 1000))
+            steady = engine.outcome(index) if settled else 0
+            engine.decide(index, inter_ms, steady=steady, steady_ms=inter_ms, stopped=not health.state.usable)
+
+    def _agent_answered(self, engine: CheckEngine, one: Checked) -> None:
+        asked = one.agent
+        if asked is None:
+            return
+        line = engine.line(asked.check)
+        if line is not None and asked.state.enabled:
+            said = agent.parse(line.decode("latin-1"))
+            self._hear(one.gid, said)
+            engine.note(asked.check, said.code, 0, said.text.encode("latin-1", "replace"))
+        elif line is None:
+            engine.show(asked.check)
+        before = asked.state.code
+        asked.look()
+        if self.herald is not None and asked.state.code not in (before, agent.CHECKED):
+            self.herald.agent_checked(one)
+        engine.decide(asked.check, _ms(asked.plan.inter_s))
+
+    def _state_text(self, one: Checked) -> str:
+        """X-Haproxy-Server-State, as the server's own check carries it."""
+        health, rules = one.health, one.health.rules
+        if health.state.usable:
+            word = "NOLB" if health.stopping else "UP"
+            if health.health < rules.full:
+                word += f" {health.health - rules.rise + 1}/{rules.fall}"
+        else:
+            word = f"DOWN {health.health}/{rules.rise}" if health.health else "DOWN"
+        backend, _, name = one.name.rpartition("/")
+        total = sum(each.weight for each in self._members[backend] if self.state(each) is State.UP)
+        looks = [self.herald.look(each.gid) if self.herald else {} for each in self._members[backend]]
+        mine = self.herald.look(one.gid) if self.herald else {}
+        busy = sum(int(each.get("sessions", 0)) for each in looks)
+        return (
+            f"{word}; address={one.host or 'unix'}; port={one.port or ''}; name={backend}/{name}; node={self.process.node}; "
+            f"weight={one.weight if health.state is State.UP else 0}/{total}; scur={mine.get('sessions', 0)}/{busy}; "
+            f"qcur={mine.get('queued', 0)}"
+        )
 
     def _arm(self, one: Checked) -> None:
         """Tell the workers how many more times live traffic takes a server down, those that wait to be seen included."""
@@ -481,7 +676,7 @@ class HealthRunner:
             unseen = self.tripped(one.gid) - one.tripped
             self.fuse(one.gid, max(one.health.trips_left() - unseen, 0))
 
-    def _look_at_traffic(self, due: list[tuple[float, int]]) -> None:
+    def _look_at_traffic(self) -> None:
         """Servers whose live traffic went wrong too often in a row (`observe`): what `on-error` says."""
         for one in self.observed:
             count = self.tripped(one.gid) if self.tripped is not None else 0
@@ -495,11 +690,11 @@ class HealthRunner:
                         self._changed(one, change)
                 one.tripped = count
                 self._arm(one)
-                # the next check comes sooner; one that is under way comes first
-                for index, (at, gid) in enumerate(due):
-                    if gid == one.gid:
-                        due[index] = (min(at, one.health.due_at() or at), gid)
-                heapq.heapify(due)
+                if self.checks is not None and one.check >= 0:
+                    self._heed(self.checks, one)
+                    # the next check comes sooner; one that is under way comes first
+                    if one.health.rules.fastinter_s:
+                        self.checks.hasten(one.check, _ms(one.health.rules.fastinter_s))
 
     def _warm_up(self, now: float) -> bool:
         """Adjust the weights of servers under slowstart; True while some are."""
@@ -526,29 +721,30 @@ class HealthRunner:
         if change.new is State.UP and one.server.slowstart_s > 0:
             one.warming = True
             self._warm_up(change.at)
-            self._results.put(None)  # the schedule may be asleep
+            self._do(lambda _: None)  # the engine may be asleep
         self._tell(one, why)
         if not change.new.usable and one.server.on_marked_down == "shutdown-sessions" and self.cut is not None:
             self.cut(one.gid)
 
-    def _probe(self, one: Checked) -> None:
-        if not self._stopping.is_set() and one.plan is not None:
-            self._results.put((one, probe(one.plan)))
-
-    def _settle(self, one: Checked, result: ProbeResult) -> float:
-        """Feed one result to the core, publish a change, and return when the next check is due."""
+    def _settle(self, one: Checked, result: ProbeResult) -> None:
+        """Feed one result to the core and publish what it changes."""
         with self._lock:
-            now = clock.monotonic()
             health = one.health
-            if one.plan is not None and health.due_at() is not None:
-                verdict = verdict_of(one.plan, result)
-                before = (health.health, one.last.code if one.last is not None else "")
+            if one.plan is None or health.due_at() is None:
+                return
+            verdict = verdict_of(result)
+            before = (health.health, one.known)
+            if one.check < 0:
                 one.last = result
-                one.failed += verdict is Verdict.FAIL and health.health >= health.rules.rise
-                change = health.check(verdict, result.reason, now)
-                if self.herald is not None and before != (health.health, result.code):
-                    self.herald.checked(one, good=verdict is not Verdict.FAIL)
-                if change is not None:
-                    self._changed(one, change)
-                self._arm(one)
-            return health.due_at() or now + health.rules.inter_s
+            one.known = result.code
+            one.failed += verdict is Verdict.FAIL and health.health > 0
+            change = health.check(verdict, result.reason, clock.monotonic())
+            if self.herald is not None and before != (health.health, result.code):
+                self.herald.checked(one, good=verdict is not Verdict.FAIL)
+            if change is not None:
+                self._changed(one, change)
+            self._arm(one)
+
+
+def _ms(seconds: float | None) -> int:
+    return max(1, round(seconds * 1000)) if seconds else 0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from haptk.core import herald
 from haptk.core.health import State
-from haptk.io.probe import ProbeResult
+from haptk.io.exchange import ProbeResult
 from haptk.proxy.logsink import LogSink
 from haptk.proxy.outcomes import CHECKS
 from haptk.proxy.tables import Backend, ProxyTables, Server
@@ -19,6 +19,7 @@ from haptk.proxy.tables import Backend, ProxyTables, Server
 if TYPE_CHECKING:
     from haptk.proxy.health import Checked
 
+WITH_STATUS = ("L7OK", "L7OKC", "L7STS")  # outcomes that carry the answer's status
 Look = Callable[[int], dict[str, Any]]
 
 
@@ -87,13 +88,29 @@ class Herald:
         if sink is None or check is None or not known.backend.log_checks:
             return
         spare = known.server.backup
-        conditional = one.health.stopping
+        conditional = one.last is not None and one.last.code == "L7OKC"
         up = one.health.health >= one.health.rules.rise
         # here HAProxy looks at the weight only, not at what an administrator has forced
         progress = f"{one.health.progress().split()[0]} {('UP' if one.weight else 'DRAIN') if up else 'DOWN'}"
         level, line = herald.checked(
             one.name, spare=spare, good=good, conditional=conditional, check=check, progress=progress
         )
+        sink.write(line, level)
+
+    def agent_checked(self, one: Checked) -> None:
+        """An agent whose answer is another one than before, under `option log-health-checks`."""
+        known = self._known[one.gid]
+        sink = self._sinks.get(known.backend.name)
+        if sink is None or one.agent is None or not known.backend.log_checks:
+            return
+        state, up = one.agent.state, not one.health.agent_down
+        check = herald.Checked(
+            CHECKS.get(state.code, state.code), 0 if state.code in WITH_STATUS else None, encoded(state.text), state.duration_ms
+        )
+        level, line = herald.checked(
+            one.name, spare=known.server.backup, good=state.code == "L7OK", conditional=False, check=check,
+            progress=f"1/1 {'UP' if one.weight else 'DRAIN'}" if up else "0/1 DOWN", kind="Agent",
+        )  # fmt: skip
         sink.write(line, level)
 
     def moved(self, one: Checked, old: str, new: str, by: str) -> None:
@@ -120,7 +137,11 @@ def found(one: Checked) -> herald.Checked | None:
     last: ProbeResult | None = one.last
     if last is None:
         return None
-    code = "L7OKC" if one.health.stopping and last.status == 404 else last.code or "UNK"
-    status = last.status if code.startswith("L7") else None
-    info = "" if code in ("L4OK", "L7OK", "L7OKC") else last.reason
-    return herald.Checked(CHECKS.get(code, code), status, info, int(last.duration_s * 1000))
+    code = last.code or "UNK"
+    status = last.status if code in WITH_STATUS else None
+    return herald.Checked(CHECKS.get(code, code), status, encoded(last.reason), round(last.duration_s * 1000))
+
+
+def encoded(text: str) -> str:
+    """A text of strangers as HAProxy writes it to a log: what is not printable, quotes and angles in hex."""
+    return "".join(char if " " <= char <= "~" and char not in '<>"' else f"<{ord(char):02X}>" for char in text)

@@ -147,21 +147,47 @@ class HttpSend:
 
 @dataclass(frozen=True, slots=True)
 class Expect:
-    """One `http-check expect` or `tcp-check expect`: kind is status, rstatus, string, rstring, binary, rbinary, hdr, fhdr."""
+    """One `http-check expect` or `tcp-check expect`: kind is status, rstatus, string, rstring, binary, rbinary, hdr, fhdr.
+
+    `ok_status`, `error_status` and `timeout_status` are HAProxy's codes for its outcomes, "" for the usual ones;
+    `min_recv` -1 waits until the pattern is found or nothing more can come. `name` and `value` are a header's.
+    """
 
     kind: str
     pattern: str
     negate: bool = False
+    min_recv: int = -1
+    ok_status: str = ""
+    error_status: str = ""
+    timeout_status: str = ""
+    on_success: str = ""
+    on_error: str = ""
+    name: str = ""
+    name_how: str = "str"
+    value: str = ""
+    value_how: str = "str"
 
 
 @dataclass(frozen=True, slots=True)
 class TcpStep:
-    """One `tcp-check` step: action is connect, send, send-binary, expect; `data` what is sent."""
+    """One step of a check: action is connect, send or expect; `data` what is sent, as it is or as `send` says.
+
+    `number` is HAProxy's of it (comments count), 0 for the connection that nobody wrote down (`implicit`). A `plain`
+    connection is made as the server's line says.
+    """
 
     action: str
     data: bytes = b""
     port: int = 0
     expect: Expect | None = None
+    number: int = 0
+    comment: str = ""
+    send: HttpSend | None = None
+    addr: str = ""
+    send_proxy: int = 0
+    linger: bool = False
+    plain: bool = False
+    implicit: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +204,9 @@ class CheckPlan:
     """How one server is checked: what is sent where, what counts as good, and how often. Seconds and counts.
 
     `kind` is "tcp" (a connection is enough), "http" or "tcp-check". `host` and `port` are where the check goes
-    (already resolved from `addr`, `port` and the server's own address). `timeout_s` is the effective limit for the
-    whole exchange after the connection; `connect_timeout_s` for the connection.
+    (already resolved from `addr`, `port` and the server's own address). `timeout_s` (`timeout check`) is the limit for
+    the exchange after the connection; without it the whole check takes `inter_s` at most. `connect_timeout_s` is the
+    limit for the connection. `steps` are what is done; empty, the check is a connection, or `send` and `expects`.
     """
 
     kind: str
@@ -199,6 +226,7 @@ class CheckPlan:
     send_proxy: int = 0  # version of the PROXY header that a check begins with, 0 for none
     init_state: str = "up"
     source: Source | None = None  # where the server's connections come from, its checks come from, too
+    send_state: bool = False  # http-check send-state
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,8 +237,9 @@ class AgentPlan:
     port: int
     inter_s: float = 2.0
     send: bytes = b""
-    timeout_s: float = 2.0
+    timeout_s: float | None = None
     connect_timeout_s: float | None = None
+    source: Source | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -500,6 +529,7 @@ class Process:
     bufsize: int = 16384
     maxrewrite: int = 1024
     spread_checks: int = 0
+    max_spread_checks_s: float = 0.0  # 0: no limit
     hard_stop_after_s: float | None = None
     server_state_file: str = ""
     stats_sockets: tuple[Bind, ...] = ()

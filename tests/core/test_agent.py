@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from haptk.core.agent import MAX_LINE, AgentCheck, Said, parse
+from haptk.core.agent import MAX_LINE, Said, parse
 
 
 @pytest.mark.parametrize(
@@ -27,17 +27,3 @@ def test_a_line_means(line: str, said: Said) -> None:
 
 def test_a_line_without_end_is_cut() -> None:
     assert len(parse("x" * 100_000).line) == MAX_LINE
-
-
-def test_it_is_asked_at_its_interval_and_never_twice_at_once() -> None:
-    check = AgentCheck(2.0, started_at=10.0)
-    assert check.due_at() == 10.0
-    check.begin(10.0)
-    assert check.due_at() is None
-    check.heard(parse("up"), 10.25)
-    assert (check.due_at(), check.code, check.duration_ms) == (12.0, "L7OK", 250)
-    check.begin(12.0)
-    check.failed("L7TOUT", "silent", 15.0)
-    assert (check.due_at(), check.code, check.text) == (15.0, "L7TOUT", "silent")
-    check.enabled = False
-    assert check.due_at() is None

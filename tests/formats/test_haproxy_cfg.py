@@ -177,8 +177,8 @@ def test_webfarm_compiles_unmodified() -> None:
     assert [(s.name, s.port, s.cookie) for s in back.servers] == [("Apache-A", 9001, "A"), ("Apache-B", 9002, "B")]
     check = back.servers[0].check
     assert check is not None
-    assert check.send is not None
-    assert (check.kind, check.send.method, check.send.uri, check.send.version) == (
+    (sent,) = [step.send for step in check.steps if step.send is not None]
+    assert (check.kind, sent.method, sent.uri, sent.version) == (
         "http",
         "HEAD",
         "/index.html",

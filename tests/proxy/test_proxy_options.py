@@ -64,7 +64,7 @@ def test_observe_answers(scripted, serve, words: str, errors: int, down: bool) -
     server = scripted(BAD)
     # the first check may come before or after, but it passes; the next one is a minute away
     proxy = serve(f"server s 127.0.0.1:{server.port} {CHECKED} init-state fully-up {words}")
-    until(lambda: server.connections > 0, "no check came")
+    until(lambda: proxy.engine.health.servers[0].last is not None, "no check came")
     time.sleep(0.2)
     for _ in range(errors):
         proxy.talk(CLOSING, quiet_s=3)
@@ -99,7 +99,7 @@ def test_observe_connections(scripted, serve) -> None:
     proxy = serve(
         f"retries 0\n server s 127.0.0.1:{server.port} {CHECKED} observe layer4 error-limit 2 on-error mark-down"
     )
-    until(lambda: server.connections > 0, "no check came")
+    until(lambda: proxy.engine.health.servers[0].last is not None, "no check came")
     time.sleep(0.2)
     server.listener.shutdown(socket.SHUT_RDWR)
     server.close()

@@ -34,7 +34,7 @@ def csv_lines(world: World, scope: rows.Scope, flags: frozenset[str], *, secret:
 def _line(world: World, proxy: Proxy, one: Checked, *, secret: bool) -> str:
     health = one.health
     key = (
-        secret, health.state, health.health, health.wish, health.stopping, one.weight, one.host, one.port, one.last,
+        secret, health.state, health.health, health.wish, health.stopping, one.weight, one.host, one.port, one.last, one.busy,
         one.failed, one.downs, world.adjust.server_maxconn.get(one.gid), proxy.iid, proxy.name,
     )  # fmt: skip
     shown: Shown | None = one.shown  # type: ignore[assignment]

@@ -27,7 +27,7 @@ def check_code(one: Checked) -> str:
     """The short name of the last check's outcome."""
     if one.last is None:
         return "INI"
-    return "L7OKC" if one.health.stopping and one.last.status == 404 else one.last.code or "UNK"
+    return one.last.code or "UNK"
 
 
 def status(world: World, one: Checked) -> str:
@@ -189,14 +189,14 @@ def agent_cells(one: Checked) -> dict[str, int | str]:
         return {}
     state = one.agent.state
     row: dict[str, int | str] = {
-        "agent_status": f"* {state.code}" if state.asking else state.code, "agent_desc": CHECKS.get(state.code, state.code),
+        "agent_status": f"* {state.code}" if one.agent.asking else state.code, "agent_desc": CHECKS.get(state.code, state.code),
         "agent_rise": 1, "agent_fall": 1, "agent_health": int(not one.health.agent_down),
     }  # fmt: skip
-    if state.duration_ms >= 0 and not state.asking:
+    if state.duration_ms >= 0 and not one.agent.asking:
         row["agent_duration"] = state.duration_ms
     if state.code in (agent.PASSED, agent.REFUSED):
         row["agent_code"] = 0
-    if state.text and not state.asking:
+    if state.text and not one.agent.asking:
         row["last_agt"] = state.text
     return row
 
@@ -204,14 +204,15 @@ def agent_cells(one: Checked) -> dict[str, int | str]:
 def check_cells(one: Checked) -> dict[str, int | str]:
     """What the last check of a server said."""
     code = check_code(one)
-    row: dict[str, int | str] = {"check_status": code, "check_desc": CHECKS.get(code, code)}
+    busy = one.busy  # as in HAProxy, a star says that a check is under way, and its text is still to come
+    row: dict[str, int | str] = {"check_status": f"* {code}" if busy else code, "check_desc": CHECKS.get(code, code)}
     row |= {"check_rise": one.health.rules.rise, "check_fall": one.health.rules.fall}
     row["check_health"] = one.health.health
     if one.last is not None:
-        row["check_duration"] = int(one.last.duration_s * 1000)
-        if code != "L4OK":  # there is nothing to say about a connection that was accepted
+        row["check_duration"] = max(0, round(one.last.duration_s * 1000))
+        if one.last.reason and not busy:
             row["last_chk"] = one.last.reason
-        if one.last.status is not None and code.startswith("L7"):
+        if one.last.status is not None and code in ("L7OK", "L7OKC", "L7STS"):
             row["check_code"] = one.last.status
     return row
 

@@ -37,6 +37,7 @@ def _line(world: World, proxy: Proxy, one: Checked) -> str:
     result, checking = UNKNOWN, PAUSED if server.disabled else 0
     if one.plan is not None:
         checking = CONFIGURED | (0 if one.paused else ENABLED) | (PAUSED if health.wish == "maint" else 0)
+        checking |= ASKING if one.busy else 0
         if one.last is not None:
             result = (CONDITIONALLY if health.stopping else PASSED) if one.last.ok or health.stopping else FAILED
     code = CODES.get(check_code(one), 0) if one.plan is not None else CODES["INI"]
@@ -44,7 +45,7 @@ def _line(world: World, proxy: Proxy, one: Checked) -> str:
     agent_state = 0
     if one.agent is not None:
         state = one.agent.state
-        agent_state = AGENT | CONFIGURED | (ENABLED if state.enabled else 0) | (ASKING if state.asking else 0)
+        agent_state = AGENT | CONFIGURED | (ENABLED if state.enabled else 0) | (ASKING if one.agent.asking else 0)
     counter = 0 if health.wish == "maint" or (one.plan is None and server.disabled) else health.health
     host = one.host or (server.unix_path or "-")
     return (

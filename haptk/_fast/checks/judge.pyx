@@ -1,0 +1,415 @@
+# A negated expectation holds only when nothing more can come: an answer that is missing, late or broken off is no proof
+# that the server is well.
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset, strlen
+
+from haptk._fast.checks.plan cimport (A_CONNECT, A_EXPECT, A_SEND, HOW_BEG, HOW_END, HOW_NONE, HOW_REG, HOW_STR, HOW_SUB,
+                                      K_BINARY, K_BINARY_REGEX, K_HEADER, K_REGEX, K_STATUS, K_STATUS_REGEX, K_STRING,
+                                      Note, O_L4CON, O_L4OK, O_L4TOUT, O_L7OK, O_L7OKC, O_L7RSP, O_L7STS, O_L7TOUT,
+                                      O_SOCKERR, O_UNK)
+from haptk._fast.checks.state cimport DESC_SIZE, LINE_SIZE, P_CONNECTING, V_GO, V_STOP, V_WAIT
+from haptk._fast.http1 cimport (BODY_BAD, BODY_CHUNKED, BODY_DONE, BODY_EOF, BODY_LENGTH, BODY_NONE, Body, Buf, HEAD_BAD,
+                                HEAD_MORE, Head, Header, body_advance, parse_response)
+from haptk._fast.regex cimport Groups, RegexC, regex_exec
+from haptk._fast.scan cimport hk_find, put_decimal
+
+cdef extern from "<string.h>" nogil:
+    char *strerror_r(int error, char *room, size_t n)
+
+
+# ---------------------------------------------------------------- words
+
+cdef void say_bytes(CheckC *c, const char *p, uint32_t n) noexcept nogil:
+    cdef uint32_t room = DESC_SIZE - 1 - c.desc_n
+    if n > room:
+        n = room
+    memcpy(c.desc + c.desc_n, p, n)
+    c.desc_n += n
+
+
+cdef void say(CheckC *c, const char *word) noexcept nogil:
+    say_bytes(c, word, <uint32_t>strlen(word))
+
+
+cdef void say_number(CheckC *c, int64_t v) noexcept nogil:
+    cdef char digits[24]
+    say_bytes(c, digits, <uint32_t>put_decimal(digits, <uint64_t>v))
+
+
+cdef void say_error(CheckC *c, int error) noexcept nogil:
+    cdef char room[128]
+    say(c, strerror_r(error, room, sizeof(room)))
+
+
+cdef void say_text(CheckC *c, Note *text) noexcept nogil:
+    # As far as the first NUL, as C prints it.
+    cdef uint32_t n = 0
+    while n < text.n and text.p[n] != 0:
+        n += 1
+    say_bytes(c, text.p, n)
+
+
+cdef void say_comment(CheckC *c, StepC *step, bint quoted) noexcept nogil:
+    if not step.comment.n:
+        return
+    say(c, b" comment: '" if quoted else b" comment: ")
+    say_text(c, &step.comment)
+    if quoted:
+        say(c, b"'")
+
+
+cdef void settle(CheckC *c, int outcome) noexcept nogil:
+    c.outcome = outcome
+
+
+# ---------------------------------------------------------------- connections
+
+cdef void say_expectation(CheckC *c, StepC *step) noexcept nogil:
+    if step.kind == K_STRING:
+        say(c, b" (expect string '")
+        say_text(c, &step.data)
+        say(c, b"')")
+    elif step.kind == K_BINARY:
+        say(c, b" (expect binary '")
+        say_text(c, &step.data)
+        say(c, b"')")
+    elif step.kind == K_REGEX:
+        say(c, b" (expect regex)")
+    elif step.kind == K_BINARY_REGEX:
+        say(c, b" (expect binary regex)")
+
+
+cdef void say_where(CheckC *c, StepC *step) noexcept nogil:
+    # Where a script was when its connection ended.
+    if not c.tcp_texts:
+        return
+    if step.number == 0:
+        say(c, b" at initial connection step of tcp-check")
+        return
+    say(c, b" at step ")
+    say_number(c, step.number)
+    say(c, b" of tcp-check")
+    if step.action == A_CONNECT:
+        if step.port:
+            say(c, b" (connect port ")
+            say_number(c, step.port)
+            say(c, b")")
+        else:
+            say(c, b" (connect)")
+    elif step.action == A_EXPECT:
+        say_expectation(c, step)
+    elif step.action == A_SEND:
+        say(c, b" (send)")
+    say_comment(c, step, 1)
+
+
+cdef void settle_broken(CheckC *c, int error, bint expired) noexcept nogil:
+    cdef StepC *step = &c.steps[c.at if c.at < c.count else c.count - 1]
+    cdef int outcome
+    c.desc_n = 0
+    c.code = 0
+    if error:
+        say_error(c, error)
+    say_where(c, step)
+    if c.phase == P_CONNECTING:
+        outcome = O_L4TOUT if expired else O_L4CON
+    elif not expired:
+        outcome = O_SOCKERR
+    else:
+        outcome = step.timeout_status if step.action == A_EXPECT and step.timeout_status != O_UNK else O_L7TOUT
+    settle(c, outcome)
+
+
+# ---------------------------------------------------------------- expectations
+
+cdef Verdict wrong(CheckC *c, StepC *step, int outcome, bint matched, const char *text) noexcept nogil:
+    # An expectation is not met; `text` is what is said unless the file says something else, NULL for the general words.
+    c.desc_n = 0
+    if text != NULL and text[0]:
+        say(c, text)
+    elif step.says_error:
+        say_text(c, &step.on_error)
+    elif c.tcp_texts:
+        say(c, b"TCPCHK matched unwanted content" if matched else b"TCPCHK did not match content")
+        if step.kind == K_STRING:
+            say(c, b" '")
+            say_text(c, &step.data)
+            say(c, b"'")
+        elif step.kind == K_BINARY:
+            say(c, b" (binary)")
+        elif step.kind == K_REGEX:
+            say(c, b" (regex)")
+        elif step.kind == K_BINARY_REGEX:
+            say(c, b" (binary regex)")
+        say(c, b" at step ")
+        say_number(c, step.number)
+    say_comment(c, step, 0)
+    settle(c, outcome)
+    return V_STOP
+
+
+cdef Verdict wrong_reason(CheckC *c, StepC *step, int outcome, const char *reason, uint32_t n) noexcept nogil:
+    # The same with the reason phrase of the answer.
+    if step.says_error or not n:
+        return wrong(c, step, outcome, 0, NULL)
+    c.desc_n = 0
+    say_bytes(c, reason, n)
+    say_comment(c, step, 0)
+    settle(c, outcome)
+    return V_STOP
+
+
+cdef bint matches_bytes(EngineC *e, StepC *step, const char *p, uint32_t n) noexcept nogil:
+    cdef Groups groups
+    cdef uint32_t i, k = 0
+    if step.kind == K_STRING or step.kind == K_BINARY:
+        return step.data.n <= n and hk_find(p, n, step.data.p, step.data.n) != NULL
+    if step.kind == K_REGEX:
+        return regex_exec(&e.regex, &step.regex, p, n, 0, &groups)
+    for i in range(n):
+        if k + 2 > e.bufsize - 1:
+            break
+        e.hex[k] = b"0123456789ABCDEF"[<unsigned char>p[i] >> 4]
+        e.hex[k + 1] = b"0123456789ABCDEF"[<unsigned char>p[i] & 15]
+        k += 2
+    return regex_exec(&e.regex, &step.regex, e.hex, k, 0, &groups)
+
+
+cdef Verdict judge_tcp(EngineC *e, CheckC *c, StepC *step, bint last) noexcept nogil:
+    cdef bint match
+    if c.n >= e.bufsize:
+        last = 1
+    if not last:
+        if (step.kind == K_STRING or step.kind == K_BINARY) and c.n < step.data.n:
+            return V_WAIT
+        if step.min_recv > 0 and c.n < step.min_recv:
+            return V_WAIT
+    match = matches_bytes(e, step, c.data, c.n)
+    if not match and not last and step.min_recv == -1:
+        return V_WAIT
+    if match != step.negate:
+        return V_GO
+    return wrong(c, step, step.error_status if step.error_status != O_UNK else O_L7RSP, match, NULL)
+
+
+# ---------------------------------------------------------------- HTTP
+
+cdef bint starts(const char *p, uint32_t n, Note *what) noexcept nogil:
+    cdef uint32_t i
+    if n < what.n:
+        return 0
+    for i in range(what.n):
+        if p[i] != what.p[i]:
+            return 0
+    return 1
+
+
+cdef bint compares(EngineC *e, int how, RegexC *re, Note *what, const char *p, uint32_t n) noexcept nogil:
+    cdef Groups groups
+    if how == HOW_STR:
+        return n == what.n and starts(p, n, what)
+    if how == HOW_BEG:
+        return starts(p, n, what)
+    if how == HOW_END:
+        return n >= what.n and starts(p + (n - what.n), what.n, what)
+    if how == HOW_SUB:
+        return what.n <= n and (what.n == 0 or hk_find(p, n, what.p, what.n) != NULL)
+    if how == HOW_REG:
+        return regex_exec(&e.regex, re, p, n, 0, &groups)
+    return 1
+
+
+cdef uint32_t comma(const char *p, uint32_t n) noexcept nogil:
+    # Length of the first value of a list; quoted strings are one.
+    cdef uint32_t i = 0
+    cdef bint quoted = 0
+    while i < n:
+        if quoted and p[i] == b'\\' and i + 1 < n:
+            i += 1
+        elif p[i] == b'"':
+            quoted = not quoted
+        elif p[i] == b',' and not quoted:
+            return i
+        i += 1
+    return n
+
+
+cdef bint has_value(EngineC *e, StepC *step, const char *p, uint32_t n) noexcept nogil:
+    # A header's value, or one of its values, compares.
+    cdef uint32_t size, begin, end
+    if step.value_how == HOW_NONE:
+        return 1
+    if step.whole_line:
+        return compares(e, step.value_how, &step.value_regex, &step.value, p, n)
+    begin = 0
+    while True:
+        size = comma(p + begin, n - begin)
+        end = begin + size
+        while size and (p[begin] == b' ' or p[begin] == b'\t'):
+            begin += 1
+            size -= 1
+        while size and (p[begin + size - 1] == b' ' or p[begin + size - 1] == b'\t'):
+            size -= 1
+        if compares(e, step.value_how, &step.value_regex, &step.value, p + begin, size):
+            return 1
+        if end >= n:
+            return 0
+        begin = end + 1
+
+
+cdef bint matches_header(EngineC *e, StepC *step, Head *h) noexcept nogil:
+    cdef int i
+    cdef Header *x
+    for i in range(h.count):
+        x = &h.headers[i]
+        if compares(e, step.name_how, &step.name_regex, &step.name, h.d + x.line, x.name_len) and \
+                has_value(e, step, h.d + x.value, x.value_len):
+            return 1
+    return 0
+
+
+cdef bint matches_status(EngineC *e, StepC *step, Head *h) noexcept nogil:
+    cdef Groups groups
+    cdef int i
+    cdef char digits[24]
+    cdef uint32_t n
+    if step.kind == K_STATUS_REGEX:
+        n = <uint32_t>put_decimal(digits, <uint64_t>h.status)
+        return regex_exec(&e.regex, &step.regex, digits, n, 0, &groups)
+    for i in range(step.code_count):
+        if step.codes[2 * i] <= h.status <= step.codes[2 * i + 1]:
+            return 1
+    return 0
+
+
+cdef int read_body(CheckC *c, Buf *b, Head *h, bint *done) noexcept nogil:
+    # The body as far as it has come is b.d[b.r:b.f). -1 when it is malformed.
+    cdef Body body
+    cdef int got
+    memset(&body, 0, sizeof(body))
+    body.mode = h.body
+    if c.no_body or h.status == 204 or h.status == 304:
+        body.mode = BODY_NONE
+    body.strip = 1
+    if body.mode == BODY_LENGTH:
+        body.left = h.length
+        if h.length == 0:
+            body.mode = BODY_NONE
+    got = body_advance(&body, b)
+    done[0] = got == BODY_DONE
+    return -1 if got == BODY_BAD else 0
+
+
+cdef const char *text_of(StepC *step, const char *text) noexcept nogil:
+    # What the file wants to be said goes first.
+    return NULL if step.says_error else text
+
+
+cdef Verdict judge_body(EngineC *e, CheckC *c, StepC *step, Buf *b, Head *h, bint last) noexcept nogil:
+    cdef bint done = 0, match
+    cdef uint32_t n
+    cdef int outcome = step.error_status if step.error_status != O_UNK else O_L7RSP
+    if read_body(c, b, h, &done) < 0:
+        return wrong(c, step, O_L7RSP, 0, NULL)
+    last = last or done
+    n = b.f - b.r
+    if not n:
+        if not last:
+            return V_WAIT
+        return wrong(c, step, outcome, 0, text_of(step, b"HTTP content check could not find a response body"))
+    if not last and ((step.kind == K_STRING and n < step.data.n) or (step.min_recv > 0 and n < step.min_recv)):
+        return V_WAIT
+    match = matches_bytes(e, step, b.d + b.r, n)
+    if not match and not last and step.min_recv == -1:
+        return V_WAIT
+    if match != step.negate:
+        return V_GO
+    if step.negate:
+        return wrong(c, step, outcome, match, text_of(step, b"HTTP check matched unwanted content"))
+    return wrong(c, step, outcome, match, text_of(step, b"HTTP content check did not match"))
+
+
+cdef Verdict judge_http(EngineC *e, CheckC *c, StepC *step, bint last) noexcept nogil:
+    cdef Buf b
+    cdef int got
+    cdef bint match
+    memset(&b, 0, sizeof(b))
+    b.d, b.size, b.n = e.scratch, e.bufsize, c.n
+    memcpy(b.d, c.data, c.n)
+    last = last or c.n >= e.bufsize
+    while True:
+        got = parse_response(&b, &e.head, 0)
+        if got == HEAD_BAD or (got == HEAD_MORE and last):
+            return wrong(c, step, O_L7RSP, 0, NULL)
+        if got == HEAD_MORE:
+            return V_WAIT
+        if 100 <= e.head.status < 200 and e.head.status != 101:
+            b.p += <uint32_t>got    # the answer itself follows
+            continue
+        break
+    c.code = e.head.status
+    if c.off_404 and not c.stopped and c.code == 404:
+        return V_GO
+    b.p += <uint32_t>got
+    b.r = b.f = b.p
+    if step.kind == K_STRING or step.kind == K_REGEX:
+        return judge_body(e, c, step, &b, &e.head, last)
+    match = matches_header(e, step, &e.head) if step.kind == K_HEADER else matches_status(e, step, &e.head)
+    if match != step.negate:
+        return V_GO
+    return wrong_reason(c, step, step.error_status if step.error_status != O_UNK else O_L7STS,
+                        e.head.d + e.head.reason, e.head.reason_len)
+
+
+# ---------------------------------------------------------------- agents
+
+cdef Verdict judge_agent(EngineC *e, CheckC *c, StepC *step, bint last) noexcept nogil:
+    # One line; what its words mean is the control plane's.
+    cdef uint32_t i = 0
+    cdef bint ended
+    while i < c.n and c.data[i] != b'\n' and c.data[i] != b'\r' and c.data[i] != 0:
+        i += 1
+    ended = i < c.n and c.data[i] != 0
+    if not ended:
+        if not last and c.n < e.bufsize:
+            return V_WAIT
+        c.desc_n = 0
+        say(c, b"Ignoring incomplete line from agent")
+        settle(c, c.found.outcome)
+        return V_STOP
+    if i > LINE_SIZE:
+        i = LINE_SIZE
+    memcpy(c.line, c.data, i)
+    c.line_n = i
+    settle(c, O_L7OK)
+    return V_STOP
+
+
+cdef Verdict judge(EngineC *e, CheckC *c, StepC *step, bint last) noexcept nogil:
+    if c.agent:
+        return judge_agent(e, c, step, last)
+    if c.http:
+        return judge_http(e, c, step, last)
+    return judge_tcp(e, c, step, last)
+
+
+cdef void settle_passed(CheckC *c) noexcept nogil:
+    cdef StepC *step = &c.steps[c.count - 1]
+    c.desc_n = 0
+    if step.action == A_EXPECT:
+        if c.off_404 and not c.stopped and c.code == 404:
+            settle(c, O_L7OKC)
+            return
+        if step.says_success:
+            say_text(c, &step.on_success)
+        elif c.tcp_texts:
+            say(c, b"(tcp-check)")
+        settle(c, step.ok_status if step.ok_status != O_UNK else O_L7OK)
+    elif step.action == A_CONNECT:
+        if not step.implicit:
+            say(c, b"(tcp-check)")
+        settle(c, O_L4OK)
+    else:
+        say(c, b"(tcp-check)")
+        settle(c, O_L7OK)
