@@ -7,14 +7,17 @@
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
-from haptk._fast.checks.judge cimport say_bytes
+from haptk._fast.bytes.span cimport (Room, room_cut, room_close, room_left, room_open, room_over, room_put, room_span, span_bytes,
+                                     span_cut, span_given, span_len, span_none, span_of)
+from haptk._fast.checks.judge cimport say_span, unsay
 from haptk._fast.checks.plan cimport O_INI, O_UNK, Steps, address_of
 from haptk._fast.checks.play cimport play_begin, play_drop, play_event, play_expired
-from haptk._fast.checks.state cimport P_IDLE
+from haptk._fast.checks.state cimport DESC_SIZE, LINE_SIZE, P_IDLE
 from haptk._fast.checks.timers cimport timer_next, timer_set
-from haptk._fast.regex cimport room_close, room_open
+from haptk._fast.descriptors cimport FD_EPOLL, FD_WAKE, fd_opened
+from haptk._fast.regex cimport regex_close, regex_open
 from haptk._fast.scan cimport hk_load, hk_lock, hk_store, hk_unlock
 from haptk._fast.sockets cimport (EPOLLERR, EPOLLHUP, clock_ms, close_fd, epoll_event, epoll_wait, watch_input)
 
@@ -40,8 +43,8 @@ cdef void publish(CheckC *c) noexcept nogil:
     hk_lock(&c.found.lock)
     c.found.outcome, c.found.code = c.outcome, c.code
     c.found.duration_ms = c.ended - c.started
-    c.found.desc_n = c.desc_n
-    memcpy(c.found.desc, c.desc, c.desc_n)
+    room_cut(&c.found.desc, 0)
+    room_put(&c.found.desc, room_span(&c.desc))
     c.found.number += 1
     hk_unlock(&c.found.lock)
 
@@ -84,7 +87,7 @@ cdef void due(EngineC *e, CheckC *c) noexcept nogil:
         settled(e, c)
     elif c.paused or not c.target.n:
         next_at(e, c, e.now + c.inter)
-    elif c.asks and c.own == NULL:
+    elif c.asks and not span_given(c.own):
         e.results[e.result_n] = c.index     # outcome O_UNK: what is to be sent?
         e.result_n += 1
     else:
@@ -149,16 +152,18 @@ cdef class CheckEngine:
         self.e.bufsize = bufsize
         self.e.spread = spread
         self.e.rng = seed or 1
-        self.e.scratch = <char *>malloc(bufsize)
-        self.e.hex = <char *>malloc(bufsize)
-        if self.e.scratch == NULL or self.e.hex == NULL:
+        self.e.scratch.d = <char *>malloc(bufsize)
+        self.e.scratch.size = bufsize
+        if self.e.scratch.d == NULL or room_open(&self.e.hex, bufsize) < 0:
             raise MemoryError
         self.grow()
-        room_open(&self.e.regex)
+        regex_open(&self.e.regex)
         self.e.epfd = epoll_create1(EPOLL_CLOEXEC)
         self.e.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
         if self.e.epfd < 0 or self.e.wake_fd < 0:
             raise OSError("no descriptors left for the checks")
+        fd_opened(self.e.epfd, FD_EPOLL)
+        fd_opened(self.e.wake_fd, FD_WAKE)
         watch_input(self.e.epfd, self.e.wake_fd, &self.e.wake_kind, 0)
         if alarm >= 0:
             self.e.alarm_fd = alarm
@@ -177,9 +182,9 @@ cdef class CheckEngine:
         free(self.e.heap)
         free(self.e.results)
         free(self.e.free_bufs)
-        free(self.e.scratch)
-        free(self.e.hex)
-        room_close(&self.e.regex)
+        free(self.e.scratch.d)
+        room_close(&self.e.hex)
+        regex_close(&self.e.regex)
         if self.e.epfd >= 0:
             close_fd(self.e.epfd)
         if self.e.wake_fd >= 0:
@@ -204,7 +209,7 @@ cdef class CheckEngine:
         grown = realloc(self.e.free_bufs, room * sizeof(void *))
         if grown == NULL:
             raise MemoryError
-        self.e.free_bufs = <char **>grown
+        self.e.free_bufs = <void **>grown
         self.room = room
         return 0
 
@@ -227,6 +232,10 @@ cdef class CheckEngine:
         c.fd = c.place = -1
         c.steps, c.count = steps.steps, steps.count
         c.http, c.agent, c.tcp_texts = steps.http, steps.agent, steps.tcp_texts
+        c.desc = room_over(c.desc_bytes, DESC_SIZE - 1)
+        c.found.desc = room_over(c.found.desc_bytes, DESC_SIZE - 1)
+        c.line = room_over(c.line_bytes, LINE_SIZE)
+        c.own = span_none()
         c.inter = max(1, inter_ms)
         c.found.outcome = O_INI
         c.found.duration_ms = -1
@@ -294,7 +303,7 @@ cdef class CheckEngine:
         """What a check that `asks` sends this time; it begins."""
         cdef CheckC *c = self.one(index)
         self.own[index] = data
-        c.own, c.own_n = <const char *>data, <uint32_t>len(data)
+        c.own = span_of(data)
         self.e.now = clock_ms()
         play_begin(&self.e, c)
         settled(&self.e, c)
@@ -318,7 +327,7 @@ cdef class CheckEngine:
         """True when a result of `turn` is the question what is to be sent."""
         cdef CheckC *c = self.one(index)
         if c.asks and c.outcome != O_UNK:
-            c.own = NULL
+            c.own = span_none()
         return c.asks and c.outcome == O_UNK
 
     def outcome(self, int index):
@@ -328,7 +337,7 @@ cdef class CheckEngine:
     def line(self, int index):
         """The line of an agent, None when it did not say one."""
         cdef CheckC *c = self.one(index)
-        return c.line[:c.line_n] if c.outcome == CODES.index("L7OK") else None
+        return span_bytes(room_span(&c.line)) if c.outcome == CODES.index("L7OK") else None
 
     def show(self, int index):
         """An agent's result is what the engine found itself."""
@@ -338,8 +347,9 @@ cdef class CheckEngine:
         """What is to be shown of a result whose meaning the control plane found (agents, observe)."""
         cdef CheckC *c = self.one(index)
         cdef int before = c.outcome
-        c.outcome, c.code, c.desc_n = CODES.index(outcome), code, 0
-        say_bytes(c, text, <uint32_t>len(text))
+        c.outcome, c.code = CODES.index(outcome), code
+        unsay(c)
+        say_span(c, span_of(text))
         publish(c)
         if not timed:
             c.found.duration_ms = -1
@@ -348,12 +358,13 @@ cdef class CheckEngine:
     def recall(self, int index, str outcome, int code, int64_t duration_ms, bytes text):
         """What was found before this process read its file again."""
         cdef CheckC *c = self.one(index)
-        c.outcome, c.code, c.desc_n = CODES.index(outcome), code, 0
-        say_bytes(c, text, <uint32_t>len(text))
+        c.outcome, c.code = CODES.index(outcome), code
+        unsay(c)
+        say_span(c, span_of(text))
         publish(c)
         c.found.duration_ms = duration_ms
         c.outcome = O_UNK
-        c.desc_n = 0
+        unsay(c)
 
     # -- from any thread
 
@@ -368,15 +379,15 @@ cdef class CheckEngine:
     def found(self, int index):
         """(code as HAProxy names it, status of the answer, ms, text) of the last result."""
         cdef CheckC *c = self.one(index)
-        cdef char text[128]
-        cdef uint32_t n
+        cdef char copied[DESC_SIZE]
+        cdef Room text = room_over(copied, DESC_SIZE)
         cdef int outcome, code
         cdef int64_t ms
         hk_lock(&c.found.lock)
-        outcome, code, ms, n = c.found.outcome, c.found.code, c.found.duration_ms, c.found.desc_n
-        memcpy(text, c.found.desc, n)
+        outcome, code, ms = c.found.outcome, c.found.code, c.found.duration_ms
+        room_put(&text, room_span(&c.found.desc))
         hk_unlock(&c.found.lock)
-        return CODES[outcome], code, ms, text[:n]
+        return CODES[outcome], code, ms, span_bytes(room_span(&text))
 
     def busy(self, int index):
         """Whether a check is under way."""

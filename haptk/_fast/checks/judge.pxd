@@ -2,12 +2,16 @@
 
 from libc.stdint cimport int64_t, uint32_t
 
+from haptk._fast.bytes.span cimport Span
 from haptk._fast.checks.plan cimport StepC
 from haptk._fast.checks.state cimport CheckC, EngineC, Verdict
 
 # The text of a result; what does not fit is cut, as HAProxy cuts it.
 cdef void say(CheckC *c, const char *word) noexcept nogil
-cdef void say_bytes(CheckC *c, const char *p, uint32_t n) noexcept nogil
+cdef void say_span(CheckC *c, Span s) noexcept nogil
+cdef void say_comment(CheckC *c, StepC *step, bint quoted) noexcept nogil
+# Nothing was said yet.
+cdef void unsay(CheckC *c) noexcept nogil
 cdef void say_number(CheckC *c, int64_t v) noexcept nogil
 # The check is over.
 cdef void settle(CheckC *c, int outcome) noexcept nogil

@@ -2,17 +2,19 @@
 # that the server is well.
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset, strlen
+from libc.string cimport memset, strlen
 
+from haptk._fast.bytes.buf cimport Buf, buf_put, buf_ready, buf_unseen
+from haptk._fast.bytes.span cimport (NOWHERE, Room, Span, room_cut, room_decimal, room_hex, room_left, room_over, room_put,
+                                     room_span, span_at, span_begins, span_cut, span_ends, span_eq, span_find,
+                                     span_find_span, span_first, span_from, span_len, span_over, span_sub, span_trim)
 from haptk._fast.checks.plan cimport (A_CONNECT, A_EXPECT, A_SEND, HOW_BEG, HOW_END, HOW_NONE, HOW_REG, HOW_STR, HOW_SUB,
-                                      K_BINARY, K_BINARY_REGEX, K_HEADER, K_REGEX, K_STATUS, K_STATUS_REGEX, K_STRING,
-                                      Note, O_L4CON, O_L4OK, O_L4TOUT, O_L7OK, O_L7OKC, O_L7RSP, O_L7STS, O_L7TOUT,
-                                      O_SOCKERR, O_UNK)
-from haptk._fast.checks.state cimport DESC_SIZE, LINE_SIZE, P_CONNECTING, V_GO, V_STOP, V_WAIT
-from haptk._fast.http1 cimport (BODY_BAD, BODY_CHUNKED, BODY_DONE, BODY_EOF, BODY_LENGTH, BODY_NONE, Body, Buf, HEAD_BAD,
-                                HEAD_MORE, Head, Header, body_advance, parse_response)
+                                      K_BINARY, K_BINARY_REGEX, K_HEADER, K_REGEX, K_STATUS_REGEX, K_STRING, O_L4CON,
+                                      O_L4OK, O_L4TOUT, O_L7OK, O_L7OKC, O_L7RSP, O_L7STS, O_L7TOUT, O_SOCKERR, O_UNK)
+from haptk._fast.checks.state cimport LINE_SIZE, P_CONNECTING, V_GO, V_STOP, V_WAIT
+from haptk._fast.http1 cimport (BODY_BAD, BODY_DONE, BODY_LENGTH, BODY_NONE, Body, HEAD_BAD, HEAD_MORE, Head, Header,
+                                body_advance, head_name, head_reason, head_value, parse_response)
 from haptk._fast.regex cimport Groups, RegexC, regex_exec
-from haptk._fast.scan cimport hk_find, put_decimal
 
 cdef extern from "<string.h>" nogil:
     char *strerror_r(int error, char *room, size_t n)
@@ -20,21 +22,23 @@ cdef extern from "<string.h>" nogil:
 
 # ---------------------------------------------------------------- words
 
-cdef void say_bytes(CheckC *c, const char *p, uint32_t n) noexcept nogil:
-    cdef uint32_t room = DESC_SIZE - 1 - c.desc_n
-    if n > room:
-        n = room
-    memcpy(c.desc + c.desc_n, p, n)
-    c.desc_n += n
+cdef void unsay(CheckC *c) noexcept nogil:
+    room_cut(&c.desc, 0)
+
+
+cdef void say_span(CheckC *c, Span s) noexcept nogil:
+    room_put(&c.desc, span_cut(s, room_left(&c.desc)))
 
 
 cdef void say(CheckC *c, const char *word) noexcept nogil:
-    say_bytes(c, word, <uint32_t>strlen(word))
+    say_span(c, span_over(word, strlen(word)))
 
 
 cdef void say_number(CheckC *c, int64_t v) noexcept nogil:
     cdef char digits[24]
-    say_bytes(c, digits, <uint32_t>put_decimal(digits, <uint64_t>v))
+    cdef Room room = room_over(digits, sizeof(digits))
+    room_decimal(&room, <uint64_t>v)
+    say_span(c, room_span(&room))
 
 
 cdef void say_error(CheckC *c, int error) noexcept nogil:
@@ -42,19 +46,17 @@ cdef void say_error(CheckC *c, int error) noexcept nogil:
     say(c, strerror_r(error, room, sizeof(room)))
 
 
-cdef void say_text(CheckC *c, Note *text) noexcept nogil:
+cdef void say_text(CheckC *c, Span text) noexcept nogil:
     # As far as the first NUL, as C prints it.
-    cdef uint32_t n = 0
-    while n < text.n and text.p[n] != 0:
-        n += 1
-    say_bytes(c, text.p, n)
+    cdef uint32_t end = span_find(text, 0, 0)
+    say_span(c, text if end == NOWHERE else span_first(text, end))
 
 
 cdef void say_comment(CheckC *c, StepC *step, bint quoted) noexcept nogil:
-    if not step.comment.n:
+    if not span_len(step.comment):
         return
     say(c, b" comment: '" if quoted else b" comment: ")
-    say_text(c, &step.comment)
+    say_text(c, step.comment)
     if quoted:
         say(c, b"'")
 
@@ -68,11 +70,11 @@ cdef void settle(CheckC *c, int outcome) noexcept nogil:
 cdef void say_expectation(CheckC *c, StepC *step) noexcept nogil:
     if step.kind == K_STRING:
         say(c, b" (expect string '")
-        say_text(c, &step.data)
+        say_text(c, step.data)
         say(c, b"')")
     elif step.kind == K_BINARY:
         say(c, b" (expect binary '")
-        say_text(c, &step.data)
+        say_text(c, step.data)
         say(c, b"')")
     elif step.kind == K_REGEX:
         say(c, b" (expect regex)")
@@ -107,7 +109,7 @@ cdef void say_where(CheckC *c, StepC *step) noexcept nogil:
 cdef void settle_broken(CheckC *c, int error, bint expired) noexcept nogil:
     cdef StepC *step = &c.steps[c.at if c.at < c.count else c.count - 1]
     cdef int outcome
-    c.desc_n = 0
+    unsay(c)
     c.code = 0
     if error:
         say_error(c, error)
@@ -125,16 +127,16 @@ cdef void settle_broken(CheckC *c, int error, bint expired) noexcept nogil:
 
 cdef Verdict wrong(CheckC *c, StepC *step, int outcome, bint matched, const char *text) noexcept nogil:
     # An expectation is not met; `text` is what is said unless the file says something else, NULL for the general words.
-    c.desc_n = 0
+    unsay(c)
     if text != NULL and text[0]:
         say(c, text)
     elif step.says_error:
-        say_text(c, &step.on_error)
+        say_text(c, step.on_error)
     elif c.tcp_texts:
         say(c, b"TCPCHK matched unwanted content" if matched else b"TCPCHK did not match content")
         if step.kind == K_STRING:
             say(c, b" '")
-            say_text(c, &step.data)
+            say_text(c, step.data)
             say(c, b"'")
         elif step.kind == K_BINARY:
             say(c, b" (binary)")
@@ -149,43 +151,43 @@ cdef Verdict wrong(CheckC *c, StepC *step, int outcome, bint matched, const char
     return V_STOP
 
 
-cdef Verdict wrong_reason(CheckC *c, StepC *step, int outcome, const char *reason, uint32_t n) noexcept nogil:
+cdef Verdict wrong_reason(CheckC *c, StepC *step, int outcome, Span reason) noexcept nogil:
     # The same with the reason phrase of the answer.
-    if step.says_error or not n:
+    if step.says_error or not span_len(reason):
         return wrong(c, step, outcome, 0, NULL)
-    c.desc_n = 0
-    say_bytes(c, reason, n)
+    unsay(c)
+    say_span(c, reason)
     say_comment(c, step, 0)
     settle(c, outcome)
     return V_STOP
 
 
-cdef bint matches_bytes(EngineC *e, StepC *step, const char *p, uint32_t n) noexcept nogil:
+cdef bint matches_bytes(EngineC *e, StepC *step, Span s) noexcept nogil:
     cdef Groups groups
-    cdef uint32_t i, k = 0
+    cdef uint32_t i
     if step.kind == K_STRING or step.kind == K_BINARY:
-        return step.data.n <= n and hk_find(p, n, step.data.p, step.data.n) != NULL
+        return span_find_span(s, step.data) != NOWHERE
     if step.kind == K_REGEX:
-        return regex_exec(&e.regex, &step.regex, p, n, 0, &groups)
-    for i in range(n):
-        if k + 2 > e.bufsize - 1:
-            break
-        e.hex[k] = b"0123456789ABCDEF"[<unsigned char>p[i] >> 4]
-        e.hex[k + 1] = b"0123456789ABCDEF"[<unsigned char>p[i] & 15]
-        k += 2
-    return regex_exec(&e.regex, &step.regex, e.hex, k, 0, &groups)
+        return regex_exec(&e.regex, &step.regex, s, 0, &groups)
+    room_cut(&e.hex, 0)
+    for i in range(span_len(s)):
+        if room_left(&e.hex) < 2:
+            break       # HAProxy sees no more of it
+        room_hex(&e.hex, span_at(s, i))
+    return regex_exec(&e.regex, &step.regex, room_span(&e.hex), 0, &groups)
 
 
 cdef Verdict judge_tcp(EngineC *e, CheckC *c, StepC *step, bint last) noexcept nogil:
     cdef bint match
-    if c.n >= e.bufsize:
+    cdef Span seen = buf_unseen(&c.data)
+    if span_len(seen) >= e.bufsize:
         last = 1
     if not last:
-        if (step.kind == K_STRING or step.kind == K_BINARY) and c.n < step.data.n:
+        if (step.kind == K_STRING or step.kind == K_BINARY) and span_len(seen) < span_len(step.data):
             return V_WAIT
-        if step.min_recv > 0 and c.n < step.min_recv:
+        if step.min_recv > 0 and span_len(seen) < step.min_recv:
             return V_WAIT
-    match = matches_bytes(e, step, c.data, c.n)
+    match = matches_bytes(e, step, seen)
     if not match and not last and step.min_recv == -1:
         return V_WAIT
     if match != step.negate:
@@ -195,67 +197,50 @@ cdef Verdict judge_tcp(EngineC *e, CheckC *c, StepC *step, bint last) noexcept n
 
 # ---------------------------------------------------------------- HTTP
 
-cdef bint starts(const char *p, uint32_t n, Note *what) noexcept nogil:
-    cdef uint32_t i
-    if n < what.n:
-        return 0
-    for i in range(what.n):
-        if p[i] != what.p[i]:
-            return 0
-    return 1
-
-
-cdef bint compares(EngineC *e, int how, RegexC *re, Note *what, const char *p, uint32_t n) noexcept nogil:
+cdef bint compares(EngineC *e, int how, RegexC *re, Span what, Span s) noexcept nogil:
     cdef Groups groups
     if how == HOW_STR:
-        return n == what.n and starts(p, n, what)
+        return span_eq(s, what)
     if how == HOW_BEG:
-        return starts(p, n, what)
+        return span_begins(s, what)
     if how == HOW_END:
-        return n >= what.n and starts(p + (n - what.n), what.n, what)
+        return span_ends(s, what)
     if how == HOW_SUB:
-        return what.n <= n and (what.n == 0 or hk_find(p, n, what.p, what.n) != NULL)
+        return span_find_span(s, what) != NOWHERE
     if how == HOW_REG:
-        return regex_exec(&e.regex, re, p, n, 0, &groups)
+        return regex_exec(&e.regex, re, s, 0, &groups)
     return 1
 
 
-cdef uint32_t comma(const char *p, uint32_t n) noexcept nogil:
+cdef uint32_t comma(Span s) noexcept nogil:
     # Length of the first value of a list; quoted strings are one.
-    cdef uint32_t i = 0
+    cdef uint32_t i = 0, n = span_len(s)
     cdef bint quoted = 0
     while i < n:
-        if quoted and p[i] == b'\\' and i + 1 < n:
+        if quoted and span_at(s, i) == b'\\' and i + 1 < n:
             i += 1
-        elif p[i] == b'"':
+        elif span_at(s, i) == b'"':
             quoted = not quoted
-        elif p[i] == b',' and not quoted:
+        elif span_at(s, i) == b',' and not quoted:
             return i
         i += 1
     return n
 
 
-cdef bint has_value(EngineC *e, StepC *step, const char *p, uint32_t n) noexcept nogil:
+cdef bint has_value(EngineC *e, StepC *step, Span s) noexcept nogil:
     # A header's value, or one of its values, compares.
-    cdef uint32_t size, begin, end
+    cdef uint32_t size
     if step.value_how == HOW_NONE:
         return 1
     if step.whole_line:
-        return compares(e, step.value_how, &step.value_regex, &step.value, p, n)
-    begin = 0
+        return compares(e, step.value_how, &step.value_regex, step.value, s)
     while True:
-        size = comma(p + begin, n - begin)
-        end = begin + size
-        while size and (p[begin] == b' ' or p[begin] == b'\t'):
-            begin += 1
-            size -= 1
-        while size and (p[begin + size - 1] == b' ' or p[begin + size - 1] == b'\t'):
-            size -= 1
-        if compares(e, step.value_how, &step.value_regex, &step.value, p + begin, size):
+        size = comma(s)
+        if compares(e, step.value_how, &step.value_regex, step.value, span_trim(span_first(s, size))):
             return 1
-        if end >= n:
+        if size >= span_len(s):
             return 0
-        begin = end + 1
+        s = span_from(s, size + 1)
 
 
 cdef bint matches_header(EngineC *e, StepC *step, Head *h) noexcept nogil:
@@ -263,8 +248,7 @@ cdef bint matches_header(EngineC *e, StepC *step, Head *h) noexcept nogil:
     cdef Header *x
     for i in range(h.count):
         x = &h.headers[i]
-        if compares(e, step.name_how, &step.name_regex, &step.name, h.d + x.line, x.name_len) and \
-                has_value(e, step, h.d + x.value, x.value_len):
+        if compares(e, step.name_how, &step.name_regex, step.name, head_name(h, x)) and has_value(e, step, head_value(h, x)):
             return 1
     return 0
 
@@ -273,10 +257,11 @@ cdef bint matches_status(EngineC *e, StepC *step, Head *h) noexcept nogil:
     cdef Groups groups
     cdef int i
     cdef char digits[24]
-    cdef uint32_t n
+    cdef Room room
     if step.kind == K_STATUS_REGEX:
-        n = <uint32_t>put_decimal(digits, <uint64_t>h.status)
-        return regex_exec(&e.regex, &step.regex, digits, n, 0, &groups)
+        room = room_over(digits, sizeof(digits))
+        room_decimal(&room, <uint64_t>h.status)
+        return regex_exec(&e.regex, &step.regex, room_span(&room), 0, &groups)
     for i in range(step.code_count):
         if step.codes[2 * i] <= h.status <= step.codes[2 * i + 1]:
             return 1
@@ -308,19 +293,21 @@ cdef const char *text_of(StepC *step, const char *text) noexcept nogil:
 
 cdef Verdict judge_body(EngineC *e, CheckC *c, StepC *step, Buf *b, Head *h, bint last) noexcept nogil:
     cdef bint done = 0, match
+    cdef Span seen
     cdef uint32_t n
     cdef int outcome = step.error_status if step.error_status != O_UNK else O_L7RSP
     if read_body(c, b, h, &done) < 0:
         return wrong(c, step, O_L7RSP, 0, NULL)
     last = last or done
-    n = b.f - b.r
+    seen = buf_ready(b)
+    n = span_len(seen)
     if not n:
         if not last:
             return V_WAIT
         return wrong(c, step, outcome, 0, text_of(step, b"HTTP content check could not find a response body"))
-    if not last and ((step.kind == K_STRING and n < step.data.n) or (step.min_recv > 0 and n < step.min_recv)):
+    if not last and ((step.kind == K_STRING and n < span_len(step.data)) or (step.min_recv > 0 and n < step.min_recv)):
         return V_WAIT
-    match = matches_bytes(e, step, b.d + b.r, n)
+    match = matches_bytes(e, step, seen)
     if not match and not last and step.min_recv == -1:
         return V_WAIT
     if match != step.negate:
@@ -331,13 +318,12 @@ cdef Verdict judge_body(EngineC *e, CheckC *c, StepC *step, Buf *b, Head *h, bin
 
 
 cdef Verdict judge_http(EngineC *e, CheckC *c, StepC *step, bint last) noexcept nogil:
-    cdef Buf b
+    cdef Buf b = e.scratch
+    cdef Span seen = buf_unseen(&c.data)
     cdef int got
     cdef bint match
-    memset(&b, 0, sizeof(b))
-    b.d, b.size, b.n = e.scratch, e.bufsize, c.n
-    memcpy(b.d, c.data, c.n)
-    last = last or c.n >= e.bufsize
+    buf_put(&b, seen)
+    last = last or span_len(seen) >= e.bufsize
     while True:
         got = parse_response(&b, &e.head, 0)
         if got == HEAD_BAD or (got == HEAD_MORE and last):
@@ -359,29 +345,26 @@ cdef Verdict judge_http(EngineC *e, CheckC *c, StepC *step, bint last) noexcept 
     if match != step.negate:
         return V_GO
     return wrong_reason(c, step, step.error_status if step.error_status != O_UNK else O_L7STS,
-                        e.head.d + e.head.reason, e.head.reason_len)
+                        head_reason(&e.head))
 
 
 # ---------------------------------------------------------------- agents
 
 cdef Verdict judge_agent(EngineC *e, CheckC *c, StepC *step, bint last) noexcept nogil:
     # One line; what its words mean is the control plane's.
-    cdef uint32_t i = 0
-    cdef bint ended
-    while i < c.n and c.data[i] != b'\n' and c.data[i] != b'\r' and c.data[i] != 0:
+    cdef Span seen = buf_unseen(&c.data)
+    cdef uint32_t i = 0, n = span_len(seen)
+    while i < n and span_at(seen, i) not in (0, 10, 13):
         i += 1
-    ended = i < c.n and c.data[i] != 0
-    if not ended:
-        if not last and c.n < e.bufsize:
+    if i == n or span_at(seen, i) == 0:
+        if not last and n < e.bufsize:
             return V_WAIT
-        c.desc_n = 0
+        unsay(c)
         say(c, b"Ignoring incomplete line from agent")
         settle(c, c.found.outcome)
         return V_STOP
-    if i > LINE_SIZE:
-        i = LINE_SIZE
-    memcpy(c.line, c.data, i)
-    c.line_n = i
+    room_cut(&c.line, 0)
+    room_put(&c.line, span_cut(span_first(seen, i), LINE_SIZE))
     settle(c, O_L7OK)
     return V_STOP
 
@@ -396,13 +379,13 @@ cdef Verdict judge(EngineC *e, CheckC *c, StepC *step, bint last) noexcept nogil
 
 cdef void settle_passed(CheckC *c) noexcept nogil:
     cdef StepC *step = &c.steps[c.count - 1]
-    c.desc_n = 0
+    unsay(c)
     if step.action == A_EXPECT:
         if c.off_404 and not c.stopped and c.code == 404:
             settle(c, O_L7OKC)
             return
         if step.says_success:
-            say_text(c, &step.on_success)
+            say_text(c, step.on_success)
         elif c.tcp_texts:
             say(c, b"(tcp-check)")
         settle(c, step.ok_status if step.ok_status != O_UNK else O_L7OK)

@@ -3,6 +3,7 @@
 
 from libc.stdint cimport int64_t, uint32_t
 
+from haptk._fast.bytes.span cimport Span
 from haptk._fast.inet cimport sockaddr_storage
 from haptk._fast.regex cimport RegexC
 
@@ -20,10 +21,6 @@ cdef enum Kind:             # of an expectation
 cdef enum How:              # a name or a value is compared
     HOW_NONE = 0, HOW_STR, HOW_BEG, HOW_END, HOW_SUB, HOW_REG
 
-ctypedef struct Note:       # bytes of a file, borrowed from a bytes object that Steps keeps
-    const char *p
-    uint32_t n
-
 ctypedef struct Address:
     uint32_t n              # 0: none
     sockaddr_storage a
@@ -40,8 +37,8 @@ ctypedef struct StepC:
     int port
     int send_proxy
     Address addr
-    Note data               # what is sent or looked for
-    Note comment
+    Span data               # what is sent or looked for; spans are of bytes objects that Steps keeps
+    Span comment
     int kind
     bint negate
     int head                # the first negated expectation of the chain that this one ends; the step itself without
@@ -49,8 +46,8 @@ ctypedef struct StepC:
     int ok_status
     int error_status
     int timeout_status
-    Note on_success
-    Note on_error
+    Span on_success
+    Span on_error
     bint says_success
     bint says_error
     RegexC regex
@@ -59,8 +56,8 @@ ctypedef struct StepC:
     bint whole_line         # fhdr
     int name_how
     int value_how
-    Note name
-    Note value
+    Span name
+    Span value
     RegexC name_regex
     RegexC value_regex
 
@@ -73,7 +70,7 @@ cdef class Steps:
     cdef list kept
     cdef list patterns
 
-    cdef int note(self, Note *out, bytes value) except -1
+    cdef int note(self, Span *out, bytes value) except -1
     cdef int regex(self, RegexC *out, str pattern, bint ignore_case) except -1
     cdef int fill(self, StepC *out, int at, step, following) except -1
     cdef int fill_expect(self, StepC *out, int at, expect) except -1

@@ -6,6 +6,7 @@ import socket as pysocket
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
+from haptk._fast.bytes.span cimport Room, Span, room_over, room_put, span_of
 from haptk._fast.inet cimport AF_INET, AF_INET6, AF_UNIX, htons, inet_pton, sockaddr_in, sockaddr_in6, sockaddr_un
 from haptk._fast.regex cimport regex_compile, regex_free
 
@@ -22,7 +23,7 @@ cdef int address_of(Address *out, str host, int port) except -1:
     cdef sockaddr_in6 *six = <sockaddr_in6 *>&out.a
     cdef sockaddr_un *path = <sockaddr_un *>&out.a
     cdef bytes raw
-    cdef int i
+    cdef Room room
     memset(out, 0, sizeof(Address))
     if host.startswith("/") or host.startswith("@") or host.startswith("\0"):
         raw = host.encode("utf-8", "surrogateescape")
@@ -31,8 +32,8 @@ cdef int address_of(Address *out, str host, int port) except -1:
         if len(raw) >= 107:
             raise ValueError(f"the path of a unix socket is at most 106 bytes long: {host!r}")
         path.sun_family = AF_UNIX
-        for i in range(len(raw)):
-            path.sun_path[i] = (<const char *>raw)[i]
+        room = room_over(path.sun_path, sizeof(path.sun_path))
+        room_put(&room, span_of(raw))
         out.n = 2 + len(raw) + (0 if raw.startswith(b"\0") else 1)
         return 0
     raw = host.partition("%")[0].encode()
@@ -81,9 +82,9 @@ cdef class Steps:
             free(self.steps[i].codes)
         free(self.steps)
 
-    cdef int note(self, Note *out, bytes value) except -1:
+    cdef int note(self, Span *out, bytes value) except -1:
         self.kept.append(value)
-        out.p, out.n = value, len(value)
+        out[0] = span_of(value)
         return 0
 
     cdef int regex(self, RegexC *out, str pattern, bint ignore_case) except -1:

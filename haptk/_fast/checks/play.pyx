@@ -6,19 +6,22 @@
 # acknowledge the handshake: the reset comes first, and the application never hears of a connection.
 
 from libc.errno cimport EADDRINUSE, EAGAIN, EALREADY, ECONNRESET, EINPROGRESS, EINTR, EISCONN, errno
-from libc.stdint cimport int64_t, uint16_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport malloc
-from libc.string cimport memcpy
+from libc.string cimport memset
 
-from haptk._fast.checks.judge cimport judge, say, settle, settle_broken, settle_passed
-from haptk._fast.checks.plan cimport A_AGENT, A_CONNECT, A_EXPECT, A_SEND, Address, O_L7RSP, O_SOCKERR, O_UNK, StepC
+from haptk._fast.bytes.address cimport room_address
+from haptk._fast.bytes.buf cimport buf_held, buf_unseen
+from haptk._fast.bytes.span cimport (Room, Span, room_char, room_decimal, room_full, room_over, room_put, room_span, room_word,
+                                     span_from, span_given, span_len, span_over, span_raw)
+from haptk._fast.checks.judge cimport (judge, say, say_comment, say_number, settle, settle_broken, settle_passed, unsay)
+from haptk._fast.checks.plan cimport A_CONNECT, A_SEND, Address, O_L7RSP, O_SOCKERR, O_UNK, StepC
 from haptk._fast.checks.state cimport P_CONNECTING, P_IDLE, P_READING, P_SENDING, V_GO, V_STOP, V_WAIT, Verdict
-from haptk._fast.checks.judge cimport say_number
 from haptk._fast.checks.timers cimport timer_set
-from haptk._fast.inet cimport (AF_INET, AF_INET6, AF_UNIX, getsockname, htons, inet_ntop, ntohs, sockaddr, sockaddr_in,
-                               sockaddr_in6, sockaddr_storage, socklen_t)
-from haptk._fast.scan cimport put_decimal
-from haptk._fast.sockets cimport close_fd, reset_fd, socket_error, watch
+from haptk._fast.descriptors cimport FD_SERVER, fd_opened
+from haptk._fast.inet cimport (AF_INET, AF_INET6, AF_UNIX, getsockname, htons, ntohs, sockaddr, sockaddr_in, sockaddr_in6,
+                               sockaddr_storage, socklen_t)
+from haptk._fast.sockets cimport IO_AGAIN, IO_EOF, IO_ERROR, close_fd, fill, put2, reset_fd, socket_error, watch
 
 cdef extern from "<sys/socket.h>" nogil:
     int SOCK_STREAM, SOCK_NONBLOCK, SOCK_CLOEXEC, SOL_SOCKET, SO_REUSEADDR
@@ -34,13 +37,8 @@ cdef extern from "<netinet/tcp.h>" nogil:
 cdef extern from "<netinet/in.h>" nogil:
     int IP_BIND_ADDRESS_NO_PORT, IPPROTO_IP
 
-cdef extern from "native.h" nogil:
-    long hk_recv(int fd, void *p, size_t n)
-    long hk_send(int fd, const void *p, size_t n)
-
 cdef enum:
     PROXY_ROOM = 128
-    READS = 4               # of one turn before other checks get theirs
 
 cdef extern from *:
     """
@@ -78,6 +76,7 @@ cdef int dial(EngineC *e, CheckC *c, StepC *step, Address *to) noexcept nogil:
     c.fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
     if c.fd < 0:
         return errno
+    fd_opened(c.fd, FD_SERVER)
     if family != AF_UNIX:
         setsockopt(c.fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one))
         if step.last or step.has_data:
@@ -103,31 +102,24 @@ cdef int connected(CheckC *c) noexcept nogil:
     return 0 if getpeername(c.fd, <sockaddr *>&peer, &n) == 0 else -1
 
 
-cdef long carry(CheckC *c, const char *p, uint32_t n) noexcept nogil:
-    # Bytes that went out; -1 with c.error set, or with 0 for "later".
-    cdef long got
-    while True:
-        got = hk_send(c.fd, p, n)
-        if got >= 0:
-            return got
-        if errno != EINTR:
-            c.error = 0 if errno == EAGAIN else errno
-            return -1
+cdef int64_t carry(CheckC *c, Span data) noexcept nogil:
+    # Bytes that went out; IO_AGAIN for "later", IO_ERROR with c.error set.
+    cdef int64_t got = put2(c.fd, span_raw(data), span_len(data), NULL, 0)
+    if got == IO_ERROR:
+        c.error = errno
+    return got
 
 
 cdef void take(EngineC *e, CheckC *c) noexcept nogil:
     # What has come, as far as there is room for it; c.eof and c.error say how it ended.
-    cdef long got
-    while c.n < e.bufsize and not c.eof:
-        got = hk_recv(c.fd, c.data + c.n, e.bufsize - c.n)
-        if got > 0:
-            c.n += <uint32_t>got
-        elif got == 0:
-            c.eof = 1
-        elif errno == EAGAIN:
+    cdef int64_t got
+    while c.data.n < e.bufsize and not c.eof:
+        got = fill(c.fd, &c.data)
+        if got == IO_AGAIN:
             return
-        elif errno != EINTR:
+        if got == IO_ERROR:
             c.error = errno
+        if got == IO_ERROR or got == IO_EOF:
             c.eof = 1
 
 
@@ -144,23 +136,23 @@ cdef void hang_up(CheckC *c, bint linger) noexcept nogil:
 # ---------------------------------------------------------------- buffers
 
 cdef bint get_data(EngineC *e, CheckC *c) noexcept nogil:
-    if c.data != NULL:
+    if buf_held(&c.data):
         return 1
+    memset(&c.data, 0, sizeof(c.data))
     if e.free_n:
         e.free_n -= 1
-        c.data = e.free_bufs[e.free_n]
+        c.data.d = <char *>e.free_bufs[e.free_n]
     else:
-        c.data = <char *>malloc(e.bufsize)
-    c.n = 0
-    return c.data != NULL
+        c.data.d = <char *>malloc(e.bufsize)
+    c.data.size = e.bufsize
+    return buf_held(&c.data)
 
 
 cdef void drop_data(EngineC *e, CheckC *c) noexcept nogil:
-    if c.data != NULL:
-        e.free_bufs[e.free_n] = c.data
+    if buf_held(&c.data):
+        e.free_bufs[e.free_n] = c.data.d
         e.free_n += 1
-        c.data = NULL
-    c.n = 0
+    memset(&c.data, 0, sizeof(c.data))
 
 
 # ---------------------------------------------------------------- steps
@@ -173,47 +165,41 @@ cdef bint linger_of(CheckC *c) noexcept nogil:
     return c.steps[i].linger
 
 
-cdef uint32_t proxy_text(CheckC *c, char *out) noexcept nogil:
+cdef void proxy_text(CheckC *c, Room *out) noexcept nogil:
     # Version 1: our own two ends.
     cdef sockaddr_storage ends[2]
     cdef socklen_t n
-    cdef uint32_t at = 11
     cdef int i
     n = sizeof(ends[0])
     if getsockname(c.fd, <sockaddr *>&ends[0], &n) != 0 or ends[0].ss_family not in (AF_INET, AF_INET6):
-        memcpy(out, b"PROXY UNKNOWN\r\n", 15)
-        return 15
+        room_word(out, b"PROXY UNKNOWN\r\n")
+        return
     n = sizeof(ends[1])
     getpeername(c.fd, <sockaddr *>&ends[1], &n)
-    memcpy(out, b"PROXY TCP4 " if ends[0].ss_family == AF_INET else b"PROXY TCP6 ", 11)
+    room_word(out, b"PROXY TCP4 " if ends[0].ss_family == AF_INET else b"PROXY TCP6 ")
     for i in range(2):
         if ends[i].ss_family == AF_INET:
-            inet_ntop(AF_INET, &(<sockaddr_in *>&ends[i]).sin_addr, out + at, PROXY_ROOM - at)
+            room_address(out, AF_INET, <const uint8_t *>&(<sockaddr_in *>&ends[i]).sin_addr)
         else:
-            inet_ntop(AF_INET6, &(<sockaddr_in6 *>&ends[i]).sin6_addr, out + at, PROXY_ROOM - at)
-        while out[at]:
-            at += 1
-        out[at] = b' '
-        at += 1
+            room_address(out, AF_INET6, (<sockaddr_in6 *>&ends[i]).sin6_addr.s6_addr)
+        room_char(out, b' ')
     for i in range(2):
         if ends[i].ss_family == AF_INET:
-            at += <uint32_t>put_decimal(out + at, ntohs((<sockaddr_in *>&ends[i]).sin_port))
+            room_decimal(out, ntohs((<sockaddr_in *>&ends[i]).sin_port))
         else:
-            at += <uint32_t>put_decimal(out + at, ntohs((<sockaddr_in6 *>&ends[i]).sin6_port))
-        out[at] = b' ' if i == 0 else b'\r'
-        at += 1
-    out[at] = b'\n'
-    return at + 1
+            room_decimal(out, ntohs((<sockaddr_in6 *>&ends[i]).sin6_port))
+        room_char(out, b' ' if i == 0 else b'\r')
+    room_char(out, b'\n')
 
 
 cdef bint send_header(CheckC *c, int version) noexcept nogil:
-    cdef char room[PROXY_ROOM]
-    cdef uint32_t n = 16
+    cdef char bytes_[PROXY_ROOM]
+    cdef Room room = room_over(bytes_, PROXY_ROOM)
     if version == 2:
-        memcpy(room, haptk_proxy_local, 16)
+        room_put(&room, span_over(haptk_proxy_local, 16))
     else:
-        n = proxy_text(c, room)
-    if carry(c, room, n) == <long>n:
+        proxy_text(c, &room)
+    if carry(c, room_span(&room)) == span_len(room_span(&room)):
         return 1
     if not c.error:
         c.error = ECONNRESET
@@ -269,17 +255,15 @@ cdef Verdict connect_go_on(EngineC *e, CheckC *c, StepC *step, bint broke) noexc
 
 
 cdef Verdict send_step(EngineC *e, CheckC *c, StepC *step) noexcept nogil:
-    cdef const char *p = step.data.p
-    cdef uint32_t n = step.data.n
-    cdef long got
-    if c.own != NULL and c.http:
-        p, n = c.own, c.own_n
-    if c.phase != P_SENDING or c.sent == 0:
-        c.phase = P_SENDING
-        c.n = 0     # an answer to what was sent before is not one to this
+    cdef Span data = c.own if span_given(c.own) and c.http else step.data
+    cdef uint32_t n = span_len(data)
+    cdef int64_t got
+    c.phase = P_SENDING
+    if c.sent == 0:
+        drop_data(e, c)     # an answer to what was sent before is not one to this
     c.no_body = step.no_body
     if n >= e.bufsize and not c.http:
-        c.desc_n = 0
+        unsay(c)
         say(c, b"tcp-check send : string too large (")
         say_number(c, n)
         say(c, b") for buffer size (")
@@ -289,9 +273,9 @@ cdef Verdict send_step(EngineC *e, CheckC *c, StepC *step) noexcept nogil:
         settle(c, O_L7RSP)
         return V_STOP
     while c.sent < n:
-        got = carry(c, p + c.sent, n - c.sent)
+        got = carry(c, span_from(data, c.sent))
         if got < 0:
-            return broken(c) if c.error else V_WAIT
+            return broken(c) if got == IO_ERROR else V_WAIT
         c.sent += <uint32_t>got
     c.sent = 0
     c.must_read = 1
@@ -300,24 +284,22 @@ cdef Verdict send_step(EngineC *e, CheckC *c, StepC *step) noexcept nogil:
 
 cdef Verdict read_some(EngineC *e, CheckC *c, StepC *step) noexcept nogil:
     # V_GO when there is something to look at.
-    cdef uint32_t before = c.n
+    cdef uint32_t before
     c.phase = P_READING
     if not get_data(e, c):
         settle(c, O_SOCKERR)
         return V_STOP
+    before = c.data.n
     take(e, c)
-    if c.n == 0 and c.error:
+    if c.data.n == 0 and c.error:
         return broken(c)    # a reset behind data is what it is: the end
-    if c.n == before and not c.eof and c.n < e.bufsize:
+    if c.data.n == before and not c.eof and c.data.n < e.bufsize:
         return V_WAIT
-    if c.n == 0:
-        c.desc_n = 0
+    if c.data.n == 0:
+        unsay(c)
         say(c, b"TCPCHK got an empty response at step ")
         say_number(c, step.number)
-        if step.comment.n:
-            say(c, b" comment: '")
-            say(c, step.comment.p)
-            say(c, b"'")
+        say_comment(c, step, 1)
         settle(c, step.error_status if step.error_status != O_UNK else O_L7RSP)
         return V_STOP
     return V_GO
@@ -370,7 +352,8 @@ cdef void play_begin(EngineC *e, CheckC *c) noexcept nogil:
     c.started = e.now
     c.outcome = O_UNK
     c.at = c.code = 0
-    c.desc_n = c.line_n = c.sent = 0
+    c.sent = 0
+    unsay(c)
     c.open = c.eof = c.error = 0
     e.begun += 1
     play(e, c, 0)

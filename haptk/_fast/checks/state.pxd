@@ -3,6 +3,8 @@
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
+from haptk._fast.bytes.buf cimport Buf
+from haptk._fast.bytes.span cimport Room, Span
 from haptk._fast.checks.plan cimport Address, StepC
 from haptk._fast.http1 cimport Head
 from haptk._fast.regex cimport RegexRoom
@@ -23,8 +25,8 @@ ctypedef struct Found:
     int outcome             # plan.Outcome
     int code                # status of an answer
     int64_t duration_ms     # -1: not known
-    uint32_t desc_n
-    char desc[DESC_SIZE]
+    Room desc               # over the bytes behind it
+    char desc_bytes[DESC_SIZE]
     uint64_t number         # grows with each result
 
 ctypedef struct CheckC:
@@ -62,20 +64,18 @@ ctypedef struct CheckC:
     int64_t ended
     int64_t due             # 0: nothing
     int place               # in the heap, -1: in none
-    char *data              # bytes received, NULL: none yet
-    uint32_t n
+    Buf data                # bytes received, all of them unseen
     bint eof
     int error               # errno that ended the connection
     bint must_read
     uint32_t sent
-    const char *own         # what is sent instead of the step's data, for `asks`
-    uint32_t own_n
+    Span own                # what is sent instead of the step's data, for `asks`
     int outcome             # O_UNK while it is under way
     int code
-    uint32_t desc_n
-    char desc[DESC_SIZE]
-    uint32_t line_n
-    char line[LINE_SIZE]    # of an agent
+    Room desc
+    char desc_bytes[DESC_SIZE]
+    Room line               # of an agent
+    char line_bytes[LINE_SIZE]
     Found found
 
 ctypedef struct EngineC:
@@ -96,10 +96,10 @@ ctypedef struct EngineC:
     int room                # of heap and results
     int *results
     int result_n
-    char **free_bufs
+    void **free_bufs
     int free_n
-    char *scratch           # bufsize bytes: an answer is parsed in a copy
-    char *hex               # bufsize bytes
+    Buf scratch             # an answer is parsed in a copy
+    Room hex
     Head head
     RegexRoom regex
     uint64_t begun
