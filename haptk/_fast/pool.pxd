@@ -33,5 +33,7 @@ cdef void link_free(Worker *w, Link *l) noexcept nogil
 cdef void reap(Worker *w) noexcept nogil
 # Give some of the buffers that nobody needed lately back to the system; called about once a second.
 cdef void pool_trim(Worker *w) noexcept nogil
+# Whether nothing is left to give back.
+cdef bint pool_rests(Worker *w) noexcept nogil
 # Frees all that the pools hold; everything must have been given back.
 cdef void pool_close(Worker *w) noexcept nogil

@@ -1,7 +1,7 @@
 # Sessions and links are on lists through their own fields; buffers are on a stack of pointers, so that giving one back
 # does not touch its memory.
 
-from libc.stdint cimport uint32_t
+from libc.stdint cimport int64_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
@@ -10,9 +10,15 @@ from haptk._fast.state cimport BUFS_KEPT, BULK_KEPT, BULK_MOST, BULK_SIZE, SLIM_
 cdef extern from "stdlib.h" nogil:
     void *aligned_alloc(size_t alignment, size_t size)
 
+cdef extern from "malloc.h" nogil:
+    int malloc_trim(size_t pad)
+
 cdef enum:
     LINE = 64               # of the cache
     COLOURS = 16
+    AT_REST = 8             # so few of anything are no reason to wake up
+    OWED_MOST = 1048576     # so much freed memory is worth a look by malloc
+    OWED_EVERY_MS = 5000    # which takes a moment
 
 
 cdef int buf_get(Worker *w, Buf *b) noexcept nogil:
@@ -32,6 +38,11 @@ cdef int buf_get(Worker *w, Buf *b) noexcept nogil:
     return 0
 
 
+cdef inline void give_up(Worker *w, void *p, int size) noexcept nogil:
+    free(p)
+    w.owed += size
+
+
 cdef void buf_release(Worker *w, Buf *b) noexcept nogil:
     if b.size < <uint32_t>w.conf.bufsize:
         drop_slim(w, b.d)
@@ -40,10 +51,10 @@ cdef void buf_release(Worker *w, Buf *b) noexcept nogil:
             w.bulk_free[w.bulk_free_count] = b.d
             w.bulk_free_count += 1
         else:
-            free(b.d)
+            give_up(w, b.d, BULK_SIZE)
             w.bulk_count -= 1
     elif w.free_buf_count == BUFS_KEPT:
-        free(b.d)
+        give_up(w, b.d, w.conf.bufsize)
     else:
         w.free_bufs[w.free_buf_count] = b.d
         w.free_buf_count += 1
@@ -53,7 +64,7 @@ cdef void buf_release(Worker *w, Buf *b) noexcept nogil:
 
 cdef void drop_slim(Worker *w, char *d) noexcept nogil:
     if w.slim_count == SLIMS_KEPT:
-        free(d)
+        give_up(w, d, SLIM_SIZE)
     else:
         w.free_slims[w.slim_count] = d
         w.slim_count += 1
@@ -99,30 +110,67 @@ cdef void buf_grow(Worker *w, Buf *b) noexcept nogil:
     b.size = BULK_SIZE
 
 
+cdef void trim_structures(Worker *w) noexcept nogil:
+    # Sessions and links, as the buffers below.
+    cdef int surplus = w.free_session_low // 2
+    cdef Session *s
+    cdef Link *l
+    while surplus > 0 and w.free_sessions != NULL:
+        s = w.free_sessions
+        w.free_sessions = s.next
+        w.free_session_count -= 1
+        give_up(w, s, sizeof(Session))
+        surplus -= 1
+    w.free_session_low = w.free_session_count
+    surplus = w.free_link_low // 2
+    while surplus > 0 and w.free_links != NULL:
+        l = w.free_links
+        w.free_links = l.next
+        w.free_link_count -= 1
+        give_up(w, l, sizeof(Link))
+        surplus -= 1
+    w.free_link_low = w.free_link_count
+
+
 cdef void pool_trim(Worker *w) noexcept nogil:
-    # What lay unused during the whole last period is a peak that has passed: half of it goes back to the system.
+    # What lay unused during the whole last period is a peak that has passed: half of it goes back to malloc, and when
+    # that has come to an end malloc gives its own back to the system.
     cdef int surplus = w.free_buf_low // 2
+    cdef int64_t before = w.owed
     while surplus > 0 and w.free_buf_count > 0:
         w.free_buf_count -= 1
-        free(w.free_bufs[w.free_buf_count])
+        give_up(w, w.free_bufs[w.free_buf_count], w.conf.bufsize)
         surplus -= 1
     w.free_buf_low = w.free_buf_count
     surplus = w.slim_low // 2
     while surplus > 0 and w.slim_count > 0:
         w.slim_count -= 1
-        free(w.free_slims[w.slim_count])
+        give_up(w, w.free_slims[w.slim_count], SLIM_SIZE)
         surplus -= 1
     w.slim_low = w.slim_count
     if w.bulk_free_count:
         w.bulk_free_count -= 1
         w.bulk_count -= 1
-        free(w.bulk_free[w.bulk_free_count])
+        give_up(w, w.bulk_free[w.bulk_free_count], BULK_SIZE)
+    trim_structures(w)
+    if w.owed >= OWED_MOST and w.owed - before < OWED_MOST and w.now - w.owed_ms >= OWED_EVERY_MS:
+        malloc_trim(0)
+        w.owed = 0
+        w.owed_ms = w.now
+
+
+cdef bint pool_rests(Worker *w) noexcept nogil:
+    return w.free_buf_count <= AT_REST and w.slim_count <= AT_REST and w.bulk_free_count == 0 and \
+        w.free_session_count <= AT_REST and w.free_link_count <= AT_REST and w.owed < OWED_MOST
 
 
 cdef Session *session_new(Worker *w) noexcept nogil:
     cdef Session *s = w.free_sessions
     if s != NULL:
         w.free_sessions = s.next
+        w.free_session_count -= 1
+        if w.free_session_count < w.free_session_low:
+            w.free_session_low = w.free_session_count
     else:
         s = <Session *>aligned_alloc(LINE, (sizeof(Session) + LINE - 1) // LINE * LINE)
         if s == NULL:
@@ -140,6 +188,9 @@ cdef Link *link_new(Worker *w) noexcept nogil:
     cdef Link *l = w.free_links
     if l != NULL:
         w.free_links = l.next
+        w.free_link_count -= 1
+        if w.free_link_count < w.free_link_low:
+            w.free_link_low = w.free_link_count
     else:
         l = <Link *>malloc(sizeof(Link))
         if l == NULL:
@@ -177,11 +228,13 @@ cdef void reap(Worker *w) noexcept nogil:
         w.dead_sessions = s.next
         s.next = w.free_sessions
         w.free_sessions = s
+        w.free_session_count += 1
     while w.dead_links != NULL:
         l = w.dead_links
         w.dead_links = l.next
         l.next = w.free_links
         w.free_links = l
+        w.free_link_count += 1
 
 
 cdef void pool_close(Worker *w) noexcept nogil:

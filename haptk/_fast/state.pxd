@@ -696,6 +696,12 @@ ctypedef struct Worker:
     RegexRoom regex
     Session *free_sessions
     Link *free_links
+    int free_session_count
+    int free_session_low    # the fewest since the last trim
+    int free_link_count
+    int free_link_low
+    int64_t owed            # bytes given to malloc since it gave its own surplus to the system
+    int64_t owed_ms         # when it did
     Session *dead_sessions  # freed at the end of the turn: epoll may still name them
     Link *dead_links
     Session *all

@@ -18,7 +18,7 @@ from haptk._fast.facts cimport MADE_SIZE
 from haptk._fast.gate cimport gate_closed, gate_enter, gate_return
 from haptk._fast.inet cimport sockaddr_storage
 from haptk._fast.journal cimport lane_close, lane_open
-from haptk._fast.pool cimport pool_close, pool_trim, reap, session_new
+from haptk._fast.pool cimport pool_close, pool_rests, pool_trim, reap, session_new
 from haptk._fast.queue cimport look_at_queues
 from haptk._fast.regex cimport regex_close, regex_open
 from haptk._fast.relay cimport link_ready
@@ -65,7 +65,6 @@ cdef enum:
     FIRST_MS = 3000         # that a connection without a request has left when we stop
     HOT_SIZE = 576          # of a session: what every request touches
     WORKERS_MOST = 256
-    BUFS_AT_REST = 8        # so few free buffers are no reason to wake up
 
 
 # ---------------------------------------------------------------- accepting
@@ -349,7 +348,7 @@ cdef void end_all(Worker *w) noexcept nogil:
 cdef int patience(Worker *w) noexcept nogil:
     # How long epoll may wait, ms.
     cdef int wait = wheel_wait(w)
-    if (w.idle_total or w.free_buf_count > BUFS_AT_REST or w.slim_count > BUFS_AT_REST) and (wait < 0 or wait > TIDY_MS):
+    if (w.idle_total or not pool_rests(w)) and (wait < 0 or wait > TIDY_MS):
         wait = TIDY_MS
     if w.accept_paused and (wait < 0 or wait > PAUSE_MS):
         wait = PAUSE_MS

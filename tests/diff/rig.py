@@ -26,6 +26,7 @@ from tests.ports import free_ports
 PROGRAMS = ("haproxy", "fast", "reference")
 PLAIN = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 HAPTK = Path(sys.executable).parent / "haptk"
+THREADS = int(os.environ.get("HAPTK_DIFF_THREADS", "0"))  # nbthread of both programs; 0 leaves it to the file
 
 
 def _read_message(channel: socket.socket, data: bytes = b"") -> tuple[bytes, bytes, bytes]:
@@ -276,11 +277,16 @@ class Program:
         self.log.close()
 
 
+def threaded(text: str) -> str:
+    """`text` with the number of threads that this run is about."""
+    return f"global\n    nbthread {THREADS}\n{text}" if THREADS else text
+
+
 def start(kind: str, text: str, directory: Path, wait_for: list[tuple[str, int]]) -> Program:
     """Run `text` (with @LOG@ for the address of the log receiver); returns when every address accepts."""
     log = LogServer()
     file = directory / f"{kind}.cfg"
-    file.write_text(text.replace("@LOG@", f"127.0.0.1:{log.port}"))
+    file.write_text(threaded(text).replace("@LOG@", f"127.0.0.1:{log.port}"))
     environment = {key: value for key, value in os.environ.items() if key not in ("HAPTK_NO_FAST", "NOTIFY_SOCKET")}
     if kind == "reference":
         environment["HAPTK_NO_FAST"] = "1"
