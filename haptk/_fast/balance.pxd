@@ -13,6 +13,8 @@ cdef int limit_of(BackendC *be, ServerC *srv) noexcept nogil
 cdef bint any_eligible(BackendC *be) noexcept nogil
 # Whether choosing again at once makes sense after a failure; HAProxy pauses first where this does not hold.
 cdef bint takes_turns(BackendC *be) noexcept nogil
+# How many active servers are up.
+cdef int active_servers(BackendC *be) noexcept nogil
 # Whether srv takes requests that any server may take: a backup does not while others are up.
 cdef bint serves_anybody(BackendC *be, ServerC *srv) noexcept nogil
 # How many places a server has in the map of a map-based balance.

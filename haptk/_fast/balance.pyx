@@ -356,12 +356,14 @@ cdef ServerC *by_algorithm(Worker *w, Session *s, BackendC *be, int level, Serve
 
 cdef bint takes_turns(BackendC *be) noexcept nogil:
     # Whether the next choice is another server: it is no hash that would point at the same one, and there is another.
+    return not be.by_hash and active_servers(be) > 1
+
+
+cdef int active_servers(BackendC *be) noexcept nogil:
     cdef int i, active = 0
-    if be.by_hash:
-        return 0
     for i in range(be.count):
         active += not be.servers[i].backup and eligible(&be.servers[i])
-    return active > 1
+    return active
 
 
 cdef ServerC *choose(Worker *w, Session *s, BackendC *be, ServerC *avoid) noexcept nogil:

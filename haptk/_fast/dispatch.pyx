@@ -1,4 +1,4 @@
-from haptk._fast.balance cimport any_eligible, choose, takes_turns, turn_begin, turn_end
+from haptk._fast.balance cimport active_servers, any_eligible, choose, turn_begin, turn_end
 from haptk._fast.ending cimport answer, bad_response, give_back, leave, session_kill
 from haptk._fast.http1 cimport M_GET, M_HEAD
 from haptk._fast.observe cimport SAW_BAD_ANSWER, SAW_NO_CONNECT, observe
@@ -143,7 +143,7 @@ cdef int redispatch(Worker *w, Session *s, bint pause) noexcept nogil:
     s.server = NULL
     s.moving = 1
     s.direct = 0
-    if pause and not takes_turns(s.backend):
+    if pause and active_servers(s.backend) <= 1:
         s.phase = PH_RETRY
         s.since_ms = w.now
         return 0

@@ -17,7 +17,7 @@ from haptk._fast.retry cimport event_of, keep_body, may_repeat
 from haptk._fast.rules cimport RULES_ANSWER, RULES_GO, rules_response
 from haptk._fast.sockets cimport IO_AGAIN, IO_EOF, established, fill, no_delay, put2, shut_write
 from haptk._fast.state cimport BULK_SIZE, Link, MODE_CLOSE
-from haptk._fast.stick cimport stick_response
+from haptk._fast.stick cimport app_response, stick_response
 
 cdef enum:
     SMALL_BODY = 2048
@@ -240,6 +240,8 @@ cdef int final_head(Worker *w, Session *s, Head *h) noexcept nogil:
         if h.edited:
             edited(s, h)
             rule_keep = h.conn_keep
+    if s.backend.stick != NULL:
+        app_response(w, s, h)
     if s.frontend.connection == MODE_CLOSE and not rule_keep:
         s.keep = 0
     if s.frontend.capturing:

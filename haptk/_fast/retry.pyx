@@ -6,7 +6,8 @@ from libc.string cimport memcpy
 from haptk._fast.balance cimport takes_turns
 from haptk._fast.http1 cimport (BODY_BAD, M_DELETE, M_GET, M_HEAD, M_OPTIONS, M_PUT, M_TRACE,
                                 body_advance)
-from haptk._fast.state cimport BackendC
+from haptk._fast.scan cimport hk_load
+from haptk._fast.state cimport BackendC, LIVE_DOWN, LIVE_MAINT
 
 
 cdef int event_of(int status) noexcept nogil:
@@ -71,12 +72,14 @@ cdef bint take_early_body(Session *s) noexcept nogil:
 cdef bint redispatch_now(Session *s) noexcept nogil:
     # After a failed attempt, with s.retries_left already counted down.
     cdef BackendC *be = s.backend
-    cdef int used
-    if be.redispatch == 0 or be.strict:
+    cdef int step
+    if be.redispatch == 0 or be.strict or s.force_persist:
         return 0
+    # one that checks, an administrator or its name took out meanwhile, or that is warming up, is not waited for
+    if s.server != NULL and (hk_load(&s.server.live.state) in (LIVE_DOWN, LIVE_MAINT) or hk_load(&s.server.live.eased)):
+        return 1
     if not s.direct and takes_turns(be):
         return 1
-    if be.redispatch < 0:
-        return s.retries_left == 0
-    used = be.retries - s.retries_left
-    return used % be.redispatch == 0
+    # every step-th attempt; a negative interval counts from the last one
+    step = be.redispatch if be.redispatch > 0 else be.retries + 1 + be.redispatch
+    return (be.retries - s.retries_left) % (step if step > 0 else 1) == 0

@@ -10,3 +10,5 @@ from haptk._fast.state cimport Session, Worker
 cdef void stick_request(Worker *w, Session *s, Head *h, bint force, bint ignore) noexcept nogil
 # The final response head is at s.sx; h is NULL in TCP mode, where a connection is the answer.
 cdef void stick_response(Worker *w, Session *s, Head *h) noexcept nogil
+# After rules have let the response through (or changed it): what appsession learns.
+cdef void app_response(Worker *w, Session *s, Head *h) noexcept nogil

@@ -450,7 +450,9 @@ cdef void stick_request(Worker *w, Session *s, Head *h, bint force, bint ignore)
 
 # ---------------------------------------------------------------- learning
 
-cdef void learn(Worker *w, Session *s) noexcept nogil:
+cdef void learn(Worker *w, Session *s, bint apps) noexcept nogil:
+    # What is noted for appsession, or what is noted for all others.
+    cdef AppSessionC *app = s.backend.stick.app
     cdef StickTableC *t
     cdef StickNote *x
     cdef uint32_t at = 0
@@ -458,6 +460,10 @@ cdef void learn(Worker *w, Session *s) noexcept nogil:
     cdef bint fresh = w.now - s.request_ms < FRESH_MS
     x = note(s, at)
     while x != NULL:
+        if (app != NULL and x.table == app.table) != apps:
+            at = next_note(x, at)
+            x = note(s, at)
+            continue
         t = &s.backend.stick.tables[x.table]
         own = t.own[s.server.index]
         # what the request has used a moment ago need not be written again
@@ -471,7 +477,6 @@ cdef void stick_response(Worker *w, Session *s, Head *h) noexcept nogil:
     cdef StickC *rules = s.backend.stick
     cdef StickRuleC *r
     cdef Key k
-    cdef Piece id
     cdef int i
     if s.server == NULL or s.server.non_stick:
         buf_drop(w, &s.stick)
@@ -482,14 +487,26 @@ cdef void stick_response(Worker *w, Session *s, Head *h) noexcept nogil:
             continue
         if text_key(rules.tables[r.table].store, fetched(s, r, span_raw(h.text), h, 1), &k):
             keep(w, s, r.table, rules.tables[r.table].store, &k, 0, 1)
-    if rules.app != NULL and h != NULL:
-        id = app_in_response(rules.app, span_raw(h.text), h)
+    if s.stick.d != NULL:
+        learn(w, s, 0)
+        if rules.app == NULL or h == NULL:
+            buf_drop(w, &s.stick)
+
+
+cdef void app_response(Worker *w, Session *s, Head *h) noexcept nogil:
+    cdef AppSessionC *app = s.backend.stick.app
+    cdef Piece id
+    cdef Key k
+    if app == NULL:
+        return
+    if s.server != NULL and not s.server.non_stick:
+        id = app_in_response(app, span_raw(h.text), h)
         if id.n:
             k.p, k.n = id.p, id.n
-            keep(w, s, rules.app.table, rules.tables[rules.app.table].store, &k, 0, 1)
-    if s.stick.d != NULL:
-        learn(w, s)
-        buf_drop(w, &s.stick)
+            keep(w, s, app.table, s.backend.stick.tables[app.table].store, &k, 0, 1)
+        if s.stick.d != NULL:
+            learn(w, s, 1)
+    buf_drop(w, &s.stick)
 
 
 # ---------------------------------------------------------------- appsession

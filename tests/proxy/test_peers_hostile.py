@@ -180,17 +180,17 @@ def test_who_asks_and_does_not_read_is_not_read(alone: tuple[Node, int]) -> None
     node, port = alone
     stranger = Stranger(port)
     before = node.memory_kb()
-    stranger.sock.settimeout(2)
-    with contextlib.suppress(TimeoutError):
+    stranger.sock.settimeout(10)
+    with contextlib.suppress(TimeoutError, ConnectionError):  # it is ended after five seconds
         for _ in range(100):
             stranger.sock.sendall(wire.put_message(wire.CONTROL, wire.RESYNC_FINISHED) * 500_000)
-    assert node.memory_kb() - before < 60_000
+    assert node.memory_kb() - before < 30_000
     assert "show info" in node.cli("help")
 
 
 def test_idle_connections_do_not_keep_a_peer_out(alone: tuple[Node, int]) -> None:
     node, port = alone
-    idle = [socket.create_connection(("127.0.0.1", port), 20) for _ in range(100)]
+    idle = [socket.create_connection(("127.0.0.1", port), 20) for _ in range(40)]
     stranger = Stranger(port)
     assert stranger.learn()
     assert node.cli("show peers").count("ESTA") == 1
