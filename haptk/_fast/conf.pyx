@@ -185,11 +185,11 @@ cdef class Image:
         four, six, local = <sockaddr_in *>&out.addr, <sockaddr_in6 *>&out.addr, <sockaddr_un *>&out.addr
         if unix_path:
             path = unix_path.encode()
-            if len(path) > 107:
+            if len(path) > (107 if path[0] else 108):
                 raise ValueError(f"the path {unix_path} is longer than 107 bytes")
             out.family = local.sun_family = pysocket.AF_UNIX
             memcpy(local.sun_path, <char *>(<bytes>path), len(path))
-            out.addr_len = 2 + len(path) + 1
+            out.addr_len = 2 + len(path) + (1 if path[0] else 0)
         else:
             ip = ipaddress.ip_address(host)
             packed = ip.packed

@@ -70,6 +70,7 @@ class ProxyCommand(Command):
     "-x", "old_socket", metavar="SOCKET", help="Take the listening sockets over from the proxy of this stats socket."
 )
 @click.option("-S", "master_socket", help="Accepted for compatibility; not used.")
+@click.option("--process-name", metavar="NAME", help="Name of the process for killall, pidof and ps, such as haproxy.")
 @click.option("-v", "version", is_flag=True, help="Version (-vv: with how it was built).")
 @click.option("--vv", "long_version", is_flag=True, hidden=True)
 @click.option("--dM", "--dr", "--dV", "--de", "--dS", "--dL", "_ignored", is_flag=True, hidden=True)
@@ -145,8 +146,9 @@ def _load(files: tuple[Path, ...] | None, text: str, node: object = None) -> Pro
 
 
 def _listens(tables: ProxyTables) -> bool:
-    """Whether anybody could connect."""
-    return any(frontend.binds and not frontend.disabled for frontend in tables.frontends)
+    """Whether anybody could connect: to a frontend, a stats socket, or this node of a peers section, as HAProxy counts."""
+    fronts = any(frontend.binds and not frontend.disabled for frontend in tables.frontends)
+    return fronts or bool(tables.process.stats_sockets) or any(section.local for section in tables.peers)
 
 
 def _check(files: tuple[Path, ...] | None, text: str = "", node: object = None) -> int:
@@ -159,8 +161,7 @@ def _check(files: tuple[Path, ...] | None, text: str = "", node: object = None) 
     try:
         tables = _load(files, text, node)
         warnings = tables.warnings
-        # a stats socket is enough of a listener for haproxy -c
-        listens = _listens(tables) or bool(tables.process.stats_sockets)
+        listens = _listens(tables)
     except ConfigError as error:
         problems = str(error).splitlines()
     for line in problems:
@@ -219,7 +220,24 @@ def _run(files: tuple[Path, ...] | None, text: str, chosen: dict[str, Any]) -> i
         old_socket=chosen["old_socket"] or "",
         old_socket_may_fail=bool(chosen["master"] or chosen["master_notify"]),
     )
-    return Daemon(tables, options, read, Loader(read) if wanted(tables) else None).run()
+    loader = Loader(read) if wanted(tables) else None
+    if isinstance(name := chosen["process_name"], str):
+        _be_called(name)
+    return Daemon(tables, options, read, loader).run()
+
+
+def _be_called(name: str) -> None:
+    """What killall, pgrep, pidof and ps find; after the loader was made, which keeps its own name."""
+    import sys
+
+    from haptk.io.process import NAME_BYTES, name_process, show_arguments
+
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", name) or len(name) > NAME_BYTES:
+        raise click.UsageError(
+            f"--process-name: invalid name {name!r} (expected 1 to {NAME_BYTES} letters, digits, . _ -)"
+        )
+    name_process(name)
+    show_arguments([name, *sys.argv[2:]])
 
 
 def _print_version(*, long: bool) -> int:

@@ -147,7 +147,13 @@ class Exchange:
         self.tls_seen: TlsSeen | None = None
         self.host = host
         self.port = port
-        self.where = host if host.startswith("/") else f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self.where = (
+            host.rstrip("\0").replace("\0", "abns@")
+            if host.startswith(("/", "\0"))
+            else f"[{host}]:{port}"
+            if ":" in host
+            else f"{host}:{port}"
+        )
         self.socket: socket.socket | None = None
 
     def left_s(self) -> float:
@@ -159,7 +165,9 @@ class Exchange:
         until = clock.monotonic() + limit
         try:
             found: _Found = (
-                [(socket.AF_UNIX, (self.host,))] if self.host.startswith("/") else resolve(self.host, self.port, limit)
+                [(socket.AF_UNIX, (self.host,))]
+                if self.host.startswith(("/", "\0"))
+                else resolve(self.host, self.port, limit)
             )
         except TimeoutError as error:
             raise Failed("L4TOUT", f"{self.host} was not resolved within {limit:.3g} s: {error}") from None

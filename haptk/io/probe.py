@@ -175,7 +175,7 @@ def http_request(
     lines = [f"{method} {uri} {version}".encode("latin-1", "replace")]
     lines += [line for line in raw_suffix.split(b"\r\n") if line]
     if version.upper() == "HTTP/1.1" and "host" not in names:
-        named = "localhost" if host.startswith("/") else f"[{host}]" if ":" in host else host
+        named = "localhost" if host.startswith(("/", "\0")) else f"[{host}]" if ":" in host else host
         lines.append(f"host: {named}{'' if port in (0, 80) else f':{port}'}".encode("latin-1", "replace"))
     lines += [f"{name}: {value}".encode("latin-1", "replace") for name, value in headers]
     if version.upper() == "HTTP/1.1" and "connection" not in names:

@@ -5,6 +5,7 @@ Signals only set a flag through the wake-up descriptor; the main thread acts on 
     SIGTERM, SIGINT   finish the open connections, then leave; a second one leaves at once
     SIGUSR1           the same as the first SIGTERM (HAProxy's soft stop, sent by `-sf`)
     SIGHUP, SIGUSR2   read the files again; a bad file keeps the old configuration
+    SIGTTOU, SIGTTIN  stop listening on every frontend, and listen again (what a starting HAProxy sends for its addresses)
     SIGQUIT           write the counters to the log
 """
 
@@ -46,6 +47,8 @@ SIGNALS = (
     signal.SIGUSR2,
     signal.SIGHUP,
     signal.SIGQUIT,
+    signal.SIGTTOU,
+    signal.SIGTTIN,
 )
 
 
@@ -154,7 +157,7 @@ class Daemon:
             if starter is not None:
                 os.write(starter, b"\0")
                 os.close(starter)
-            where = ", ".join(self.listeners.addresses())
+            where = ", ".join(self.listeners.addresses()) or "the stats sockets and to peers only"
             sdnotify.ready(f"serving on {where}")
             log.info("serving on %s", where)
             self._serve(wake)
@@ -197,10 +200,25 @@ class Daemon:
                 self._reloaded.notify_all()
         elif number == signal.SIGQUIT:
             log.info("counters %s", json.dumps(self.engine.counters()))
+        elif number in (signal.SIGTTOU, signal.SIGTTIN):
+            self._pause(paused=number == signal.SIGTTOU)
         elif number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
             if number == signal.SIGUSR1 and self.stops:
                 return
             self._stop()
+
+    def _pause(self, *, paused: bool) -> None:
+        """All frontends at once; one that was shut down stays so, and so does one that is in the wanted state."""
+        adjust = self.engine.adjust
+        for index, frontend in enumerate(self.engine.tables.frontends):
+            if self.stops or frontend.disabled or index in adjust.stopped or (index in adjust.paused) == paused:
+                continue
+            try:
+                adjust.pause(index, paused=paused)
+            except OSError as error:
+                log.warning("frontend %s cannot listen again: %s", frontend.name, error.strerror)
+            else:
+                log.warning("%s frontend %s", "paused" if paused else "resumed", frontend.name)
 
     def _stop(self) -> None:
         self.stops += 1

@@ -9,12 +9,14 @@ and its interface) and 32 bits of options; the other side acknowledges each port
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import struct
 from collections.abc import Sequence
 
 from haptk.errors import PeerError
+from haptk.formats.haproxy_cfg import units
 
 COMMAND = b"_getsocks"
 PORTION = 253  # SCM_MAX_FD
@@ -30,7 +32,7 @@ def ask(place: str) -> list[socket.socket]:
     """
     if place == "/dev/null":
         return []
-    path = "\0" + place.removeprefix("abns@") if place.startswith("abns@") else place.removeprefix("unix@")
+    path = units.address(place if "@" in place or place.startswith("/") else f"unix@{place}", "-x").unix_path
     found: list[socket.socket] = []
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as channel:
@@ -86,6 +88,7 @@ def matches(sock: socket.socket, family: int, host: str, port: int, path: str, *
         return False
     name = sock.getsockname()
     if family == socket.AF_UNIX:
+        name = os.fsdecode(name)  # bytes in the abstract namespace
         return name == path or re.fullmatch(re.escape(path) + r"\.\d+\.(tmp|bak)", str(name)) is not None
     if (name[0], name[1]) != (host, port):
         return False

@@ -247,18 +247,28 @@ class Stock:
         rows = [line.split(",") for line in self.command("show stat -1 4 -1").splitlines() if line and line[0] != "#"]
         return {f"{row[0]}/{row[1]}": row[17].split(" ")[0] for row in rows if len(row) > 17}
 
-    def stop(self) -> int:
+    def stop(self) -> None:
+        """End it softly, whether it went to the background or not; what does not end is killed."""
+        with contextlib.suppress(OSError, ValueError):
+            os.kill(self.pid, signal.SIGUSR1)
+        deadline = time.monotonic() + 30
+        while self.alive() and time.monotonic() < deadline:
+            self.child.poll()
+            time.sleep(0.05)
+        left = self.alive()
+        if left:
+            os.kill(self.pid, signal.SIGKILL)
         if self.child.poll() is None:
-            with contextlib.suppress(OSError, ValueError):
-                os.kill(self.pid, signal.SIGUSR1)
-            try:
-                return self.child.wait(30)
-            except subprocess.TimeoutExpired:
-                with contextlib.suppress(OSError, ValueError):
-                    os.kill(self.pid, signal.SIGKILL)
-                self.child.kill()
-                self.child.wait(10)
-        return int(self.child.returncode)
+            self.child.kill()
+            self.child.wait(10)
+        assert not left, "it did not end after SIGUSR1"
+
+    def alive(self) -> bool:
+        """Whether the process of the pid file runs and is ours."""
+        try:
+            return os.fsencode(self.config) in Path(f"/proc/{self.pid}/cmdline").read_bytes()
+        except (OSError, ValueError):
+            return False
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePath
 
 from haptk.formats.haproxy_cfg import globals as global_table
-from haptk.formats.haproxy_cfg import known, logs, proxies, resolvers, stats, words
+from haptk.formats.haproxy_cfg import known, logs, proxies, resolvers, stats, units, words
 from haptk.formats.haproxy_cfg.conditions import Blocks
 from haptk.formats.haproxy_cfg.model import Args, Config, Directive, Line, Problem, Refused, Section, Source
 from haptk.formats.haproxy_cfg.servers import check_name
@@ -86,6 +86,7 @@ class _Reader:
         section = (self.section.name or self.section.kind) if self.section else ""
         environ = {**self.environ, ".FILE": file, ".LINE": str(number), ".SECTION": section}
         found = words.split(text, environ)
+        units.ENVIRONMENT.set(self.environ)
         if not found:
             return
         if found[0].startswith("."):

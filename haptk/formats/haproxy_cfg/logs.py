@@ -50,6 +50,8 @@ def log(section: Section, args: Args) -> None:
 
 
 def _target(text: str) -> str:
+    if text not in ("stdout", "stderr") and not text.startswith("ring@"):
+        text = units.expand(text)
     if text in ("stdout", "stderr") or text.startswith("/"):
         return text
     if text.startswith("ring@"):

@@ -228,7 +228,7 @@ def _monitor(section: Section, args: Args) -> None:
 
 
 def _source(section: Section, args: Args) -> None:
-    text = args.take("an address")
+    text = units.expand(args.take("an address"))
     units.address(text, "source", port_range=True)
     if args:
         raise Refused(f"source: HAProxy knows {args.peek()!r}, haptk takes an address only")

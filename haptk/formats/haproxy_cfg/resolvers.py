@@ -14,7 +14,7 @@ OPTIONS = ("allow-dup-ip", "ignore-weight", "prevent-dup-ip")
 
 def _nameserver(section: Section, args: Args) -> None:
     name = args.take("a name")
-    text = args.take("an address")
+    text = units.expand(args.take("an address"))
     over_tcp = text.startswith(("tcp@", "tcp4@", "tcp6@"))
     bare = text.partition("@")[2] if text.startswith(("udp@", "udp4@", "udp6@", "tcp@", "tcp4@", "tcp6@")) else text
     place = units.address(bare, f"nameserver {name}")

@@ -58,7 +58,7 @@ def _address(args: Args, word: str) -> units.Address:
 
 
 def _source(args: Args, word: str) -> str:
-    text = args.take("an address")
+    text = units.expand(args.take("an address"))
     units.address(text, word, port_range=True)
     if args.peek() in ("usesrc", "interface"):
         raise Refused(f"{word}: HAProxy knows {args.peek()!r}, haptk does not")
@@ -175,11 +175,12 @@ def default_server(section: Section, args: Args) -> None:
 def server(section: Section, args: Args) -> None:
     """`server NAME ADDRESS[:PORT] [options]`."""
     name = check_name(args.take("a name"), "server")
-    place = units.address(args.take("an address"), f"server {name}", offset=True)
+    text = units.expand(args.take("an address"))
+    place = units.address(text, f"server {name}", offset=True)
     if place.fd >= 0:
         raise Refused(f"server {name}: a server cannot be a file descriptor")
-    if not place.host and not place.unix_path and args.words[2][:1] not in ("*", ":", "0"):
-        raise Refused(f"server {name}: {args.words[2]!r} is no address")
+    if not place.host and not place.unix_path and text[:1] not in ("*", ":", "0"):
+        raise Refused(f"server {name}: invalid address {text!r} (expected ADDRESS[:PORT])")
     own = read_options(args, f"server {name}")
     known = [known["name"] for known in section.get("servers", ())]
     if name in known:

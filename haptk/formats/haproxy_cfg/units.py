@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 from haptk.formats.haproxy_cfg.model import Refused
@@ -53,6 +55,25 @@ def one_of(text: str, what: str, accepted: tuple[str, ...]) -> str:
     return text
 
 
+# What `$NAME` in an address sees: the environment of the program as the lines above have changed it. Set for each line.
+ENVIRONMENT: ContextVar[Mapping[str, str]] = ContextVar("ENVIRONMENT")
+ABSTRACT_BYTES = 108  # sun_path: HAProxy fills an abstract name up with NUL bytes, and they are part of the name
+
+
+def expand(text: str) -> str:
+    """`$NAME` and `${NAME}` in an address, which HAProxy expands there without quotes too; unknown ones are empty.
+
+    This is another, simpler grammar than that of words in double quotes: no default, no list, and what it does not
+    know (`$` before a blank name, an open brace) disappears without an error.
+    """
+    if "$" not in text:
+        return text
+    environ = ENVIRONMENT.get({})
+    return re.sub(
+        r"\$(?:\{([A-Za-z0-9_]*)\}?|([A-Za-z0-9_]*))", lambda found: environ.get(found[1] or found[2] or "", ""), text
+    )
+
+
 @dataclass(frozen=True)
 class Address:
     """A parsed address word. Exactly one of host (maybe ""), `unix_path` or `fd` says where; `host` "" is any address.
@@ -79,8 +100,10 @@ _PREFIXES = ("ipv4@", "ipv6@", "unix@", "abns@", "fd@", "sockpair@", "udp4@", "u
 def address(text: str, what: str, *, port_range: bool = False, offset: bool = False) -> Address:
     """An address: `host:port`, `:port`, `*:port`, `[v6]:port`, `v6::port`, `/path`, `unix@path`, `abns@name`, `fd@N`.
 
-    A port may be a range (`port_range`) or relative (`offset`). Abstract sockets keep a NUL first in `unix_path`.
+    A port may be a range (`port_range`) or relative (`offset`). Abstract sockets keep a NUL first in `unix_path`, and
+    are as long as the kernel's structure. Variables are expanded.
     """
+    text = expand(text)
     family = 0
     prefix = next((known for known in _PREFIXES if text.startswith(known)), "")
     rest = text[len(prefix) :]
@@ -92,7 +115,7 @@ def address(text: str, what: str, *, port_range: bool = False, offset: bool = Fa
         path = rest
         if not path or len(path.encode("utf-8", "surrogateescape")) > 97:
             raise Refused(f"{what}: a socket path has 1 to 97 bytes, {path!r} has not")
-        return Address(unix_path="\0" + path if prefix == "abns@" else path)
+        return Address(unix_path=("\0" + path).ljust(ABSTRACT_BYTES, "\0") if prefix == "abns@" else path)
     if prefix:
         family = 6 if "6" in prefix else 4 if "4" in prefix else 0
     host, port_text = _split_port(rest)

@@ -11,6 +11,7 @@ import re
 from datetime import datetime
 
 from haptk.proxy.glance import HEAD, LINGER, PROXY, QUEUE, RELAY, REPLY, RETRY, SERVICE, Glance
+from haptk.proxy.listeners import shown_path
 from haptk.proxy.runtime.world import Proxy, Visitor, World
 
 # HAProxy's numbers for the state of one side of a stream, and its names for them.
@@ -176,7 +177,7 @@ def _target_lines(view: _View) -> list[str]:
     lines = [f"  backend={proxy.name} (id={proxy.iid} mode={proxy.backend.mode}){source}"]
     if view.checked is None:
         return [*lines, "  server=<none> (id=0)"]
-    place = view.checked.server.unix_path or f"{view.checked.host}:{view.checked.port}"
+    place = shown_path(view.checked.server.unix_path) or f"{view.checked.host}:{view.checked.port}"
     return [*lines, f"  server={view.checked.server.name} (id={view.checked.server.id}) addr={place}"]
 
 

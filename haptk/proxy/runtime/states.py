@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from haptk.core.health import State
 from haptk.proxy.health import Checked
+from haptk.proxy.listeners import shown_path
 from haptk.proxy.runtime.rows import check_code
 from haptk.proxy.runtime.world import Proxy, World
 
@@ -47,7 +48,7 @@ def _line(world: World, proxy: Proxy, one: Checked) -> str:
         state = one.agent.state
         agent_state = AGENT | CONFIGURED | (ENABLED if state.enabled else 0) | (ASKING if one.agent.asking else 0)
     counter = 0 if health.wish == "maint" or (one.plan is None and server.disabled) else health.health
-    host = one.host or (server.unix_path or "-")
+    host = one.host or (shown_path(server.unix_path) or "-")
     return (
         f"{proxy.iid} {proxy.name} {server.id} {server.name} {host} {_operational(world, one)} {_wish(world, one)} "
         f"{one.weight} {server.weight} {world.age_s(one.since)} {code} {result} {counter} {checking} {agent_state} 0 0 "

@@ -178,9 +178,11 @@ class World:
         return self.engine.tallies()
 
     def frontend_status(self, frontend: Frontend) -> str:
-        """`OPEN`, or `STOP` for one that does not accept."""
-        shut = self.adjust.index_of(frontend) in self.adjust.stopped
-        return "STOP" if frontend.disabled or self.stopping or shut else "OPEN"
+        """`OPEN`; `STOP` for one that does not accept any more, `PAUSED` for one that may again."""
+        index = self.adjust.index_of(frontend)
+        if frontend.disabled or self.stopping or index in self.adjust.stopped:
+            return "STOP"
+        return "PAUSED" if index in self.adjust.paused else "OPEN"
 
     def downtime(self, proxy: Proxy) -> tuple[int, int, int]:
         """(seconds since the last change, number of times that it went down, seconds down in all) of a backend."""
