@@ -126,9 +126,15 @@ class Desk:
         for number, request in enumerate(requests):
             if request.abandoned:
                 continue  # dropping it gives it back
-            ask = ask_of(request)
-            if number >= BUSY_LIMIT:
-                answer = Answer(503, b"<html><body><h1>503 Service Unavailable</h1></body></html>\n")
-            else:
-                answer = answer_safely(self.handle, ask)
-            request.answer(answer.status, answer.wire(ask))
+            try:
+                self._answer(request, busy=number >= BUSY_LIMIT)
+            except Exception:  # one request must not end the service; dropping it gives it back
+                log.exception("a request to the control plane was dropped")
+
+    def _answer(self, request: Any, *, busy: bool) -> None:
+        ask = ask_of(request)
+        if busy:
+            answer = Answer(503, b"<html><body><h1>503 Service Unavailable</h1></body></html>\n")
+        else:
+            answer = answer_safely(self.handle, ask)
+        request.answer(answer.status, answer.wire(ask))

@@ -7,7 +7,7 @@ not is answered as an unknown one, with the closest ones that are known: nothing
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -51,6 +51,7 @@ class Caller:
     over: bool = False
     severity: str = "none"  # in front of answers: none, number or string
     follow: events.Follow | None = None  # `show events -w`: what it waits for
+    rest: Iterator[str] | None = None  # of a long answer, piece by piece as it is taken
 
     def may(self, level: str) -> bool:
         """True when its level is at least `level`."""
@@ -288,8 +289,9 @@ def set_rate_limit(world: World, _caller: Caller, args: list[str]) -> str:
 # -- learned tables ----------------------------------------------------------------------------------------------------
 
 
-def show_table(world: World, _caller: Caller, args: list[str]) -> str:
-    return sticks.show(world, args)
+def show_table(world: World, caller: Caller, args: list[str]) -> str:
+    text, caller.rest = sticks.show(world, args)
+    return text
 
 
 def set_table(world: World, _caller: Caller, args: list[str]) -> str:

@@ -10,7 +10,7 @@ HAProxy those that do not simply leave it; with `prompt`, `+ ` asks for its line
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from haptk.proxy.runtime.commands import Caller, run
 from haptk.proxy.runtime.world import World
@@ -67,6 +67,8 @@ class Dialog:
         following = self.caller.follow
         if following is not None:
             return following.more() or None
+        if self.caller.rest is not None:
+            return self._more_of(self.caller.rest)
         if self.caller.over or not self._todo:
             return None
         command = self._todo.popleft()
@@ -78,7 +80,17 @@ class Dialog:
             return b""
         if self.caller.follow is not None:
             return answer.encode("latin-1")
+        if self.caller.rest is not None:
+            return answer.encode()
         return f"{answer}\n{'> ' if self.caller.prompt else ''}".encode()
+
+    def _more_of(self, rest: Iterator[str]) -> bytes:
+        """The next piece of a long answer, or its end."""
+        piece = next(rest, None)
+        if piece is not None:
+            return piece.encode()
+        self.caller.rest = None
+        return f"\n{'> ' if self.caller.prompt else ''}".encode()
 
     def _left(self) -> bool:
         return self.caller.over
@@ -88,7 +100,7 @@ class Dialog:
         """True when nothing more will be said."""
         if self.caller.over:
             return True
-        if self.caller.follow is not None:
+        if self.caller.follow is not None or self.caller.rest is not None:
             return False
         if self._todo:
             return False

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from haptk.errors import HaptkError
 from haptk.io import clock
-from haptk.proxy import inherit
+from haptk.proxy import inherit, supervise
 from haptk.proxy.listeners import Mark, open_stats_socket, unlink
 from haptk.proxy.runtime.dialog import Dialog
 from haptk.proxy.runtime.world import Visitor, World
@@ -27,6 +27,7 @@ from haptk.proxy.tables import Bind, Process
 PENDING_BYTES = 1 << 18  # of answers that a client has not taken; then it gets no more
 FOLLOW_S = 0.1  # between two looks at a ring, for `show events -w`
 COMMANDS_A_TURN = 4
+REST_AFTER_S = 0.5  # without accepting, when there are no descriptors or no memory
 READ_BYTES = 16384
 log = logging.getLogger("haptk.proxy")
 
@@ -69,7 +70,8 @@ class Runtime:
         self._clients: set[Client] = set()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._stopping = False
+        self._stopping = threading.Event()
+        self._rest_until = 0.0
         self._changed = True
         self._ours, self._wake = socket.socketpair()
         self._ours.setblocking(False)
@@ -151,7 +153,7 @@ class Runtime:
     def stop(self) -> None:
         """End everything."""
         self.stop_listening()
-        self._stopping = True
+        self._stopping.set()
         self._nudge()
         if self._thread is not None:
             self._thread.join(timeout=2.0)
@@ -162,21 +164,30 @@ class Runtime:
         with selectors.DefaultSelector() as selector:
             selector.register(self._ours, selectors.EVENT_READ)
             watched: dict[int, Door] = {}
-            busy = False
-            while not self._stopping:
+            busy = [False]
+
+            def once() -> None:
                 if self._changed:
                     self._changed = False
                     self._watch(selector, watched)
-                for key, events in selector.select(0 if busy else self._patience_s()):
+                for key, events in selector.select(0 if busy[0] else self._patience_s()):
                     self._event(selector, key, events)
-                busy = self._turn(selector)
+                busy[0] = self._turn(selector)
                 self._watch(selector, watched)
+
+            def begin_anew() -> None:
+                for client in list(self._clients):
+                    self._drop(selector, client)
+                busy[0] = False
+
+            supervise.keep("the runtime API", once, self._stopping, begin_anew)
             self._watch(selector, watched)
-            for client in list(self._clients):
-                self._drop(selector, client)
+            begin_anew()
 
     def _patience_s(self) -> float | None:
         """How long to wait for something to happen: not long while somebody waits for events."""
+        if self._rest_until:
+            return REST_AFTER_S
         if any(client.dialog.caller.follow is not None for client in self._clients):
             return FOLLOW_S
         return 1.0 if self._clients else None
@@ -184,7 +195,10 @@ class Runtime:
     def _watch(self, selector: selectors.BaseSelector, watched: dict[int, Door]) -> None:
         """Listen on the doors that are open, and on none while there are too many clients."""
         with self._lock:
-            wanted = {} if len(self._clients) >= self.maxconn else {id(door): door for door in self._doors}
+            if self._rest_until and clock.monotonic() >= self._rest_until:
+                self._rest_until = 0.0
+            full = len(self._clients) >= self.maxconn or self._rest_until
+            wanted = {} if full else {id(door): door for door in self._doors}
         for key in [key for key in watched if key not in wanted]:
             door = watched.pop(key)
             with contextlib.suppress(KeyError, ValueError):
@@ -212,7 +226,11 @@ class Runtime:
     def _accept(self, selector: selectors.BaseSelector, door: Door) -> None:
         try:
             sock, _ = door.sock.accept()
-        except OSError:
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError as error:  # no descriptors: the door would be ready again at once
+            log.warning("a client of %s was not accepted: %s", describe(door.bind), error.strerror or error)
+            self._rest_until = clock.monotonic() + REST_AFTER_S
             return
         sock.setblocking(False)
         client = Client(sock, Dialog(self.look, door.bind.level, self.timeout_s), clock.monotonic())

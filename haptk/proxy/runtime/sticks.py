@@ -10,7 +10,7 @@ import ipaddress
 import operator
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from haptk.core.sticktable import ARRAYS, KINDS, SERVER_ID, show_key
@@ -18,6 +18,7 @@ from haptk.proxy.runtime.world import Unknown, World
 from haptk.proxy.sticktables import Row, Store, rows
 
 FILTERS_MAX = 4
+LINES_AT_ONCE = 256
 STORED = ("server_id", "server_key")
 MASK = 0xFFFFFFFF
 OPERATORS: dict[str, Callable[[int, int], bool]] = {
@@ -45,17 +46,26 @@ class Filter:
         return found is not None and self.holds(found, self.value)
 
 
-def show(world: World, args: list[str]) -> str:
-    """`show table [NAME [data.* OPERATOR VALUE]* | NAME key KEY]`."""
+def show(world: World, args: list[str]) -> tuple[str, Iterator[str] | None]:
+    """`show table [NAME [data.* OPERATOR VALUE]* | NAME key KEY]`: the beginning, and the lines as they are asked for."""
     if not args:
-        return "".join(_head(store) for store in reversed(list(world.stores.values())))
+        return "".join(_head(store) for store in reversed(list(world.stores.values()))), None
     store, rest = _table(world, args), args[1:]
     if rest[:1] == ["key"]:
         row = store.get(_key(store, rest, "Showing"))
-        return "" if row is None else _head(store) + _line(world, store, row)
+        return ("" if row is None else _head(store) + _line(world, store, row)), None
     filters = _filters(world, store, rest, SHOW_USAGE)
-    chosen = (row for row in rows(store) if all(passes(row) for passes in filters))
-    return _head(store) + "".join(_line(world, store, row) for row in sorted(chosen, key=lambda row: row[0]))
+    return _head(store), _lines(world, store, filters)
+
+
+def _lines(world: World, store: Store, filters: list[Filter]) -> Iterator[str]:
+    """In the order of the keys. Only those are kept meanwhile: a table may be larger than what a client takes at once."""
+    keys = sorted(row[0] for row in rows(store))
+    for start in range(0, len(keys), LINES_AT_ONCE):
+        found = (store.get(key) for key in keys[start : start + LINES_AT_ONCE])
+        text = [_line(world, store, row) for row in found if row is not None and all(passes(row) for passes in filters)]
+        if text:
+            yield "".join(text)
 
 
 def clear(world: World, args: list[str]) -> str:
