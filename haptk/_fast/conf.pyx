@@ -445,7 +445,6 @@ cdef class Image:
         fronts = self.tables.frontends
         formats = [one for fe in fronts for one in (
             fe.log.log_format, fe.log.error_format, fe.log.sd_format, fe.unique_id_format)]
-        self.text(&self.conf.pid, str(os.getpid()))
         self.conf.connection_seen = any(looks_at_connection(one) for one in (*fronts, *self.tables.backends))
         self.log_most = max((target.length for fe in fronts for target in fe.log.targets), default=1024)
         self.log_most = max(self.log_most, 1024)

@@ -14,9 +14,9 @@ from haptk._fast.logplan cimport LOG_BYTES, LOG_CAPTURE, LOG_ENDS, LOG_FIELD, LO
 from haptk._fast.program cimport (F_BE_NAME, FormatOp, L_ac, L_B, L_b, L_bc, L_bi, L_bp, L_bq, L_CC, L_ci, L_cp, L_CS,
                                   L_EXPR, L_f, L_fc, L_fi, L_fp, L_ft, L_H, L_HM, L_HP, L_HPO, L_HQ, L_hr, L_hrl, L_hs,
                                   L_hsl, L_HU, L_HV, L_ID, L_lc, L_ms, L_pid, L_r, L_rc, L_rt, L_s, L_sc, L_si, L_sp,
-                                  L_SPACE, L_sq, L_sslc, L_sslv, L_ST, L_T, L_t, L_Ta, L_Tc, L_Td, L_TEXT, L_Th, L_Ti, L_Tl, L_Tq, L_TR,
-                                  L_Tr, L_tr, L_trg, L_trl, L_Ts, L_ts, L_tsc, L_Tt, L_Tu, L_Tw, L_U, LOG_DASH,
-                                  LOG_ESCAPE, LOG_HEADER, LOG_HEX, LOG_QUOTE)
+                                  L_SPACE, L_sq, L_sslc, L_sslv, L_ST, L_T, L_t, L_Ta, L_Tc, L_Td, L_TEXT, L_Th, L_Ti,
+                                  L_Tl, L_Tq, L_TR, L_Tr, L_tr, L_trg, L_trl, L_Ts, L_ts, L_tsc, L_Tt, L_Tu, L_Tw, L_U,
+                                  LOG_DASH, LOG_ESCAPE, LOG_HEADER, LOG_HEX, LOG_QUOTE)
 from haptk._fast.scan cimport hk_load
 from haptk._fast.inet cimport AF_INET, AF_UNIX, getsockname, sockaddr, sockaddr_storage, socklen_t
 from haptk._fast.state cimport (CK_INSERT, CK_PREFIX, CK_REWRITE, FrontendC, Peer, SECONDS, Second)
@@ -33,6 +33,9 @@ cdef extern from "<time.h>" nogil:
     int clock_gettime(int which, timespec *t)
     tm *localtime_r(const time_t *t, tm *out)
     tm *gmtime_r(const time_t *t, tm *out)
+
+cdef extern from "<unistd.h>" nogil:
+    int getpid()
 
 cdef enum:
     LOOK_MS = 50            # between two comparisons of the clocks
@@ -626,18 +629,7 @@ cdef void step(Out *o, Told *x, FormatOp *op) noexcept nogil:
     elif which == L_lc:
         whole(o, x.lines, op.flags)
     elif which == L_pid:
-        if op.flags & LOG_HEX:
-            whole(o, pid_of(x.w.conf.pid.p, x.w.conf.pid.n), op.flags)
-        else:
-            put(o, x.w.conf.pid.p, x.w.conf.pid.n)
-
-
-cdef int64_t pid_of(const char *p, uint32_t n) noexcept nogil:
-    cdef int64_t v = 0
-    cdef uint32_t i
-    for i in range(n):
-        v = v * 10 + p[i] - 48
-    return v
+        whole(o, getpid(), op.flags)
 
 
 cdef uint32_t log_text(Told *x, FormatC *f, char *out, uint32_t size) noexcept nogil:

@@ -554,7 +554,6 @@ cdef class LogWriter:
                 self.lanes[self.lane_count] = worker.w.lane
                 self.lane_count += 1
         tables = image.tables
-        self.pid_n = <uint32_t>put_decimal(self.pid, os.getpid())
         addresses = sorted({target.address for fe in tables.frontends for target in fe.log.targets})
         self.sinks = <Sink *>self.block(len(addresses), sizeof(Sink))
         for i, address in enumerate(addresses):
@@ -637,6 +636,7 @@ cdef class LogWriter:
 
     def run(self):
         """Send until stopped; call once, from the thread that shall do it."""
+        self.pid_n = <uint32_t>put_decimal(self.pid, os.getpid())   # a daemon has forked by now
         with nogil:
             loop(self)
 

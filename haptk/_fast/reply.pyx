@@ -204,7 +204,7 @@ cdef void kept_path(Buf *o, Head *h, RedirectC *r) noexcept nogil:
         put_span(o, span_between(t, start, end))
     else:
         word(o, b"/")
-    if not r.drop_query and query_in(t, &query) and query < span_len(t):
+    if not r.drop_query and query_in(t, &query):
         put_span(o, span_from(t, query - 1))
 
 
@@ -224,7 +224,7 @@ cdef int reply_redirect(Seen *x, RuleC *rule) noexcept nogil:
     cdef Room *text = draft(x.w, DRAFT_TEXT)
     if format_put(x, &rule.format, text) < 0:
         return -1
-    if room_len(text) == 0 and r.ignore_empty:
+    if room_len(text) == 0 and r.ignore_empty and r.kind == RD_LOCATION:
         return 0
     s.status = r.code
     if s.up.mode != BODY_NONE:
@@ -234,8 +234,7 @@ cdef int reply_redirect(Seen *x, RuleC *rule) noexcept nogil:
     start = o.n
     status_line(o, r.code, &r.reason)
     word(o, b"content-length: 0\r\nlocation: ")
-    if r.kind != RD_PREFIX or not span_is(room_span(text), b"/"):
-        put_span(o, room_span(text))
+    put_span(o, room_span(text))
     if r.kind != RD_LOCATION:
         if r.kind != RD_PREFIX:
             word(o, b"://")

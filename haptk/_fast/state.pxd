@@ -303,7 +303,6 @@ ctypedef struct Conf:
     int *actives            # atomic: connections of all frontends, for %ac; NULL when no log asks
     int connection_seen     # some rule or capture looks at Connection
     int *numbers            # atomic: requests so far, for %rt; NULL when nobody asks
-    Text pid                # of this process
     int limit               # atomic: the most client connections of all frontends together, 0 for no limit
     Gate *connections       # how many a second, of all workers
     Gate *sessions

@@ -58,7 +58,7 @@ def setup(program: str, *, verbose: int = 0, as_json: bool = False, syslog: str 
     handler: logging.Handler
     if syslog:
         handler = logging.handlers.SysLogHandler("/dev/log", facility=syslog)
-        handler.setFormatter(logging.Formatter(f"{program}[{os.getpid()}]: %(message)s"))
+        handler.setFormatter(logging.Formatter(f"{program}[%(process)d]: %(message)s"))
     else:
         handler = logging.StreamHandler(sys.stderr)
         journald = bool(os.environ.get("JOURNAL_STREAM")) and not sys.stderr.isatty()

@@ -41,8 +41,11 @@ def plan(work: _Compiler, section: Section, *, front: bool = True) -> LogPlan:
     """What a proxy logs, and where. Of a `listen` the `front` half tells what is wrong."""
     targets: list[LogTarget] = []
     known = {one.name for one in work.config.sections if one.kind == "ring"}
-    for record in section.get("logs", ()):
-        records = work.top.get("logs", ()) if record == "global" else [record]
+    wanted = section.get("logs", ())
+    # however often `log global` is said, also by the defaults: each target of the global section is there once
+    first = wanted.index("global") if "global" in wanted else -1
+    for index, record in enumerate(wanted):
+        records = work.top.get("logs", ()) if index == first else [record]
         for found in records:
             if not isinstance(found, dict):
                 continue

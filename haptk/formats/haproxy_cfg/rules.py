@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from haptk.core.acl import ALIASES, FETCHES, REQUEST_ONLY, Condition, Term, Test
+from haptk.core.acl import ALIASES, FETCHES, REQUEST_ONLY, Condition, Format, Term, Test
 from haptk.formats.haproxy_cfg import captures, expressions, patterns, units
 from haptk.formats.haproxy_cfg.logs import LEVELS
 from haptk.formats.haproxy_cfg.model import Args, Refused, Section, names
@@ -271,10 +271,12 @@ def _redirect(key: str, response: bool, words: tuple[str, ...]) -> dict[str, Any
             raise Refused(f"{key}: {word!r} needs a value")
         value = words[at + 1]
         if word in ("location", "prefix", "scheme"):
-            values.update(kind=word, format=expressions.format_string(value, key, response=response))
+            values.update(kind=word, format=_destination(key, response, word, value))
         elif word == "code":
             values["code"] = int(units.one_of(value, f"{key} code", ("301", "302", "303", "307", "308")))
         elif word in ("set-cookie", "clear-cookie"):
+            values.pop("set_cookie", None)  # the last one counts
+            values.pop("clear_cookie", None)
             values[word.replace("-", "_")] = value
         else:
             accepted = "location, prefix, scheme, code, drop-query, append-slash, set-cookie, clear-cookie"
@@ -285,6 +287,15 @@ def _redirect(key: str, response: bool, words: tuple[str, ...]) -> dict[str, Any
     if response and values["kind"] != "location":
         raise Refused(f"{key}: {values['kind']} is made of the request, which is gone; accepted is location")
     return values
+
+
+def _destination(key: str, response: bool, kind: str, text: str) -> Format:
+    """Where to: a format in rules, but the text as it stands in the old `redirect` line."""
+    if response and kind != "location":
+        raise Refused(f"{key}: {kind!r} needs the request; accepted here is location")
+    if kind == "prefix" and text == "/":
+        return expressions.literal("")  # the same place again
+    return expressions.literal(text) if key == "redirect" else expressions.format_string(text, key, response=response)
 
 
 def _status(key: str, _response: bool, words: tuple[str, ...]) -> dict[str, Any]:
