@@ -295,7 +295,7 @@ cdef Verdict read_some(EngineC *e, CheckC *c, StepC *step) noexcept nogil:
         return broken(c)    # a reset behind data is what it is: the end
     if c.data.n == before and not c.eof and c.data.n < e.bufsize:
         return V_WAIT
-    if c.data.n == 0:
+    if c.data.n == 0 and not c.http:
         unsay(c)
         say(c, b"TCPCHK got an empty response at step ")
         say_number(c, step.number)
@@ -312,7 +312,10 @@ cdef Verdict expect_step(EngineC *e, CheckC *c, StepC *step) noexcept nogil:
         if got != V_GO:
             return got
         c.must_read = 0
-    got = judge(e, c, step, c.eof)
+    # what came before a reset is looked at; that it ends there is no end of an HTTP answer
+    got = judge(e, c, step, c.eof and not (c.error and c.http))
+    if got == V_WAIT and c.error:
+        return broken(c)
     if got == V_WAIT:
         c.at = step.head
         c.must_read = 1
