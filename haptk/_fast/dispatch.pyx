@@ -64,7 +64,7 @@ cdef int go_on(Worker *w, Session *s) noexcept nogil:
         return 1
     if got == ATTACH_FDS:
         w.counters.fd_exhausted += 1
-        return give_up(w, s, PAGE_503, 503, c"R", c"C")
+        return answer(w, s, PAGE_503, 503, c"R", c"C")
     return connect_failed(w, s, 0)
 
 
@@ -91,19 +91,11 @@ cdef int wait_in_queue(Worker *w, Session *s, bint bound) noexcept nogil:
     # maxqueue: another server may have more room, where the client may go elsewhere
     if s.direct and s.backend.redispatch and not s.force_persist:
         return redispatch(w, s, 0)
-    return give_up(w, s, PAGE_503, 503, c"S", c"Q")
-
-
-cdef int give_up(Worker *w, Session *s, int page, int status, char cause, char at) noexcept nogil:
-    if s.backend.tcp:
-        s.down.done = 1
-        session_kill(w, s, cause, at)
-        return 0
-    return answer(w, s, page, status, cause, at)
+    return answer(w, s, PAGE_503, 503, c"S", c"Q")
 
 
 cdef int no_server(Worker *w, Session *s) noexcept nogil:
-    return give_up(w, s, PAGE_503, 503, c"S", c"C")
+    return answer(w, s, PAGE_503, 503, c"S", c"C")
 
 
 cdef int connect_failed(Worker *w, Session *s, bint timed_out) noexcept nogil:
@@ -112,7 +104,7 @@ cdef int connect_failed(Worker *w, Session *s, bint timed_out) noexcept nogil:
     observe(s.server, SAW_NO_CONNECT)
     detach(w, s, 0)
     if s.retries_left <= 0 or not s.backend.retry_on & RE_CONN:
-        return give_up(w, s, PAGE_503, 503, c"s" if timed_out else c"S", c"C")
+        return answer(w, s, PAGE_503, 503, c"s" if timed_out else c"S", c"C")
     s.retries_left -= 1
     w.counters.retries += 1
     if redispatch_now(s):

@@ -1,6 +1,5 @@
 from libc.stdint cimport int64_t
 
-from haptk._fast.bytes.buf cimport buf_empty
 from haptk._fast.gate cimport gate_leave
 from haptk._fast.http1 cimport BODY_EOF
 from haptk._fast.journal cimport note_end, note_link
@@ -77,7 +76,7 @@ cdef int linger_step(Worker *w, Session *s) noexcept nogil:
     if buf_take(w, &s.rx) < 0:
         got = IO_EOF
     while got > 0 and s.readable and rounds < 64:
-        buf_empty(&s.rx)
+        s.rx.r = s.rx.f = s.rx.p = s.rx.n = 0
         got = fill(s.fd, &s.rx)
         rounds += 1
     if got == IO_AGAIN:
@@ -93,6 +92,7 @@ cdef int linger_step(Worker *w, Session *s) noexcept nogil:
 
 cdef void give_back(Worker *w, Session *s, char cause, char at) noexcept nogil:
     # Whatever was going on is over: an answer of our own comes instead.
+    s.client_ms = w.now
     s.cause = cause
     s.at = at
     w.counters.responses[0] += 1
@@ -107,7 +107,11 @@ cdef void give_back(Worker *w, Session *s, char cause, char at) noexcept nogil:
 
 
 cdef int answer(Worker *w, Session *s, int page, int status, char cause, char at) noexcept nogil:
-    # Replace whatever was going on by one of the pages.
+    # Replace whatever was going on by one of the pages; mode tcp has none.
+    if s.frontend.tcp:
+        s.down.done = 1
+        session_kill(w, s, cause, at)
+        return 0
     give_back(w, s, cause, at)
     if reply_page(w, s, page, status) < 0:
         session_kill(w, s, cause, at)

@@ -612,7 +612,8 @@ cdef void step(Out *o, Told *x, FormatOp *op) noexcept nogil:
             which == L_Ts or which == L_ms:
         dated(o, x, op)
     elif which == L_ST:
-        number(o, x.s.status if x.s.status or not x.asking else -1)
+        # a request that ended before anything was answered has none: -1 in mode http, 0 in mode tcp
+        number(o, x.s.status if x.s.status or x.s.frontend.tcp or (x.bare and not x.asking) else -1)
     elif which == L_tsc or which == L_ts:
         termination(o, x, which == L_tsc)
     elif which == L_r or which == L_HM or which == L_HP or which == L_HPO or which == L_HQ or which == L_HU or \

@@ -2,8 +2,8 @@
 # an announced end of stream, which only a further read can deliver.
 
 from libc.stdint cimport int64_t, uint32_t
+from libc.string cimport memcpy, memmove
 
-from haptk._fast.bytes.buf cimport buf_empty, buf_held, buf_owed, buf_put, buf_ready
 from haptk._fast.bytes.span cimport span_decimal
 from haptk._fast.captures cimport capture_cookie, capture_head
 from haptk._fast.edit cimport edits_begin
@@ -23,6 +23,19 @@ cdef enum:
     SMALL_BODY = 2048
 
 
+cdef void compact_from(Buf *b, uint32_t start) noexcept nogil:
+    cdef uint32_t rest = b.n - start
+    if rest:
+        memmove(b.d, b.d + start, rest)
+    if b.r == b.f:
+        b.r = b.f = b.p = 0
+    else:
+        b.r -= start
+        b.f -= start
+        b.p -= start
+    b.n -= start
+
+
 cdef void rest_tunnel(Worker *w, Session *s) noexcept nogil:
     if s.rx.r == s.rx.n:
         buf_drop(w, &s.rx)
@@ -34,7 +47,7 @@ cdef void rest_tunnel(Worker *w, Session *s) noexcept nogil:
 
 cdef inline void rest(Worker *w, Buf *b) noexcept nogil:
     # A buffer with nothing in it serves somebody else while it is in the cache.
-    if buf_held(b) and b.p == b.n and b.r == b.f and b.size == <uint32_t>w.conf.bufsize:
+    if b.d != NULL and b.p == b.n and b.r == b.f and b.size == <uint32_t>w.conf.bufsize:
         buf_drop(w, b)
 
 
@@ -44,7 +57,7 @@ cdef inline void request_sent(Worker *w, Session *s) noexcept nogil:
     # Of a request that is on its way only what would be sent again is kept, in as little memory as will do: with many
     # connections what waits for answers must not fill the cache.
     rest(w, &s.rx)
-    if buf_held(&s.out_head) and not s.keeping and s.backend.head_room == 0:
+    if s.out_head.d != NULL and not s.keeping and s.backend.head_room == 0:
         buf_slim(w, &s.out_head)
 
 
@@ -69,6 +82,7 @@ cdef int more_request(Worker *w, Session *s) noexcept nogil:
         if got < space and not s.hup:
             s.readable = 0
         s.bulk_up = got == s.rx.size
+        s.client_ms = w.now
         w.counters.bytes_up += got
         return RELAY_BAD_REQUEST if body_advance(&s.up, &s.rx) == BODY_BAD else 1
     if got == IO_AGAIN:
@@ -92,7 +106,7 @@ cdef inline void sent(Session *s, uint32_t count) noexcept nogil:
 
 cdef void link_ready(Worker *w, Session *s) noexcept nogil:
     s.link.connected = 1
-    s.connect_ms = w.now
+    s.connect_ms = s.server_ms = w.now
     observe(s.server, SAW_CONNECT)
     if s.backend.tcp and s.frontend.noting:
         note_response(w, s)
@@ -126,6 +140,8 @@ cdef int push(Worker *w, Session *s) noexcept nogil:
                     return RELAY_WAIT
                 s.up.done = 1
                 l.shut = 1
+                if s.backend.limits.server_fin:
+                    s.server_ms = w.now
                 shut_write(l.fd)
                 return RELAY_DONE
             return got
@@ -136,7 +152,7 @@ cdef int push(Worker *w, Session *s) noexcept nogil:
             # this call
             l.prompt = 1
             no_delay(l.fd)
-        put = put2(l.fd, buf_owed(&s.out_head), buf_ready(&s.rx))
+        put = put2(l.fd, s.out_head.d + s.out_head.r, head, s.rx.d + s.rx.r, body)
         if put == IO_AGAIN:
             l.writable = 0
             return RELAY_WAIT
@@ -144,6 +160,7 @@ cdef int push(Worker *w, Session *s) noexcept nogil:
             return RELAY_LINK
         if not l.connected:
             link_ready(w, s)
+        s.server_ms = w.now
         sent(s, <uint32_t>put)
         if s.tunnel and s.out_head.r == s.out_head.n:
             buf_drop(w, &s.out_head)    # a PROXY header, or the request that opened the tunnel
@@ -281,16 +298,18 @@ cdef int flush(Worker *w, Session *s) noexcept nogil:
         return RELAY_WAIT
     if head and 0 < body <= SMALL_BODY and s.in_head.n + body <= s.in_head.size:
         # copying a small body behind its head is cheaper than a call that gathers two pieces
-        buf_put(&s.in_head, buf_ready(&s.sx))
-        s.sx.r = s.sx.f
+        memcpy(s.in_head.d + s.in_head.n, s.sx.d + s.sx.r, body)
+        s.in_head.n += body
+        s.sx.r += body
         head += body
         body = 0
-    put = put2(s.fd, buf_owed(&s.in_head), buf_ready(&s.sx))
+    put = put2(s.fd, s.in_head.d + s.in_head.r, head, s.sx.d + s.sx.r, body)
     if put == IO_AGAIN:
         s.writable = 0
         return RELAY_WAIT
     if put < 0:
         return RELAY_CLIENT
+    s.client_ms = w.now
     s.bytes_down += put
     if put < head:
         s.in_head.r += <uint32_t>put
@@ -303,7 +322,7 @@ cdef int flush(Worker *w, Session *s) noexcept nogil:
     return RELAY_DONE
 
 
-cdef int ended(Session *s) noexcept nogil:
+cdef int ended(Worker *w, Session *s) noexcept nogil:
     # The server's end of stream, with everything before it delivered.
     if not s.head_done:
         return RELAY_LINK
@@ -314,6 +333,8 @@ cdef int ended(Session *s) noexcept nogil:
         s.down.done = 1
         if not s.shut_client:
             s.shut_client = 1
+            if s.frontend.limits.client_fin:
+                s.client_ms = w.now
             shut_write(s.fd)
         return RELAY_DONE
     return RELAY_LINK
@@ -323,7 +344,7 @@ cdef int more_response(Worker *w, Session *s) noexcept nogil:
     # 1 when something came or the stream ended.
     cdef Link *l = s.link
     cdef int64_t got
-    cdef uint32_t space
+    cdef uint32_t space, head
     if buf_take(w, &s.sx) < 0:
         return RELAY_LINK
     compact(&s.sx)
@@ -354,8 +375,12 @@ cdef int more_response(Worker *w, Session *s) noexcept nogil:
         if not s.keeping:
             drop_request(w, s)
     if not s.head_done:
+        head = s.sx.p
         got = response_heads(w, s)
+        if s.sx.p != head:
+            s.server_ms = w.now     # a whole head; a part of one is no progress
         return <int>got if got < 0 else 1
+    s.server_ms = w.now
     return RELAY_BAD_RESPONSE if body_advance(&s.down, &s.sx) == BODY_BAD else 1
 
 
@@ -366,11 +391,11 @@ cdef int pull(Worker *w, Session *s) noexcept nogil:
             got = flush(w, s)
             if got != RELAY_DONE:
                 return got
-            buf_empty(&s.in_head)
+            s.in_head.n = s.in_head.r = 0
         if s.head_done and s.down.done:
             return RELAY_DONE
         if s.server_eof:
-            return ended(s)
+            return ended(w, s)
         if not s.link.readable:
             got = RELAY_WAIT
         else:

@@ -1,13 +1,12 @@
 # Each step function returns 1 when the session can go on at once (its phase may have changed), 0 when it has to wait
 # or is gone. A session that was killed has phase PH_DEAD and is not touched again.
 
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from haptk._fast.address cimport note_local
-from haptk._fast.bytes.buf cimport buf_part, buf_unseen
-from haptk._fast.bytes.span cimport NOWHERE, Span, outer, span_eq, span_find_span, word
+from haptk._fast.bytes.span cimport span_eq
 from haptk._fast.captures cimport capture_cookie, capture_head
-from haptk._fast.deadlines cimport LINGER_MS, arm
+from haptk._fast.deadlines cimport LINGER_MS, arm, deadline
 from haptk._fast.dispatch cimport admitted, again, connect_failed, dispatch, link_failed
 from haptk._fast.edit cimport edits_begin
 from haptk._fast.ending cimport (answer, bad_response, close_client, drop_buffers, leave, linger_step, refuse, ruled,
@@ -39,11 +38,18 @@ from haptk._fast.stick cimport stick_request
 from haptk._fast.tally cimport tally_accept, tally_backend, tally_bytes, tally_request
 from haptk._fast.upstream cimport detach
 
+cdef extern from "string.h" nogil:
+    void *memmem(const void *a, size_t an, const void *b, size_t bn)
+
+
 cdef Session _shape
 cdef size_t TIMER_AT = <size_t>&_shape.timer - <size_t>&_shape
 
 cdef int reply_step(Worker *w, Session *s) noexcept nogil:
+    cdef uint64_t before = s.bytes_down
     cdef int got = reply_send(s)
+    if s.bytes_down != before:
+        s.client_ms = w.now
     if got == REPLY_WAIT:
         return 0
     note_end(w, s)
@@ -67,7 +73,7 @@ cdef int next_request(Worker *w, Session *s) noexcept nogil:
     s.got_byte = s.rx.p < s.rx.n
     s.parse_tries = 0
     s.tried_n = 0
-    s.since_ms = w.now
+    s.since_ms = s.client_ms = w.now
     s.started_ms = s.ready_ms = w.now
     s.handshake_ms = 0
     s.status = 0
@@ -85,15 +91,13 @@ cdef bint worth_parsing(Session *s) noexcept nogil:
     # A head that comes in small pieces is only parsed again once its end may be there: parsing every prefix anew
     # would let a slow sender cost us quadratic time.
     cdef uint32_t start
-    cdef Span fresh
     if s.rx.n == s.rx.p or s.rx.n == s.tried_n:
         return 0
     if s.parse_tries < 4:
         return 1
     start = s.tried_n - 3 if s.tried_n > s.rx.p + 3 else s.rx.p
-    fresh = buf_part(&s.rx, start, s.rx.n)
-    return span_find_span(fresh, word(b"\n\r\n")) != NOWHERE or span_find_span(fresh, word(b"\n\n")) != NOWHERE or \
-        s.rx.n == s.rx.size
+    return memmem(s.rx.d + start, s.rx.n - start, b"\n\r\n", 3) != NULL or \
+        memmem(s.rx.d + start, s.rx.n - start, b"\n\n", 2) != NULL or s.rx.n == s.rx.size
 
 
 cdef int head_step(Worker *w, Session *s) noexcept nogil:
@@ -132,7 +136,7 @@ cdef int head_step(Worker *w, Session *s) noexcept nogil:
 
 cdef int proxy_step(Worker *w, Session *s) noexcept nogil:
     # accept-proxy: the header in front of everything says whom we serve. What is wrong is closed without a word.
-    cdef int got = read_proxy(s, buf_unseen(&s.rx))
+    cdef int got = read_proxy(s, s.rx.d, s.rx.n)
     if got > 0:
         if s.frontend.wants_local:
             note_local(s)       # nothing new where the header named it
@@ -169,6 +173,7 @@ cdef int read_head(Worker *w, Session *s) noexcept nogil:
         if not s.got_byte:
             s.got_byte = 1
             s.started_ms = w.now
+        s.client_ms = w.now
         w.counters.bytes_up += got
         return 1
     if got == IO_AGAIN:
@@ -319,7 +324,7 @@ cdef void serve_queues(Worker *w) noexcept nogil:
 
 cdef int bad_body(Worker *w, Session *s) noexcept nogil:
     fault_request(w, s, 1)
-    if s.head_done or s.bytes_down:
+    if s.head_done:
         session_kill(w, s, c"C", c"D")
         return 0
     return refuse(w, s, c"C")
@@ -413,17 +418,13 @@ cdef int head_expired(Worker *w, Session *s) noexcept nogil:
 
 
 cdef int relay_expired(Worker *w, Session *s) noexcept nogil:
+    cdef char side = c"s"
+    deadline(s, w.stopping, &side)
     if not s.link.connected:
         return connect_failed(w, s, 1)
-    if s.tunnel or owes_client(s):
-        session_kill(w, s, c"c", c"D")
+    if s.head_done or side == c"c" or not (s.link.writable or s.up.done):
+        session_kill(w, s, side, c"D")
         return 0
-    if s.head_done or s.bytes_down:
-        session_kill(w, s, c"s", c"D")
-        return 0
-    if not s.up.done and s.link.writable:
-        s.keep = 0
-        return answer(w, s, PAGE_408, 408, c"c", c"D")
     observe(s.server, SAW_BAD_ANSWER)
     if may_repeat(s, RE_TIMEOUT):
         return again(w, s)
@@ -442,7 +443,7 @@ cdef int serve_expired(Worker *w, Session *s) noexcept nogil:
 
 
 cdef void session_expire(Worker *w, Timer *t) noexcept nogil:
-    cdef Session *s = <Session *>outer(t, TIMER_AT)
+    cdef Session *s = <Session *>(<char *>t - TIMER_AT)
     cdef int more = 0
     if s.phase == PH_HEAD:
         w.counters.timeouts += 1
@@ -528,7 +529,7 @@ cdef void session_watch(Worker *w, Session *s) noexcept nogil:
 
 
 cdef void session_begin(Worker *w, Session *s) noexcept nogil:
-    s.accepted_ms = s.ready_ms = s.started_ms = s.since_ms = w.now
+    s.accepted_ms = s.ready_ms = s.started_ms = s.since_ms = s.client_ms = w.now
     s.first = 1
     s.readable = s.writable = 1
     s.up.done = 1

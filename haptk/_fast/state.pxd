@@ -447,6 +447,8 @@ ctypedef struct Session:    # one client connection and its current transaction
     uint64_t bytes_down
     Body down               # response body
     Timer timer
+    int64_t client_ms       # when something last happened on the client's side, see deadlines
+    int64_t server_ms       # and on the server's
     int64_t since_ms        # start of the current wait with an absolute deadline
     int64_t ready_ms        # from when the transaction's time counts: accepted, or the end of the one before
     int64_t started_ms      # first byte of the request
@@ -549,9 +551,12 @@ ctypedef struct Errand:     # see service.pxd
     int keep                # the client's connection stays open
     int minor
     Peer peer
-    Room ask                # the head and then the body
+    char *ask               # the head and then the body
     uint32_t head_n
-    Room out                # head and body of the answer
+    uint32_t ask_n
+    uint32_t ask_size
+    char *out               # head and body of the answer
+    uint64_t out_n
     uint64_t sent
     int status              # 0: no answer
 
@@ -703,7 +708,7 @@ ctypedef struct Worker:
     Session *all
     int free_buf_count
     int free_buf_low        # the fewest since the last trim
-    void *bulk_free[BULK_KEPT]
+    char *bulk_free[BULK_KEPT]
     int bulk_free_count
     int bulk_count          # of all
     int slim_count          # on the stack below
@@ -716,8 +721,8 @@ ctypedef struct Worker:
     uint32_t rng
     Counters counters
     # timing wheel
-    void *free_bufs[BUFS_KEPT]  # a stack
-    void *free_slims[SLIMS_KEPT]
+    char *free_bufs[BUFS_KEPT]  # a stack
+    char *free_slims[SLIMS_KEPT]
     Timer slots[1024]
     uint64_t bits[16]
     int64_t wheel_at        # ms of the next slot to look at
