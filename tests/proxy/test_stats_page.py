@@ -156,6 +156,31 @@ def test_rules_of_the_page_and_its_scope(start: Start) -> None:
     assert {row["pxname"] for row in table(body)} == {"web"}
 
 
+FOREIGN = (
+    ("Origin: http://evil",), ("Origin: null",), ("Origin: https://h.evil",), ("Sec-Fetch-Site: cross-site",),
+    ("Sec-Fetch-Site: same-site",), ("Referer: http://evil/h",), ("Referer: http://evil/", "Sec-Fetch-Site: none"),
+    ("Origin: http://h", "Sec-Fetch-Site: cross-site"), ("Origin: http://h", "Referer: http://h.evil/"),
+    ("Sec-Fetch-Site: same-origin", "Sec-Fetch-Site: cross-site"), ("Referer: http://h@evil/",),
+)  # fmt: skip
+OWN = (
+    (), ("Origin: http://h",), ("Origin: https://H",), ("Referer: http://h/s",), ("Referer: http://h:80/s;up",),
+    ("Sec-Fetch-Site: same-origin", "Origin: http://h", "Referer: http://h/s"), ("Sec-Fetch-Site: none",),
+)  # fmt: skip
+
+
+def test_a_page_of_another_site_changes_nothing(start: Start) -> None:
+    """What browsers say about where a form came from is believed; a script says nothing, and is not a browser."""
+    proxy = start("stats uri /s\nstats admin if TRUE")
+    form = b"s=s1&action=drain&b=web"
+
+    def code(*headers: str) -> str:
+        return ask(proxy, "/s", *headers, method="POST", body=form)[1].partition("st=")[2][:4]
+
+    assert {headers: code(*headers) for headers in FOREIGN} == dict.fromkeys(FOREIGN, "DENY")
+    assert {row["svname"]: row["status"] for row in table(ask(proxy, "/s;csv")[2])}["s1"] == "no check"
+    assert {headers: code(*headers) for headers in OWN} == dict.fromkeys(OWN, "DONE")
+
+
 def test_the_administrators_form(start: Start) -> None:
     proxy = start("stats uri /s\nstats admin if { hdr(x-admin) yes }")
 

@@ -2,7 +2,7 @@
 
 Ansible's module, haproxyadmin, hatop and exporters read `Name` and `Version` of `show info` and refuse, or leave half of
 their commands out, where these are not HAProxy's. So haptk says the version of HAProxy whose language it speaks, with
-its own behind it, as distributions do (docs/decisions/0008-what-clients-recognise.md).
+its own behind it, as distributions do (docs/decisions/0009-what-clients-recognise.md).
 """
 
 import haptk

@@ -131,9 +131,22 @@ ACTIONS: dict[str, tuple[str, str]] = {
 
 
 def same_site(ask: Ask) -> bool:
-    """False for a form that another site made the browser send."""
-    origin = ask.header("origin")
-    return not origin or origin.partition("://")[2].lower() == ask.header("host").lower()
+    """False for a form that another site made the browser send: each header by which a browser says so is believed.
+
+    Browsers send `Sec-Fetch-Site` or `Origin` with every form, old ones `Referer`; a script that sends none of them acts
+    for whoever runs it, and has the credentials that it needs, or none are needed.
+    """
+    here = _authority(f"http://{ask.header('host')}")
+    kinds = [value.strip().lower() for name, value in ask.headers if name == "sec-fetch-site"]
+    pages = [value for name, value in ask.headers if name in ("origin", "referer")]
+    return all(kind in ("same-origin", "none") for kind in kinds) and all(_authority(page) == here for page in pages)
+
+
+def _authority(url: str) -> str:
+    """Host and port of a URL, without the port where it is the default; "" where there is none (`null`)."""
+    scheme, _, rest = url.strip().lower().partition("://")
+    place = rest.partition("/")[0].partition("?")[0].rpartition("@")[2]
+    return place.removesuffix({"http": ":80", "https": ":443"}.get(scheme, ""))
 
 
 def act(world: World, plan: Stats, ask: Ask, *, admin: bool) -> Answer:
