@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from haptk.core.printable import printable
 from haptk.errors import CannotPrint, HaptkError, InternalError
 from haptk.io import leave
 
@@ -206,7 +207,8 @@ def report_error(error: HaptkError, *, as_json: bool) -> None:
         }
         told(json.dumps(body, default=str, ensure_ascii=False))
     else:
-        told(f"haptk: {str(error).rstrip()}")
+        lines = str(error).rstrip().split("\n")
+        told("haptk: " + "\n".join(printable(line) for line in lines))
 
 
 def told(message: str) -> None:

@@ -95,6 +95,8 @@ def _draw(console: Console, rows: list[dict[str, str]]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from haptk.core.printable import printable
+
     table = Table(box=None, pad_edge=False)
     for title in ("NAME", "STATUS", "WEIGHT", "SESSIONS", "TOTAL", "FOR", "CHECK"):
         table.add_column(title, justify="right" if title in ("WEIGHT", "SESSIONS", "TOTAL", "FOR") else "left")
@@ -104,7 +106,8 @@ def _draw(console: Console, rows: list[dict[str, str]]) -> None:
         age = f"{row['lastchg']}s" if row["lastchg"] else ""
         table.add_row(
             escape(f"{row['pxname']}/{row['svname']}"), f"[{colour}]{status_text}[/]" if colour else status_text,
-            row["weight"], row["scur"], row["stot"], age, escape(f"{row['check_status']} {row['last_chk']}".strip()),
+            row["weight"], row["scur"], row["stot"], age,
+            escape(printable(f"{row['check_status']} {row['last_chk']}".strip())),
         )  # fmt: skip
     console.print(table)
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 UP, DOWN = ("up",), ("down", "stopped", "fail")
 ADMIN = ("ready", "drain", "maint")
 CHECKED, PASSED, REFUSED = "CHECKED", "L7OK", "L7STS"
+_WORD = re.compile(r"[^ \t,\r\n]+")
 MAX_LINE = 1024  # characters that are looked at
 
 
@@ -36,7 +37,7 @@ class Said:
 def parse(line: str) -> Said:
     """The meaning of one line."""
     line = line[:MAX_LINE]
-    spoken, _, comment = _parted(line)
+    spoken, comment = parted(line)
     health = error = ""
     weight = maxconn = None
     for word in spoken:
@@ -48,21 +49,25 @@ def parse(line: str) -> Said:
         elif found := re.fullmatch(r"maxconn:(\d+)", lower):
             maxconn = min(int(found[1]), 2**31 - 1)
         elif lower not in ADMIN:
-            error = word
-    why = f" ({comment})" if comment else ""
+            error = error or word
     if health:
         code = PASSED if health.lower() in UP else REFUSED
+        told = error or comment if code == PASSED else comment or error
+        why = f" ({told})" if told else ""
         return Said(line, code, f"via agent : {health}{why}", weight, maxconn)
-    return Said(line, CHECKED, f"agent reports an error : {error}{why}" if error else "", weight, maxconn)
+    return Said(line, CHECKED, f"agent reports an error : {error}" if error else "", weight, maxconn)
 
 
-def _parted(line: str) -> tuple[list[str], str, str]:
-    """(words, "#", the reason behind it)."""
-    words = re.split(r"[ \t,]+", line.strip(" \t,\r\n"))
-    at = next((index for index, word in enumerate(words) if word.startswith("#")), len(words))
-    mark, _, comment = line.partition("#") if at < len(words) else ("", "", "")
-    del mark
-    return [word for word in words[:at] if word], "#" if comment else "", comment.strip()
+def parted(line: str) -> tuple[list[str], str]:
+    """The words, and the reason behind a word that begins with #. Blanks, tabs and commas part them, nothing else does."""
+    words: list[str] = []
+    at = 0
+    while (found := _WORD.search(line, at)) is not None:
+        if found[0].startswith("#"):
+            return words, line[found.start() + 1 :].strip(" \t\r\n")
+        words.append(found[0])
+        at = found.end()
+    return words, ""
 
 
 @dataclass

@@ -23,6 +23,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
+from haptk.core.agent import parted
+
 
 class State(Enum):
     """What a checked thing may be used for."""
@@ -237,11 +239,9 @@ class Health:
         Words that are not known are ignored, as HAProxy does; text after a word that begins with `#` is the reason
         (`fail#x` is an unknown word). `drain`, `ready` and `maint` replace each other, whoever said the last one.
         """
-        words = answer.replace(",", " ").split()
-        begin = next((at for at, word in enumerate(words) if word.startswith("#")), len(words))
-        comment = " ".join(words[begin:]).removeprefix("#").strip()
-        why = f"agent said {' '.join(words[:begin])!r}" + (f": {comment}" if comment else "")
-        for word in words[:begin]:
+        words, comment = parted(answer)
+        why = f"agent said {' '.join(words)!r}" + (f": {comment}" if comment else "")
+        for word in words:
             self._agent_word(word.lower(), now)
         return self._settle(why, now)
 

@@ -6,11 +6,17 @@ import json
 import logging
 import logging.handlers
 import os
+import re
 import sys
 
+from haptk.core.printable import printable
 from haptk.io import clock
 
 _PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
+
+
+# what JSON leaves as it is, and terminals obey
+_RAW = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 class _Plain(logging.Formatter):
@@ -22,13 +28,20 @@ class _Plain(logging.Formatter):
         self.journald = journald
 
     def format(self, record: logging.LogRecord) -> str:
-        text = record.getMessage().replace("\n", " | ")
+        text = printable(record.getMessage().replace("\n", " | "))
         if record.exc_info and record.levelno < logging.ERROR:
             text += " | " + self.formatException(record.exc_info).replace("\n", " | ")
         if self.journald:
             return f"<{_PRIORITY.get(record.levelno, 5)}>{text}"
         level = "WARN" if record.levelno == logging.WARNING else record.levelname
         return f"{clock.wall_text(record.created)} {self.program}: {level}: {text}"
+
+
+class _Syslog(logging.Formatter):
+    """One line, whatever stood in it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record).replace("\n", " | "))
 
 
 class _Json(logging.Formatter):
@@ -44,7 +57,7 @@ class _Json(logging.Formatter):
             "message": record.getMessage(),
         }
         line.update(getattr(record, "fields", {}))
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return _RAW.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(line, ensure_ascii=False, default=str))
 
 
 def setup(program: str, *, verbose: int = 0, as_json: bool = False, syslog: str | None = None) -> logging.Logger:
@@ -58,7 +71,7 @@ def setup(program: str, *, verbose: int = 0, as_json: bool = False, syslog: str 
     handler: logging.Handler
     if syslog:
         handler = logging.handlers.SysLogHandler("/dev/log", facility=syslog)
-        handler.setFormatter(logging.Formatter(f"{program}[%(process)d]: %(message)s"))
+        handler.setFormatter(_Syslog(f"{program}[%(process)d]: %(message)s"))
     else:
         handler = logging.StreamHandler(sys.stderr)
         journald = bool(os.environ.get("JOURNAL_STREAM")) and not sys.stderr.isatty()

@@ -81,14 +81,14 @@ class Dialog:
         if self.caller.follow is not None:
             return answer.encode("latin-1")
         if self.caller.rest is not None:
-            return answer.encode()
-        return f"{answer}\n{'> ' if self.caller.prompt else ''}".encode()
+            return answer.encode("utf-8", "surrogateescape")
+        return f"{answer}\n{'> ' if self.caller.prompt else ''}".encode("utf-8", "surrogateescape")
 
     def _more_of(self, rest: Iterator[str]) -> bytes:
         """The next piece of a long answer, or its end."""
         piece = next(rest, None)
         if piece is not None:
-            return piece.encode()
+            return piece.encode("utf-8", "surrogateescape")
         self.caller.rest = None
         return f"\n{'> ' if self.caller.prompt else ''}".encode()
 

@@ -6,12 +6,13 @@ forbids scripts altogether, so that a check's answer can never become one.
 
 from __future__ import annotations
 
+import html
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
-from html import escape
 from itertools import groupby, pairwise
 
+from haptk.core.printable import markup
 from haptk.proxy.runtime import identity
 from haptk.proxy.runtime.rows import BACKEND, FRONTEND, LISTENER, SERVER, Row
 from haptk.proxy.runtime.world import World
@@ -66,6 +67,11 @@ td:first-child,th:first-child,td.l{text-align:left}tr.front,tr.back{background:v
 .none{background:var(--none)}.note{padding:.5em .8em;border:1px solid var(--line);background:var(--warn)}
 dl{display:grid;grid-template-columns:max-content auto;gap:0 .8em;margin:.6em 0}dd{margin:0}
 """
+
+
+def escape(text: str) -> str:
+    """A text of strangers inside the page: neither markup nor control characters."""
+    return markup(html.escape(text))
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from haptk.core import agent
 from haptk.core.health import State
+from haptk.core.printable import as_text
 from haptk.proxy.health import Checked
 from haptk.proxy.outcomes import CHECKS
 from haptk.proxy.runtime.world import Proxy, World
@@ -197,7 +198,7 @@ def agent_cells(one: Checked) -> dict[str, int | str]:
     if state.code in (agent.PASSED, agent.REFUSED):
         row["agent_code"] = 0
     if state.text and not one.agent.asking:
-        row["last_agt"] = state.text
+        row["last_agt"] = as_text(state.text)
     return row
 
 
@@ -211,7 +212,7 @@ def check_cells(one: Checked) -> dict[str, int | str]:
     if one.last is not None:
         row["check_duration"] = max(0, round(one.last.duration_s * 1000))
         if one.last.reason and not busy:
-            row["last_chk"] = one.last.reason
+            row["last_chk"] = as_text(one.last.reason)
         if one.last.status is not None and code in ("L7OK", "L7OKC", "L7STS"):
             row["check_code"] = one.last.status
     return row

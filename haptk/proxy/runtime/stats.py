@@ -66,7 +66,7 @@ def csv_header() -> str:
 NAMES = tuple(entry.name for entry in STAT)
 _SPECIAL = frozenset(',"\r\n')
 _PLACES = {entry.name: place for place, entry in enumerate(STAT)}
-_FREE = frozenset({"pxname", "svname", "status", "tracked", "last_chk", "check_desc", "addr", "cookie"})
+_FREE = frozenset({"pxname", "svname", "status", "tracked", "last_chk", "last_agt", "check_desc", "addr", "cookie"})
 _Template = tuple[str, Callable[[Row], tuple[int | str, ...]], tuple[str, ...]]
 _templates: dict[tuple[str, ...], _Template] = {}  # by the keys of a row: rows of one kind are alike
 
@@ -113,6 +113,12 @@ def json_rows(found: Iterator[Row]) -> str:
     return "[" + ",".join(_json_row(row) for row in found) + "]\n"
 
 
+def _of_bytes(value: int | str) -> int | str:
+    """What is no UTF-8 with one character for each byte: JSON has no others."""
+    raw = value.encode("utf-8", "surrogateescape") if isinstance(value, str) and not value.isascii() else b""
+    return raw.decode("latin-1") if raw and raw.decode("utf-8", "replace") != value else value
+
+
 _pieces: dict[tuple[str, int], tuple[str, str]] = {}  # by field and kind of row: what stands around the value
 
 
@@ -124,7 +130,7 @@ def _json_row(row: Row) -> str:
         if entry.position >= 0 and entry.name in row:
             before, behind = _pieces.get((entry.name, kind)) or _around(entry, kind)
             value = row[entry.name]
-            text = str(value) if entry.type != "str" and isinstance(value, int) else json.dumps(value)
+            text = str(value) if entry.type != "str" and isinstance(value, int) else json.dumps(_of_bytes(value))
             out.append(f"{head}{before}{text}{behind}")
     return "[" + ",".join(out) + "]"
 

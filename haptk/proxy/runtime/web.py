@@ -108,11 +108,13 @@ def show(world: World, plan: Stats, ask: Ask, *, admin: bool) -> Answer:
     found = rows.rows(world, ("-1", -1, -1), hidden, secret=False)
     if "csv" in words:
         text = stats.csv_header() + "".join(lines.csv_lines(world, ("-1", -1, -1), hidden, secret=False))
-        return Answer(200, text.encode(), [NO_STORE, PLAIN])
+        return Answer(200, text.encode("utf-8", "surrogateescape"), [NO_STORE, PLAIN])
     if "json" in words:
         return Answer(200, stats.json_rows(found).encode(), [NO_STORE, ("content-type", "application/json")])
     if "typed" in words:
-        return Answer(200, "".join(stats.typed_row(row) for row in found).encode(), [NO_STORE, PLAIN])
+        return Answer(
+            200, "".join(stats.typed_row(row) for row in found).encode("utf-8", "surrogateescape"), [NO_STORE, PLAIN]
+        )
     headers = [NO_STORE, ("content-type", "text/html; charset=utf-8"), *page.SAFETY]
     if plan.refresh_s and "norefresh" not in words:
         headers.append(("refresh", str(int(plan.refresh_s))))
