@@ -31,7 +31,7 @@ from haptk._fast.state cimport (AddHeaderC, AppSessionC, BackendC, CK_INDIRECT, 
                                 LB_RANDOM, LB_ROUNDROBIN, LB_SOURCE, LB_STATIC_RR, LB_URI, LB_URL_PARAM, LIVE_DOWN,
                                 LIVE_DRAIN, LIVE_MAINT, LIVE_UP, Limits, MODE_CLOSE, MODE_KEEP, MODE_SERVER_CLOSE,
                                 Net, Place, REUSE_AGGRESSIVE, REUSE_ALWAYS, REUSE_NEVER, REUSE_SAFE, RingPoint, ServerC,
-                                ServerTurn, SharedC, WaitLine,
+                                ServerTurn, SharedC, SharedRate, WaitLine,
                                 STICK_MATCH, STICK_STORE, StickC, StickRuleC, StickTableC, Text, WEIGHT_SCALE)
 from haptk._fast.table cimport Table
 from haptk.proxy.sticktables import appsession_name, stores_for
@@ -107,6 +107,10 @@ cdef class Image:
         self.conf.backend_count = len(tables.backends)
         self.conf.backends = <BackendC *>self.block(self.conf.backend_count, sizeof(BackendC))
         self.conf.frontend_count = len(tables.frontends)
+        self.conf.front_rates = <SharedRate *>self.block(self.conf.frontend_count, sizeof(SharedRate))
+        self.conf.request_rates = <SharedRate *>self.block(self.conf.frontend_count, sizeof(SharedRate))
+        self.conf.back_rates = <SharedRate *>self.block(self.conf.backend_count, sizeof(SharedRate))
+        self.conf.serv_rates = <SharedRate *>self.block(self.conf.server_count, sizeof(SharedRate))
         self.conf.request_faults = <void **>self.block(len(tables.frontends), sizeof(void *))
         self.conf.response_faults = <void **>self.block(len(tables.backends), sizeof(void *))
         self.conf.frontends = <FrontendC *>self.block(self.conf.frontend_count, sizeof(FrontendC))

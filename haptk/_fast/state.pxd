@@ -286,6 +286,16 @@ ctypedef struct Gate:       # at most `limit` events a second; shared by all wor
     int32_t current
     int32_t before
 
+ctypedef struct Rate:       # events by the second
+    int64_t start           # ms, of the current one
+    uint32_t current
+    uint32_t before
+    uint32_t most           # in any one
+
+ctypedef struct SharedRate: # of all workers, where there are several
+    int busy                # a lock, held for a few instructions
+    Rate rate
+
 ctypedef struct Conf:
     FrontendC *frontends
     int frontend_count
@@ -307,6 +317,10 @@ ctypedef struct Conf:
     Gate *connections       # how many a second, of all workers
     Gate *sessions
     int workers             # how many run on it; grows before they do
+    SharedRate *front_rates     # of connections, by index
+    SharedRate *request_rates
+    SharedRate *back_rates
+    SharedRate *serv_rates
     int *bells              # the wake_fd of each: every worker carries all of them
 
 # ------------------------------------------------------------------ running, one thread each
@@ -499,12 +513,6 @@ ctypedef struct ServerW:    # a worker's own view of one server
     int64_t peak_at
     int kills_seen
     int cuts_seen
-
-ctypedef struct Rate:       # events by the second
-    int64_t start           # ms, of the current one
-    uint32_t current
-    uint32_t before
-    uint32_t most           # in any one
 
 ctypedef struct Tally:      # of one frontend, backend or server; see tally.pxd
     uint64_t sessions       # connections to a frontend, requests to a backend, attempts to use a server

@@ -5,7 +5,7 @@
 
 from libc.stdint cimport uint32_t
 
-from haptk._fast.state cimport Rate, ServerC, Session, Tally, Worker
+from haptk._fast.state cimport Rate, ServerC, SharedRate, Session, Tally, Worker
 
 # A connection was accepted; `open_now` is how many the frontend has, this one included.
 cdef void tally_accept(Worker *w, Session *s, int open_now) noexcept nogil
@@ -31,7 +31,9 @@ cdef void tally_bytes(Worker *w, Session *s) noexcept nogil
 cdef void tally_end(Worker *w, Session *s) noexcept nogil
 
 # The sums over `count` workers of the Tally at the same place, in the order of proxy/tally.py's Tally.
-# `live`, `queued`, `idle` and `used` are what is there now; they are passed through.
-cdef tuple add_up(Tally **parts, int count, long long now, int live, int queued, int idle, int used)
+# `rate` and `requests` are what several workers counted together, NULL for none. `live`, `queued`, `idle` and `used` are
+# what is there now; they are passed through.
+cdef tuple add_up(Tally **parts, int count, long long now, SharedRate *rate, SharedRate *requests, int live, int queued,
+                  int idle, int used)
 # `clear counters`: the highest values (`all`: everything) of this worker back to zero; called by the worker itself.
 cdef void tally_clear(Worker *w, bint everything) noexcept nogil

@@ -3,7 +3,8 @@
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memset
 
-from haptk._fast.scan cimport hk_count, hk_load
+from haptk._fast.scan cimport hk_count, hk_load, hk_lock, hk_unlock
+from haptk._fast.state cimport SharedRate
 
 cdef enum:
     SAMPLES = 512           # HAProxy's window for the average times
@@ -20,6 +21,16 @@ cdef inline void tick(Rate *r, int64_t now) noexcept nogil:
         r.most = r.current
 
 
+cdef inline void count_one(Worker *w, Rate *r, SharedRate *shared) noexcept nogil:
+    # Several workers count in one place: the most in any second is not the sum of what each of them saw.
+    if w.conf.workers > 1:
+        hk_lock(&shared.busy)
+        tick(&shared.rate, w.now)
+        hk_unlock(&shared.busy)
+    else:
+        tick(r, w.now)
+
+
 cdef inline void highest(uint32_t *most, int value) noexcept nogil:
     if value > <int>most[0]:
         most[0] = <uint32_t>value
@@ -33,7 +44,7 @@ cdef inline Tally *door_of(Worker *w, Session *s) noexcept nogil:
 cdef void tally_accept(Worker *w, Session *s, int open_now) noexcept nogil:
     cdef Tally *t = &w.fronts[s.frontend.index]
     t.sessions += 1
-    tick(&t.rate, w.now)
+    count_one(w, &t.rate, &w.conf.front_rates[s.frontend.index])
     highest(&t.live_most, open_now)
     if s.frontend.door:
         t = door_of(w, s)
@@ -50,7 +61,7 @@ cdef void tally_request(Worker *w, Session *s, uint32_t head) noexcept nogil:
     if s.frontend.tcp:
         return
     t.requests += 1
-    tick(&t.request_rate, w.now)
+    count_one(w, &t.request_rate, &w.conf.request_rates[s.frontend.index])
 
 
 cdef void tally_backend(Worker *w, Session *s) noexcept nogil:
@@ -59,7 +70,7 @@ cdef void tally_backend(Worker *w, Session *s) noexcept nogil:
         return
     s.in_backend = 1
     t.sessions += 1
-    tick(&t.rate, w.now)
+    count_one(w, &t.rate, &w.conf.back_rates[s.backend.index])
     highest(&t.live_most, hk_count(w.conf.workers, s.backend.sessions, 1))
 
 
@@ -77,7 +88,7 @@ cdef void tally_server(Worker *w, Session *s) noexcept nogil:
     cdef Tally *b = &w.backs[s.backend.index]
     t.sessions += 1
     if s.redispatched or s.retries_left == s.backend.retries:
-        tick(&t.rate, w.now)
+        count_one(w, &t.rate, &w.conf.serv_rates[s.server.gid])
     t.last = b.last = w.now
     if s.link.reused:
         t.reused += 1
@@ -248,8 +259,20 @@ cdef void clear_one(Tally *t, bint everything) noexcept nogil:
     t.rate.most = t.request_rate.most = 0
 
 
+cdef void clear_rates(SharedRate *rates, int count) noexcept nogil:
+    cdef int i
+    for i in range(count):
+        hk_lock(&rates[i].busy)
+        rates[i].rate.most = 0
+        hk_unlock(&rates[i].busy)
+
+
 cdef void tally_clear(Worker *w, bint everything) noexcept nogil:
     cdef int i
+    clear_rates(w.conf.front_rates, w.conf.frontend_count)
+    clear_rates(w.conf.request_rates, w.conf.frontend_count)
+    clear_rates(w.conf.back_rates, w.conf.backend_count)
+    clear_rates(w.conf.serv_rates, w.conf.server_count)
     for i in range(w.conf.frontend_count + w.conf.door_count):
         clear_one(&w.fronts[i], everything)
     for i in range(w.conf.backend_count):
@@ -312,13 +335,18 @@ cdef void add_one(Tally *into, Tally *t, int64_t now) noexcept nogil:
     add_rate(&into.request_rate, &t.request_rate, now)
 
 
-cdef tuple add_up(Tally **parts, int count, long long now, int live, int queued, int idle, int used):
+cdef tuple add_up(Tally **parts, int count, long long now, SharedRate *rate, SharedRate *requests, int live, int queued,
+                  int idle, int used):
     cdef Tally t
     cdef int i
     cdef uint64_t n
     memset(&t, 0, sizeof(Tally))
     for i in range(count):
         add_one(&t, parts[i], now)
+    if count > 1 and rate != NULL:
+        add_rate(&t.rate, &rate.rate, now)
+    if count > 1 and requests != NULL:
+        add_rate(&t.request_rate, &requests.rate, now)
     n = t.timed if t.timed else 1
     return (
         t.sessions, t.requests, t.answers[0], t.answers[1], t.answers[2], t.answers[3], t.answers[4], t.answers[5],

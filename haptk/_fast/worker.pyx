@@ -28,7 +28,7 @@ from haptk._fast.session cimport serve_queues, session_begin, session_end, sessi
 from haptk._fast.sockets cimport (EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, accept_one, clock_ms, close_fd,
                                   epoll_event, epoll_wait, unwatch, watch_input)
 from haptk._fast.state cimport (KIND_LISTENER, KIND_SERVER, KIND_SESSION, KIND_WAKE, Link,
-                                Listener, PH_HEAD, PH_PROXY, ServerW, Session, Tally, Timer)
+                                Listener, PH_HEAD, PH_PROXY, ServerW, Session, SharedRate, Tally, Timer)
 from haptk._fast.tally cimport add_up, tally_clear
 from haptk._fast.upstream cimport give_up_idle, idle_event, purge_idle
 from haptk._fast.wheel cimport timer_set, wheel_init, wheel_next, wheel_wait
@@ -609,25 +609,30 @@ cdef tuple one_tally(list workers, int kind, int i, int64_t now):
     cdef DataWorker one
     cdef Tally *parts[256]
     cdef int count = 0, live = 0, queued = 0, idle = 0, used = 0
+    cdef SharedRate *rate = NULL
+    cdef SharedRate *requests = NULL
     for one in workers:
         if kind == 0:
             parts[count] = &one.w.fronts[i]
             if i < one.w.conf.frontend_count:
                 live = hk_load(one.w.conf.frontends[i].sessions)
+                rate, requests = &one.w.conf.front_rates[i], &one.w.conf.request_rates[i]
             else:
                 live = hk_load(&one.w.conf.door_sessions[i - one.w.conf.frontend_count])
         elif kind == 1:
             parts[count] = &one.w.backs[i]
+            rate = &one.w.conf.back_rates[i]
             live = hk_load(one.w.conf.backends[i].sessions)
             queued = hk_load(&one.w.conf.backends[i].shared.any.count)
         else:
             parts[count] = &one.w.servs[i]
+            rate = &one.w.conf.serv_rates[i]
             live = hk_load(&one.w.conf.servers[i].live.sessions)
             queued = hk_load(&one.w.conf.servers[i].live.queued)
             idle += one.w.servers[i].idle_count
             used += one.w.servers[i].used
         count += 1
-    return add_up(parts, count, now, live, queued, idle, used)
+    return add_up(parts, count, now, rate, requests, live, queued, idle, used)
 
 
 def tallies(list workers):

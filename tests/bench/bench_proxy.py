@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import re
 import resource
 import shutil
@@ -48,6 +49,10 @@ AIMS = {
     "close": 0.85,
     "body1m": 1.0,
     "tcp": 1.0,
+    "threads2": 0.80,
+    "threads4": 0.80,
+    "close2": 0.85,
+    "close4": 0.85,
     "relay": 1.15,
     "prefix": 1.10,
 }
@@ -83,6 +88,7 @@ class Case:
     headers: tuple[str, ...] = ("Cookie: JSESSIONID=A~0123456789abcdef; theme=dark",)
     mode: str = "http"
     unit: str = "request"
+    threads: int = 1  # nbthread of both; with several they run on all cores, beside the load
 
 
 CASES = {
@@ -94,6 +100,10 @@ CASES = {
         Case("close", 64, headers=("Cookie: JSESSIONID=A~0123456789abcdef", "Connection: close")),
         Case("body1m", 16, path="/mega", unit="MB"),
         Case("tcp", 64, mode="tcp", unit="message"),
+        Case("threads2", 64, threads=2),
+        Case("threads4", 64, threads=4),
+        Case("close2", 64, headers=("Cookie: JSESSIONID=A~0123456789abcdef", "Connection: close"), threads=2),
+        Case("close4", 64, headers=("Cookie: JSESSIONID=A~0123456789abcdef", "Connection: close"), threads=4),
         Case("learned", 64, headers=("Cookie: JSESSIONID=0123456789abcdef; theme=dark",), mode="learned"),
         Case("rules", 64, path="/app/page?x=1", mode="rules"),
     )
@@ -117,7 +127,7 @@ location /mega {{ root {rig.work}; }} }} }}
     return str(path)
 
 
-def haproxy_cfg(rig: Rig, port: int, mode: str) -> str:
+def haproxy_cfg(rig: Rig, port: int, mode: str, threads: int = 1) -> str:
     a, b = rig.backends
     path = rig.work / f"{mode}-{port}.cfg"
     sticky = LEARNED if mode == "learned" else "    cookie JSESSIONID prefix\n"
@@ -127,7 +137,7 @@ def haproxy_cfg(rig: Rig, port: int, mode: str) -> str:
     path.write_text(
         f"""global
     maxconn 9000
-    nbthread 1
+    nbthread {threads}
 defaults
     mode {"tcp" if mode == "tcp" else "http"}
     timeout connect 5s
@@ -160,26 +170,26 @@ proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; }} }} }}
     return str(path)
 
 
-def start_peer(rig: Rig, peer: str, mode: str) -> tuple[subprocess.Popen[bytes], int] | None:
+def start_peer(rig: Rig, peer: str, mode: str, threads: int = 1) -> tuple[subprocess.Popen[bytes], int] | None:
     """Start one proxy; None when it cannot do this mode."""
     port = free_port()
     own = str(Path(sys.executable).with_name("haptk"))
     if peer == "prefix":
         peer, mode = "haptk", "http"  # our own prefix mode, for the learned table to compare with
     if peer == "haptk":
-        argv = [own, "proxy", "-q", "-f", haproxy_cfg(rig, port, mode)]
+        argv = [own, "proxy", "-q", "-f", haproxy_cfg(rig, port, mode, threads)]
     elif peer.startswith("haproxy"):
         program = shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin:/usr/bin")
         if not program:
             return None
-        argv = [program, "-db", "-q", "-f", haproxy_cfg(rig, port, mode)]
-    elif mode != "http":
+        argv = [program, "-db", "-q", "-f", haproxy_cfg(rig, port, mode, threads)]
+    elif mode != "http" or threads > 1:
         return None
     elif peer == "nginx":
         argv = ["nginx", "-c", nginx_proxy(rig, port)]
     else:
         argv = [build(rig, "relay"), str(port), str(rig.backends[0])]
-    child = rig.start(argv, cores()[0])
+    child = rig.start(argv, cores()[0] if threads == 1 else ",".join(map(str, sorted(os.sched_getaffinity(0)))))
     wait_port(port)
     return child, port
 
@@ -201,7 +211,7 @@ def load(case: Case, port: int, seconds: float) -> dict[str, float]:
 
 def measure(rig: Rig, case: Case, peers: list[str], rounds: int, seconds: float) -> dict[str, list[dict[str, float]]]:
     """peer -> one row per round: CPU microseconds per unit, units per second, errors."""
-    live = {peer: started for peer in peers if (started := start_peer(rig, peer, case.mode))}
+    live = {peer: started for peer in peers if (started := start_peer(rig, peer, case.mode, case.threads))}
     rows: dict[str, list[dict[str, float]]] = {peer: [] for peer in live}
     for _, port in live.values():
         load(case, port, 1)

@@ -59,7 +59,7 @@ class Rig:
     backends: tuple[int, int]
     running: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
-    def start(self, argv: list[str], core: int) -> subprocess.Popen[bytes]:
+    def start(self, argv: list[str], core: int | str) -> subprocess.Popen[bytes]:
         child = subprocess.Popen(
             ["taskset", "-c", str(core), *argv], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=self.work
         )

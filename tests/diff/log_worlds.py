@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from tests.diff.rig import THREADS
+
 VARIABLES_HTTP = [
     "B", "CC", "CS", "H", "HM", "HP", "HPO", "HQ", "HU", "HV", "ID", "ST", "T", "Ta", "Tc", "Td", "Th", "Ti", "Tl", "Tq",
     "TR", "Tr", "Ts", "Tt", "Tu", "Tw", "U", "ac", "b", "bc", "bi", "bp", "bq", "ci", "cp", "f", "fc", "fi", "fp", "ft",
@@ -248,8 +250,8 @@ def shape(line: str, ports: dict[int, str]) -> str:
     # HAProxy 2.6 counts its own internal form of an HTTP message, haptk what was on the wire
     line = re.sub(r"\b(B|U)=(\"?)(\+?)[1-9]\d*", r"\1=\2\3N", line) if "HM=" in line else line
     line = re.sub(r"\bac=(\"?)\d+", r"ac=\1N", line)  # other sections are at work too
-    if "tcp" in line:
-        # when a relay has gone is seen at different moments
+    if "tcp" in line or THREADS:
+        # when a relay has gone, or a client of another thread, is seen at different moments
         line = re.sub(r"\b(fc|bc|sc)=(\"?)\d+", r"\1=\2N", line)
         line = re.sub(r" \d+/\d+/\d+/\d+/(\+?\d+ \d+/\d+)$", r" 0/0/0/0/\1", line)
     line = re.sub(r" \d+/(\d+/\d+/\d+/\+?\d+ \d+/\d+)\b", r" N/\1", line)

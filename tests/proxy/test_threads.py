@@ -373,3 +373,19 @@ def test_leastconn_counts_the_sessions_of_all_workers(servers, proxy, threads: i
         for one in three:
             one.release()
         assert [one.result() for one in answers] == [[200]] * 30
+
+
+@pytest.mark.parametrize("threads", [2, 4])
+def test_the_highest_rate_is_that_of_all_workers_together(servers, proxy, threads: int) -> None:
+    (server,) = servers()
+    found = proxy(threads, "listen web\n bind 127.0.0.1:{port}\n server s 127.0.0.1:{server}", server=server.port)
+    for _ in range(6):
+        # each worker's best second is another one
+        assert _requests(found.port, 12) == [200] * 12
+        time.sleep(1.1)
+    tallies = found.engine.tallies()
+    # bursts are more than a second apart: none of the seconds has two of them
+    assert 0 < tallies.frontends[0].request_rate_max <= 12
+    assert 0 < tallies.backends[0].rate_max <= 12
+    assert 0 < tallies.servers[0].rate_max <= 12
+    assert tallies.frontends[0].rate_max == 1
