@@ -17,6 +17,7 @@ cdef class Image:
     cdef list blocks            # addresses to free
     cdef int log_most           # bytes of the longest log line that any target takes
     cdef dict places            # (host, port, unix path, mapped) -> address of its Place
+    cdef int spare              # servers that may be added at run time
     cdef dict cookies           # values of servers that have moved, kept alive
 
     # zeroed memory that lives as long as the image
@@ -30,6 +31,10 @@ cdef class Image:
     cdef int fill_source(self, ServerC *out, source) except -1
     cdef int fill_cookie(self, BackendC *out, rule) except -1
     cdef int fill_limits(self, Limits *out, t) except -1
+    # how many servers a backend can have; those that are added need a balance that knows no map
+    cdef int room_of(self, be)
+    cdef BackendC *home(self, int gid) except NULL
+    cdef int stick_with(self, BackendC *be, int index, bint with_it) except -1
     cdef int fill_stick_table(self, StickTableC *out, store, be) except -1
     cdef int fill_stick_rule(self, StickRuleC *out, rule, list names) except -1
     cdef int fill_stick(self, BackendC *out, be) except -1

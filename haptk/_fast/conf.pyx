@@ -5,6 +5,7 @@ import ipaddress
 import math
 import os
 import socket as pysocket
+from dataclasses import replace
 
 cimport cython
 
@@ -54,6 +55,8 @@ _FETCHES = {
 }
 _HASHES = {"sdbm": HASH_SDBM, "djb2": HASH_DJB2, "wt6": HASH_WT6, "crc32": HASH_CRC32}
 _STATES = {"DOWN": LIVE_DOWN, "UP": LIVE_UP, "DRAIN": LIVE_DRAIN, "MAINT": LIVE_MAINT}
+SPARE = 1024                                                # servers that may be added to one configuration
+ADDING = ("roundrobin", "leastconn", "first", "random")     # balances that know no map of their servers
 _STATE_NAMES = {value: name for name, value in _STATES.items()}
 
 
@@ -102,8 +105,10 @@ cdef class Image:
         self.conf.sessions = <Gate *>self.block(1, sizeof(Gate))
         self.conf.bells = <int *>self.block(256, sizeof(int))
         self.conf.server_count = sum(len(be.servers) for be in tables.backends)
-        self.conf.servers = <ServerC *>self.block(self.conf.server_count, sizeof(ServerC))
-        self.live = <Live *>self.block(self.conf.server_count, sizeof(Live))
+        self.spare = SPARE if any(bind.level == "admin" for bind in tables.process.stats_sockets) else 0
+        self.conf.server_room = self.conf.server_count + self.spare
+        self.conf.servers = <ServerC **>self.block(self.conf.server_room, sizeof(ServerC *))
+        self.live = <Live *>self.block(self.conf.server_room, sizeof(Live))
         self.conf.backend_count = len(tables.backends)
         self.conf.backends = <BackendC *>self.block(self.conf.backend_count, sizeof(BackendC))
         self.conf.frontend_count = len(tables.frontends)
@@ -292,7 +297,7 @@ cdef class Image:
         cdef Table table = store
         cdef int i
         out.store = &table.store
-        out.own = <uint16_t *>self.block(len(be.servers), sizeof(uint16_t))
+        out.own = <uint16_t *>self.block(self.room_of(be), sizeof(uint16_t))
         numbers = [table.number_of(server.name.encode(), True) for server in be.servers]
         out.names = max(numbers, default=0) + 1
         out.by_name = <int *>self.block(out.names, sizeof(int))
@@ -350,9 +355,11 @@ cdef class Image:
         out.index = index
         self.text(&out.name, be.name)
         out.tcp = be.mode == "tcp"
-        out.servers = &self.conf.servers[gid]
+        out.room = self.room_of(be)
+        out.servers = <ServerC *>self.block(out.room, sizeof(ServerC))
         out.count = 0 if be.disabled else len(be.servers)      # nobody serves for a disabled backend
         for i, server in enumerate(be.servers):
+            self.conf.servers[gid + i] = &out.servers[i]
             self.fill_server(&out.servers[i], i, gid + i, index, be, server)
         out.equal_weights = len({server.weight for server in be.servers}) <= 1
         out.head_room = PROXY_OUT_MAX if any(server.send_proxy for server in be.servers) else 0
@@ -391,7 +398,7 @@ cdef class Image:
         out.allbackups = be.allbackups
         self.fill_stick(out, be)
         out.sessions = <int *>self.block(1, 64)
-        self.fill_shared(out, len(be.servers))
+        self.fill_shared(out, out.room)
         self.text(&out.stats_uri, be.stats.uri if be.stats is not None and be.mode == "http" else None)
         self.fill_limits(&out.limits, be.timeouts)
         self.add_header(&out.forwardfor, be.forwardfor)
@@ -525,13 +532,79 @@ cdef class Image:
         if not 0 <= gid < self.conf.server_count:
             raise IndexError(gid)
         cdef int scaled = round(weight * WEIGHT_SCALE)
-        cdef int i
-        cdef BackendC *be
-        for i in range(self.conf.backend_count):
-            be = &self.conf.backends[i]
-            if be.servers <= &self.conf.servers[gid] < be.servers + be.count:
-                hk_store(&be.equal_weights, 0)
+        hk_store(&self.home(gid).equal_weights, 0)
         hk_store(&self.live[gid].weight, 1 if scaled == 0 and weight > 0 else scaled)
+
+    cdef BackendC *home(self, int gid) except NULL:
+        if not 0 <= gid < self.conf.server_count:
+            raise IndexError(gid)
+        return &self.conf.backends[self.conf.servers[gid].backend]
+
+    cdef int room_of(self, be):
+        return len(be.servers) + (self.spare if be.balance.algorithm in ADDING and not be.disabled else 0)
+
+    def add_server(self, int backend, server):
+        """Another server of a backend, in maintenance; its index over all backends. ValueError where there is no room."""
+        cdef BackendC *out = &self.conf.backends[backend]
+        cdef int index = out.count, gid = self.conf.server_count
+        be = self.tables.backends[backend]
+        if index >= out.room or gid >= self.conf.server_room:
+            raise ValueError(f"no room for another server before a reload ({self.spare} may be added)")
+        if server.observe and self.alarm < 0:
+            raise ValueError("'observe' of an added server needs one in the file")
+        self.conf.servers[gid] = &out.servers[index]
+        self.fill_server(&out.servers[index], index, gid, backend, be, replace(server, disabled=True))
+        if out.stick != NULL:
+            self.stick_with(out, index, True)
+        hk_store(&out.equal_weights, 0)
+        if server.maxconn or server.minconn:
+            hk_store(&out.limited, 1)
+        if server.send_proxy:
+            hk_store(<int *>&out.head_room, PROXY_OUT_MAX)
+        hk_store(&self.conf.server_count, gid + 1)
+        hk_store(&out.count, index + 1)
+        return gid
+
+    def remove_server(self, int gid):
+        """Nothing leads to a server any more that is in maintenance; False while requests are there."""
+        cdef BackendC *be = self.home(gid)
+        cdef ServerC *srv = self.conf.servers[gid]
+        if hk_load(&srv.live.sessions) or hk_load(&srv.live.queued):
+            return False
+        if be.stick != NULL:
+            self.stick_with(be, srv.index, False)
+        hk_store_ptr(<void **>&srv.cookie.p, NULL)
+        hk_store(&srv.id, -1)
+        return True
+
+    cdef int stick_with(self, BackendC *be, int index, bint with_it) except -1:
+        # Tables may, or may no more, lead to a server by its name.
+        cdef int i, k, number
+        cdef StickTableC *t
+        cdef Table table
+        cdef int *fresh
+        names = sorted({rule.table for rule in self.tables.backends[be.index].sticks})
+        if be.stick.app != NULL:
+            names.append(appsession_name(self.tables.backends[be.index]))
+        for i, name in enumerate(names):
+            t = &be.stick.tables[i]
+            table = self.stores[name]
+            if not with_it:
+                if t.own[index]:
+                    hk_store(&t.by_name[t.own[index]], -1)
+                continue
+            number = table.number_of(be.servers[index].name.p[:be.servers[index].name.n], True)
+            t.own[index] = <uint16_t>number
+            if number >= t.names:
+                fresh = <int *>self.block(number + 1, sizeof(int))
+                for k in range(number + 1):
+                    fresh[k] = t.by_name[k] if k < t.names else -1
+                # workers look at the length first
+                hk_store_ptr(<void **>&t.by_name, fresh)
+                hk_store(&t.names, number + 1)
+            if number:
+                hk_store(&t.by_name[number], index)
+        return 0
 
     def set_address(self, int gid, str host, int port, bint mapped=False):
         """Where a server is from now on; connections that are open stay where they are. Raises ValueError."""
@@ -550,14 +623,7 @@ cdef class Image:
 
     def set_server_maxconn(self, int gid, int count):
         """The most requests at once to a server, 0 for no limit; wake the workers afterwards."""
-        cdef int i
-        cdef BackendC *be
-        if not 0 <= gid < self.conf.server_count:
-            raise IndexError(gid)
-        for i in range(self.conf.backend_count):
-            be = &self.conf.backends[i]
-            if be.servers <= &self.conf.servers[gid] < be.servers + be.count:
-                hk_store(&be.limited, 1)
+        hk_store(&self.home(gid).limited, 1)
         hk_store(&self.conf.servers[gid].maxconn, count)
 
     def set_frontend_maxconn(self, int index, int count):

@@ -29,10 +29,10 @@ cdef class Probe:
         self.image = Image(tables)
         self.arena = Arena({be.name: index for index, be in enumerate(tables.backends)})
         self.w.conf = &self.image.conf
-        self.w.servers = <ServerW *>calloc(self.w.conf.server_count + 1, sizeof(ServerW))
+        self.w.servers = <ServerW *>calloc(self.w.conf.server_room + 1, sizeof(ServerW))
         self.w.fronts = <Tally *>calloc(self.w.conf.frontend_count + 1, sizeof(Tally))
         self.w.backs = <Tally *>calloc(self.w.conf.backend_count + 1, sizeof(Tally))
-        self.w.servs = <Tally *>calloc(self.w.conf.server_count + 1, sizeof(Tally))
+        self.w.servs = <Tally *>calloc(self.w.conf.server_room + 1, sizeof(Tally))
         if self.w.fronts == NULL or self.w.backs == NULL or self.w.servs == NULL:
             raise MemoryError
         if edits_open(&self.w) < 0 or room_open(&self.w.made, MADE_SIZE) < 0 or self.w.servers == NULL:

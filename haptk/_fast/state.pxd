@@ -190,6 +190,7 @@ ctypedef struct BackendC:
     Text name
     int tcp
     ServerC *servers
+    int room                # for that many servers; `count` grows when servers are added at run time
     int count
     int weight_unit         # greatest common divisor of its servers' weights
     int equal_weights
@@ -303,8 +304,9 @@ ctypedef struct Conf:
     int *door_sessions      # atomic, of each of them
     BackendC *backends
     int backend_count
-    ServerC *servers        # all of them, by gid
-    int server_count
+    ServerC **servers       # all of them, by gid
+    int server_count        # atomic: grows when servers are added at run time
+    int server_room         # that many at most
     int bufsize
     int maxrewrite
     int maxconn

@@ -209,7 +209,7 @@ cdef void cut_of_server(Worker *w, int gid, bint by_hand) noexcept nogil:
     cdef Session *following
     while s != NULL:
         following = s.all_next
-        if s.server == &w.conf.servers[gid] and s.link != NULL:
+        if s.server == w.conf.servers[gid] and s.link != NULL:
             if by_hand:
                 session_end(w, s)
             else:
@@ -423,13 +423,13 @@ cdef class DataWorker:
         self.w.index = index
         image.conf.workers += 1
         self.w.rng = seed if seed else 1
-        self.w.servers = <ServerW *>calloc(image.conf.server_count + 1, sizeof(ServerW))
+        self.w.servers = <ServerW *>calloc(image.conf.server_room + 1, sizeof(ServerW))
         self.w.listeners = <Listener *>calloc(len(listeners) + 1, sizeof(Listener))
         self.w.carried_room = len(listeners) + 5 + WORKERS_MOST
         self.w.carried = <int *>calloc(self.w.carried_room, sizeof(int))
         self.w.fronts = <Tally *>calloc(image.conf.frontend_count + image.conf.door_count + 1, sizeof(Tally))
         self.w.backs = <Tally *>calloc(image.conf.backend_count + 1, sizeof(Tally))
-        self.w.servs = <Tally *>calloc(image.conf.server_count + 1, sizeof(Tally))
+        self.w.servs = <Tally *>calloc(image.conf.server_room + 1, sizeof(Tally))
         if self.w.servers == NULL or self.w.listeners == NULL or \
                 self.w.carried == NULL or self.w.fronts == NULL or self.w.backs == NULL or self.w.servs == NULL:
             raise MemoryError

@@ -217,6 +217,7 @@ class _Compiler:
             rules=self._rules(section, front=False), errorfiles=self._errorfiles(section), log=compile_logs.plan(self, section, front=False),
             stats=_stats(section), accept_invalid=bool(section.get("option_accept_invalid_http_response")),
             log_checks=bool(section.get("option_log_health_checks")),
+            check_template=compile_servers.check_template(self, section),
             load_state=section.get("load_server_state") or "", state_file=self._state_file(section),
             disabled=bool(section.get("disabled")), strict_persist=bool(section.get("option_strict_persist")),
             where=section.where,

@@ -76,6 +76,7 @@ def _server(
     source = _source(record.get("source", section.get("source", "")))
     return Server(
         name=record["name"], host=host, port=place.port, id=number, unix_path=place.unix_path,
+        forced_id="id" in record,
         hostname="" if host == place.host else place.host, port_offset=place.port_offset or 0, cookie=value,
         source=source, allow_dup_ip="allow-dup-ip" in record.get("resolve_opts", ()),
         check=_check(work, section, record, host, source), agent=_agent(work, section, record, host, source),
@@ -250,6 +251,12 @@ def _check(
         source=source,
         send_state=kind == "http" and bool(section.get("check_send_state")),
     )
+
+
+def check_template(work: _Compiler, section: Section) -> CheckPlan | None:
+    """How the section checks its servers, whatever their own lines say; for servers that are added at run time."""
+    place = units.address("127.0.0.1:1", "server")
+    return _check(work, section, {"name": "", "where": section.where, "check": True, "place": place}, "127.0.0.1", None)
 
 
 def _check_header(record: dict[str, Any], addr: Address | None) -> int:

@@ -16,7 +16,7 @@ from haptk.io import clock
 from haptk.proxy.adjust import Adjustments
 from haptk.proxy.compile_servers import dynamic_cookie
 from haptk.proxy.glance import Glance
-from haptk.proxy.health import HealthRunner
+from haptk.proxy.health import Checked, HealthRunner
 from haptk.proxy.herald import Herald
 from haptk.proxy.journal import Journal
 from haptk.proxy.listeners import Listeners
@@ -24,7 +24,7 @@ from haptk.proxy.names import NameWatch
 from haptk.proxy.runtime.world import Began, World
 from haptk.proxy.service import Answer, Ask, Desk
 from haptk.proxy.sticktables import Stores, settle, stores_for
-from haptk.proxy.tables import Backend, Frontend, ProxyTables
+from haptk.proxy.tables import Backend, Frontend, ProxyTables, Server
 from haptk.proxy.tally import Tallies, Tally
 from haptk.proxy.whereabouts import Whereabouts
 
@@ -112,6 +112,7 @@ class Engine:
         # the compiled workers only compose their lines, the reference sends its own
         self.journal = Journal(tables, self.image, self.workers) if hasattr(worker_type, "requests") else None
         self._census = threading.Lock()
+        self._adding = threading.Lock()
         self._threads: list[threading.Thread] = []
         self.began = Began.now()
         # a daemon puts its own in, which knows of its sockets and of stopping
@@ -141,6 +142,24 @@ class Engine:
             thread = threading.Thread(target=worker.run, name=f"worker-{index}", daemon=True)
             thread.start()
             self._threads.append(thread)
+
+    def add_server(self, backend: int, server: Server, *, enabled: bool = False) -> Checked:
+        """Another server of a backend, in maintenance unless it is `enabled`. Raises ValueError where there is no room."""
+        with self._adding:
+            gid = self.image.add_server(backend, server)
+            one = self.health.adopt(self.tables.backends[backend], server, enabled=enabled)
+            if one.gid != gid:
+                raise RuntimeError(f"server {gid} was taken for {one.gid}")
+            return one
+
+    def remove_server(self, one: Checked) -> bool:
+        """A server that is in maintenance is no more; False while requests are there."""
+        with self._adding:
+            if one.gone or not self.image.remove_server(one.gid):
+                return False
+            self.health.dismiss(one)
+            self.names.forget(one.gid)
+            return True
 
     def _cut(self, gid: int) -> None:
         self.image.cut_sessions(gid)

@@ -68,6 +68,8 @@ class Checked:
     at: Whereabouts = field(default_factory=lambda: Whereabouts("", 0))  # where it, its checks and its agent are now
     paused: bool = False  # an administrator said `disable health`
     agent: Asked | None = None
+    dynamic: bool = False  # added at run time
+    gone: bool = False  # removed at run time
     shown: object = None  # what `show stat` remembers of it (runtime/lines.py)
     engine: CheckEngine | None = None
     check: int = -1  # its index in the engine
@@ -226,7 +228,7 @@ class HealthRunner:
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
         self._lock = threading.RLock()
-        old = {one.name: one for one in inherit.servers} if inherit else {}
+        old = {one.name: one for one in inherit.servers if not one.gone} if inherit else {}
         self._backends = {backend.name: backend for backend in tables.backends}
         for backend in tables.backends:
             for server in backend.servers:
@@ -387,6 +389,44 @@ class HealthRunner:
             self._aim(one.check, one.plan.host, one.plan.port)
         if one.agent is not None and one.agent.check >= 0:
             self._aim(one.agent.check, one.agent.plan.host, one.agent.plan.port)
+
+    def adopt(self, backend: Backend, server: Server, *, enabled: bool) -> Checked:
+        """A server that was added at run time: its checks and its agent are not enabled yet, as in HAProxy."""
+        with self._lock:
+            self._add(backend, server, None)
+            one = self.servers[-1]
+            one.dynamic = True
+            one.paused = one.plan is not None
+            if one.agent is not None:
+                one.agent.state.enabled = False
+            if not enabled:
+                one.health.admin("maint", clock.monotonic())
+            if self.herald is not None:
+                self.herald.adopt(backend, server)
+            self._members[backend.name].append(one)
+            self._named[one.name] = one
+            if server.slowstart_s > 0:
+                self.slow.append(one)
+            if one.plan is not None and server.observe:
+                self.observed.append(one)
+            self._tell(one)
+            if one.plan is not None or one.agent is not None or server.slowstart_s > 0:
+                self.attach(one)
+            return one
+
+    def dismiss(self, one: Checked) -> None:
+        """A server that was removed at run time."""
+        with self._lock:
+            self.detach(one)
+            one.gone = True
+            backend = one.name.rpartition("/")[0]
+            self._members[backend].remove(one)
+            self._named.pop(one.name, None)
+            self.leaders.pop(one.gid, None)
+            for group in (self.slow, self.observed):
+                if one in group:
+                    group.remove(one)
+            self.standing(backend)
 
     def attach(self, one: Checked, *, at_once: bool = False) -> None:
         """Begin to check a server (`one.plan`, `one.agent`), its first time within its interval."""

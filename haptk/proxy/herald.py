@@ -5,7 +5,7 @@ One sink for each backend that logs. Nothing here waits: a line that cannot be s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +41,7 @@ class Herald:
         self.look = look
         self._listens = {front.name for front in tables.frontends if front.is_listen}
         self._known = [_Known(backend, server) for backend in tables.backends for server in backend.servers]
-        self._gids: dict[str, range] = {}
+        self._gids: dict[str, Sequence[int]] = {}
         self._sinks: dict[str, LogSink] = {}
         at = 0
         for backend in tables.backends:
@@ -53,6 +53,11 @@ class Herald:
         for one in self._known:
             if (known := old.get((one.backend.name, one.server.name))) is not None:
                 one.state, one.seen = known.state, known.seen
+
+    def adopt(self, backend: Backend, server: Server) -> None:
+        """A server that was added at run time, under the next index."""
+        self._gids[backend.name] = (*self._gids[backend.name], len(self._known))
+        self._known.append(_Known(backend, server))
 
     def close(self) -> None:
         """Close the sockets."""

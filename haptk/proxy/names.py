@@ -175,6 +175,11 @@ class NameWatch:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
+    def forget(self, gid: int) -> None:
+        """A server that was removed is looked up no more."""
+        self.named = [one for one in self.named if one.gid != gid]
+        self._answers.put(None)
+
     def _turn(self, pool: ThreadPoolExecutor) -> None:
         """Ask what is due, then wait for an answer or until something else is."""
         now = clock.monotonic()

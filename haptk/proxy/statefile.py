@@ -140,10 +140,12 @@ def _apply_health(one: Checked, was: Was, now: float) -> None:
     rules = health.rules
     if was.operational in (STOPPED, STARTING):
         health.force("down", now, BY)
-        health.health = max(0, min(was.health, rules.rise - 1))
+        # one that was coming up goes on where it was; one that was down begins anew
+        health.health = max(1, min(was.health, rules.rise - 1)) if was.operational == STARTING and rules.rise > 1 else 0
     elif was.operational in (RUNNING, STOPPING):
         health.force("stopping" if was.operational == STOPPING else "up", now, BY)
-        health.health = max(rules.rise, min(was.health, rules.full))
+        if was.operational == STOPPING:
+            health.health = max(rules.rise, min(was.health, rules.full))
 
 
 def _whereabouts(one: Checked, was: Was) -> Whereabouts:

@@ -257,6 +257,7 @@ class Server:
     port: int
     id: int = 0
     unix_path: str = ""
+    forced_id: bool = False  # its number stands in the file
     hostname: str = ""
     port_offset: int = 0
     cookie: str | None = None
@@ -502,6 +503,7 @@ class Backend:
     disabled: bool = False
     load_state: str = ""  # "global" or "local": servers begin as a server-state file says
     state_file: str = ""  # the one that "local" means
+    check_template: CheckPlan | None = None  # what a check of a server that is added at run time does
     strict_persist: bool = False  # the one explicit knob: never leave a dead server (503) rather than fall back
     where: str = ""
 

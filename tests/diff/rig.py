@@ -315,7 +315,10 @@ def ask(path: Path, command: str) -> str:
     """The answer of a stats socket to one command."""
     with socket.socket(socket.AF_UNIX) as channel:
         channel.settimeout(20)
-        channel.connect(str(path))
+        deadline = time.monotonic() + 20
+        while channel.connect_ex(str(path)):  # a program accepts clients before it has its stats socket
+            assert time.monotonic() < deadline, f"{path} is not there"
+            time.sleep(0.02)
         channel.sendall(command.encode() + b"\n")
         text = b""
         while part := channel.recv(65536):

@@ -16,6 +16,7 @@ from haptk.formats.haproxy_cfg.model import Refused
 from haptk.proxy.listeners import describe
 from haptk.proxy.runtime import (
     changes,
+    dynamic,
     events,
     faults,
     identity,
@@ -243,6 +244,8 @@ def set_server(world: World, caller: Caller, args: list[str]) -> str:
         return changes.set_check_place(world, one, what, args[2:])
     if what in ("agent-addr", "agent-port", "agent-send"):
         return changes.set_agent_plan(world, one, what, args[2:])
+    if what == "ssl" and one.dynamic:
+        return "'set server <srv> ssl' not supported on dynamic servers\n"
     if what == "ssl":
         return "'set server <srv> ssl' cannot be set.  default-server should define ssl settings\n"
     return (
@@ -353,10 +356,12 @@ def _command(usage: str, text: str, level: str, obey: Obey, words: str = "") -> 
 
 _OLD = "(use 'set server' instead)"
 COMMANDS: tuple[Command, ...] = (
+    _command("add server <bk>/<srv>", "create a new server", "admin", dynamic.add_server, "add server"),
     _command("clear counters [all]", "clear max statistics counters (or all counters)", "operator",
              changes.clear_counters, "clear counters"),
     _command("clear table <table> [<filter>]*", "remove an entry from a table (filter: data/key)", "operator",
              clear_table, "clear table"),
+    _command("del server <bk>/<srv>", "remove a dynamically added server", "admin", dynamic.del_server, "del server"),
     _command("disable agent", "disable agent checks", "admin", changes.disable_agent),
     _command("disable frontend <frontend>", "temporarily disable specific frontend", "admin", changes.disable_frontend,
              "disable frontend"),

@@ -64,7 +64,7 @@ def _event(world: World, fault: Fault, proxy: Proxy, other: Proxy | None) -> str
 
 
 def _server(world: World, fault: Fault) -> str:
-    servers = [server for backend in world.engine.tables.backends for server in backend.servers]
+    servers = [one.server for one in world.health.servers]
     if not 0 <= fault.server < len(servers):
         return "<NONE> (#-1)"
     return f"{servers[fault.server].name} (#{servers[fault.server].id})"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from haptk.core.health import State
 from haptk.proxy.health import Checked
-from haptk.proxy.listeners import shown_path
 from haptk.proxy.runtime.rows import check_code
 from haptk.proxy.runtime.world import Proxy, World
 
@@ -37,7 +36,7 @@ def _line(world: World, proxy: Proxy, one: Checked) -> str:
     # a server without checks that the file disables keeps the mark of a paused check in HAProxy, even when it is enabled
     result, checking = UNKNOWN, PAUSED if server.disabled else 0
     if one.plan is not None:
-        checking = CONFIGURED | (0 if one.paused else ENABLED) | (PAUSED if health.wish == "maint" else 0)
+        checking = CONFIGURED | (0 if one.paused else ENABLED) | (PAUSED if health.wish == "maint" and not one.paused else 0)
         checking |= ASKING if one.busy else 0
         if one.last is not None:
             result = (CONDITIONALLY if health.stopping else PASSED) if one.last.ok or health.stopping else FAILED
@@ -48,10 +47,11 @@ def _line(world: World, proxy: Proxy, one: Checked) -> str:
         state = one.agent.state
         agent_state = AGENT | CONFIGURED | (ENABLED if state.enabled else 0) | (ASKING if one.agent.asking else 0)
     counter = 0 if health.wish == "maint" or (one.plan is None and server.disabled) else health.health
-    host = one.host or (shown_path(server.unix_path) or "-")
+    host = one.host or "-"
     return (
         f"{proxy.iid} {proxy.name} {server.id} {server.name} {host} {_operational(world, one)} {_wish(world, one)} "
-        f"{one.weight} {server.weight} {world.age_s(one.since)} {code} {result} {counter} {checking} {agent_state} 0 0 "
+        f"{one.weight} {server.weight} {world.age_s(one.since)} {code} {result} {counter} {checking} {agent_state} 0 "
+        f"{int(server.forced_id)} "
         f"{at.hostname or '-'} {at.port} - 0 {at.check_port} {at.check_host or '-'} "
         f"{at.agent_host or '-'} {at.agent_port}\n"
     )
@@ -71,7 +71,7 @@ def _wish(world: World, one: Checked) -> int:
     bits = {"maint": FORCED_MAINT, "drain": FORCED_DRAIN}.get(wish, 0)
     if one.server.disabled:
         bits |= CONFIGURED_MAINT
-    if wish != "maint" and world.state(one) is State.MAINT:
+    if any(each.health.state is State.MAINT for each in world.health.chain(one)):
         bits |= INHERITED_MAINT
     if not one.host and not one.server.unix_path:
         bits |= NO_ADDRESS

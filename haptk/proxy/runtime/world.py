@@ -21,7 +21,7 @@ from haptk.proxy.adjust import Adjustments
 from haptk.proxy.glance import Glance
 from haptk.proxy.health import Checked, HealthRunner
 from haptk.proxy.sticktables import Stores, appsession_name
-from haptk.proxy.tables import Backend, Bind, Frontend, ProxyTables
+from haptk.proxy.tables import Backend, Bind, Frontend, ProxyTables, Server
 from haptk.proxy.tally import Tallies
 
 if TYPE_CHECKING:
@@ -54,6 +54,12 @@ class Engine(Protocol):
 
     def sessions(self, wanted: int = 0, *, names: bool = False, end: bool = False) -> list[Glance]:
         """Who is connected."""
+
+    def add_server(self, backend: int, server: Server, *, enabled: bool = False) -> Checked:
+        """Another server of a backend."""
+
+    def remove_server(self, one: Checked) -> bool:
+        """A server is no more."""
 
     def activity(self) -> list[dict[str, Any]]:
         """The counters of each worker."""
@@ -264,6 +270,7 @@ def number(tables: ProxyTables, servers: Sequence[Checked]) -> list[Proxy]:
         return files.index(file), int(line) if line.isdecimal() else 0
 
     halves: dict[tuple[str, str], Proxy] = {}
+    added = [one for one in servers if one.dynamic and not one.gone]
     for frontend in tables.frontends:
         proxy = Proxy(0, frontend.name, frontend)
         found.append((place(frontend.where), proxy))
@@ -276,7 +283,8 @@ def number(tables: ProxyTables, servers: Sequence[Checked]) -> list[Proxy]:
             half = Proxy(0, backend.name)
             found.append((place(backend.where), half))
         half.backend = backend
-        half.servers = list(servers[first : first + len(backend.servers)])
+        half.servers = [one for one in servers[first : first + len(backend.servers)] if not one.gone]
+        half.servers += [one for one in added if one.name.rpartition("/")[0] == backend.name]
         first += len(backend.servers)
     found.sort(key=lambda entry: entry[0])
     for iid, (_, proxy) in enumerate(found, 2):
