@@ -22,6 +22,9 @@ def main() -> None:
     """Run the command line and leave with its exit code."""
     # What is imported here lives as long as the process: looking for garbage in it is time lost, now and later.
     gc.disable()
+    from haptk.io import descriptors
+
+    descriptors.settle()
     from haptk.cli.app import haptk
     from haptk.cli.base import Settings, run
 

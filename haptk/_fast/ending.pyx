@@ -1,5 +1,6 @@
 from libc.stdint cimport int64_t
 
+from haptk._fast.bytes.buf cimport buf_empty
 from haptk._fast.gate cimport gate_leave
 from haptk._fast.http1 cimport BODY_EOF
 from haptk._fast.journal cimport note_end, note_link
@@ -76,7 +77,7 @@ cdef int linger_step(Worker *w, Session *s) noexcept nogil:
     if buf_take(w, &s.rx) < 0:
         got = IO_EOF
     while got > 0 and s.readable and rounds < 64:
-        s.rx.r = s.rx.f = s.rx.p = s.rx.n = 0
+        buf_empty(&s.rx)
         got = fill(s.fd, &s.rx)
         rounds += 1
     if got == IO_AGAIN:

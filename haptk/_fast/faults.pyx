@@ -1,10 +1,11 @@
 # An event replaces the one before it in its place, whose memory is used again where it is large enough.
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy
+from libc.stdlib cimport calloc, free, malloc
 
-from haptk._fast.http1 cimport Buf
+from haptk._fast.bytes.buf cimport Buf, buf_held, buf_part
+from haptk._fast.bytes.span cimport (Room, room_close, room_cut, room_len, room_open, room_put, room_size, room_span,
+                                     span_bytes)
 
 cdef extern from "<pthread.h>" nogil:
     ctypedef struct pthread_mutex_t:
@@ -30,9 +31,7 @@ ctypedef struct FaultC:
     int src_len
     char src[46]
     int at                  # where the reader stood in the body, -1 when the head is wrong
-    uint32_t n
-    uint32_t room
-    char d[1]
+    Room text               # what came
 
 cdef pthread_mutex_t lock
 cdef uint64_t events = 0
@@ -41,13 +40,21 @@ pthread_mutex_init(&lock, NULL)
 
 cdef FaultC *place_for(void **where, uint32_t n) noexcept nogil:
     cdef FaultC *x = <FaultC *>where[0]
-    if x != NULL and x.room >= n:
-        return x
-    free(x)
-    where[0] = x = <FaultC *>malloc(sizeof(FaultC) + n)
-    if x != NULL:
-        x.room = n
+    if x == NULL:
+        where[0] = x = <FaultC *>calloc(1, sizeof(FaultC))
+        if x == NULL:
+            return NULL
+    if room_size(&x.text) < n:
+        room_close(&x.text)
+        if room_open(&x.text, n) < 0:
+            return NULL
     return x
+
+
+cdef void drop(FaultC *x) noexcept nogil:
+    if x != NULL:
+        room_close(&x.text)
+    free(x)
 
 
 cdef void fill(FaultC *x, Session *s, Buf *b, uint32_t start, bint body) noexcept nogil:
@@ -56,17 +63,17 @@ cdef void fill(FaultC *x, Session *s, Buf *b, uint32_t start, bint body) noexcep
     x.event = events
     x.wall_ms = <int64_t>now.tv_sec * 1000 + now.tv_nsec // 1000000
     x.src_port, x.src_len = s.peer.port, s.peer.text_len
-    memcpy(x.src, s.peer.text, 46)
+    x.src = s.peer.text
     x.at = <int>(b.p - start) if body else -1
-    x.n = b.n - start
-    memcpy(x.d, b.d + start, x.n)
+    room_cut(&x.text, 0)
+    room_put(&x.text, buf_part(b, start, b.n))
 
 
 cdef void fault_request(Worker *w, Session *s, bint body) noexcept nogil:
     global events
     cdef uint32_t start = s.rx.r if body else s.rx.p
     cdef FaultC *x
-    if s.rx.d == NULL or s.rx.n <= start:
+    if not buf_held(&s.rx) or s.rx.n <= start:
         return
     pthread_mutex_lock(&lock)
     x = place_for(&w.conf.request_faults[s.frontend.index], s.rx.n - start)
@@ -82,7 +89,7 @@ cdef void fault_response(Worker *w, Session *s) noexcept nogil:
     global events
     cdef uint32_t start = s.sx.r if s.head_done else s.sx.p
     cdef FaultC *x
-    if s.sx.d == NULL or s.sx.n <= start:
+    if not buf_held(&s.sx) or s.sx.n <= start:
         return
     pthread_mutex_lock(&lock)
     x = place_for(&w.conf.response_faults[s.backend.index], s.sx.n - start)
@@ -97,7 +104,7 @@ cdef void fault_response(Worker *w, Session *s) noexcept nogil:
 cdef tuple one(FaultC *x, bint response, int proxy):
     return (
         bool(response), proxy, x.other, x.server, x.event, x.wall_ms / 1000, x.src[:x.src_len].decode("ascii"), x.src_port,
-        x.at, x.d[:x.n],
+        x.at, span_bytes(room_span(&x.text)),
     )
 
 
@@ -108,9 +115,14 @@ cdef FaultC *copied(void **where) noexcept nogil:
     pthread_mutex_lock(&lock)
     x = <FaultC *>where[0]
     if x != NULL:
-        out = <FaultC *>malloc(sizeof(FaultC) + x.n)
+        out = <FaultC *>malloc(sizeof(FaultC))
         if out != NULL:
-            memcpy(out, x, sizeof(FaultC) + x.n)
+            out[0] = x[0]
+            if room_open(&out.text, room_len(&x.text)) < 0:
+                free(out)
+                out = NULL
+            else:
+                room_put(&out.text, room_span(&x.text))
     pthread_mutex_unlock(&lock)
     return out
 
@@ -124,7 +136,7 @@ cdef int gather(list out, void **places, int count, bint response) except -1:
             try:
                 out.append(one(x, response, i))
             finally:
-                free(x)
+                drop(x)
     return 0
 
 
@@ -143,7 +155,7 @@ cdef void faults_free(Conf *conf) noexcept nogil:
     cdef int i
     for i in range(conf.frontend_count):
         if conf.request_faults != NULL:
-            free(conf.request_faults[i])
+            drop(<FaultC *>conf.request_faults[i])
     for i in range(conf.backend_count):
         if conf.response_faults != NULL:
-            free(conf.response_faults[i])
+            drop(<FaultC *>conf.response_faults[i])

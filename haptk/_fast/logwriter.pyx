@@ -17,6 +17,7 @@ from haptk._fast.scan cimport hk_fence, hk_load, hk_release, hk_store, put_decim
 from haptk._fast.sockets cimport clock_ms, close_fd
 from haptk._fast.worker cimport DataWorker
 from haptk.formats.haproxy_cfg.logs import FACILITIES, LEVELS
+from haptk.io.descriptors import inherited
 from haptk.proxy.logformats import HEADERS, header_of
 
 cdef extern from *:
@@ -600,6 +601,8 @@ cdef class LogWriter:
         elif address in ("stdout", "stderr") or address.startswith("fd@"):
             out.kind = SINK_STREAM
             out.fd = {"stdout": 1, "stderr": 2}.get(address) or int(address[3:])
+            if not inherited(out.fd):
+                out.fd = -1     # one of ours may have that number by now
             try:
                 out.pipe = not stat.S_ISREG(os.fstat(out.fd).st_mode)
             except OSError:

@@ -20,30 +20,6 @@ static inline void hk_fetch(const void *p, size_t n)
 		__builtin_prefetch((const char *)p + i);
 }
 
-/* recv(2) and send(2) without glibc's wrappers, which are cancellation points and pay for that in every process that
- * has threads. errno as usual. */
-static inline long hk_transfer(long number, int fd, const void *p, size_t n, int flags)
-{
-#if defined(__x86_64__) && defined(__LP64__)
-	register long r10 __asm__("r10") = flags;
-	register long r8 __asm__("r8") = 0;
-	register long r9 __asm__("r9") = 0;
-	long got;
-	__asm__ volatile("syscall"
-			 : "=a"(got)
-			 : "a"(number), "D"((long)fd), "S"(p), "d"(n), "r"(r10), "r"(r8), "r"(r9)
-			 : "rcx", "r11", "memory");
-	if (hk_likely(got >= 0))
-		return got;
-	errno = (int)-got;
-	return -1;
-#else
-	return syscall(number, fd, p, n, flags, NULL, NULL);
-#endif
-}
-static inline long hk_recv(int fd, void *p, size_t n) { return hk_transfer(SYS_recvfrom, fd, p, n, 0); }
-static inline long hk_send(int fd, const void *p, size_t n) { return hk_transfer(SYS_sendto, fd, p, n, MSG_NOSIGNAL); }
-
 /* A seeded hash of bytes that clients choose: multiply and fold, 16 bytes a step. Good enough that nobody who does not
  * know the seed can fill one bucket. */
 static inline uint64_t hk_fold(uint64_t a, uint64_t b)

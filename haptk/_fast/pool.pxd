@@ -1,7 +1,7 @@
 # pool: buffers, sessions and server connections without malloc in the steady state. Last in, first out, so that what
 # is handed out is still in the cache. Everything belongs to one worker; nothing is shared.
 
-from haptk._fast.http1 cimport Buf
+from haptk._fast.bytes.buf cimport Buf, buf_held
 from haptk._fast.state cimport Link, Session, Worker
 
 cdef int buf_get(Worker *w, Buf *b) noexcept nogil
@@ -10,12 +10,12 @@ cdef void buf_release(Worker *w, Buf *b) noexcept nogil
 
 # Give b memory of conf.bufsize when it has none. 0, or -1 when there is no memory.
 cdef inline int buf_take(Worker *w, Buf *b) noexcept nogil:
-    return 0 if b.d != NULL else buf_get(w, b)
+    return 0 if buf_held(b) else buf_get(w, b)
 
 
 # Back to the pool, if any is held.
 cdef inline void buf_drop(Worker *w, Buf *b) noexcept nogil:
-    if b.d != NULL:
+    if buf_held(b):
         buf_release(w, b)
 
 

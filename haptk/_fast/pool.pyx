@@ -3,8 +3,9 @@
 
 from libc.stdint cimport int64_t, uint32_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
+from haptk._fast.bytes.buf cimport buf_give, buf_move, buf_take_back
 from haptk._fast.state cimport BUFS_KEPT, BULK_KEPT, BULK_MOST, BULK_SIZE, SLIM_SIZE, SLIMS_KEPT, Census
 
 cdef extern from "stdlib.h" nogil:
@@ -22,19 +23,19 @@ cdef enum:
 
 
 cdef int buf_get(Worker *w, Buf *b) noexcept nogil:
+    cdef void *memory
     if w.free_buf_count:
         w.free_buf_count -= 1
         if w.free_buf_count < w.free_buf_low:
             w.free_buf_low = w.free_buf_count
-        b.d = w.free_bufs[w.free_buf_count]
+        memory = w.free_bufs[w.free_buf_count]
     else:
         # sizes a few lines apart: buffers at equal distances of a power of two would share their cache sets
         w.colour = (w.colour + 5) % COLOURS
-        b.d = <char *>malloc(w.conf.bufsize + w.colour * LINE)
-        if b.d == NULL:
+        memory = malloc(w.conf.bufsize + w.colour * LINE)
+        if memory == NULL:
             return -1
-    b.size = w.conf.bufsize
-    b.r = b.f = b.p = b.n = 0
+    buf_give(b, memory, w.conf.bufsize)
     return 0
 
 
@@ -43,71 +44,65 @@ cdef inline void give_up(Worker *w, void *p, int size) noexcept nogil:
     w.owed += size
 
 
-cdef void buf_release(Worker *w, Buf *b) noexcept nogil:
-    if b.size < <uint32_t>w.conf.bufsize:
-        drop_slim(w, b.d)
-    elif b.size > <uint32_t>w.conf.bufsize:
+cdef void give_back(Worker *w, void *memory, uint32_t size) noexcept nogil:
+    # To the stack of its size, or to the system where that is full.
+    if size < <uint32_t>w.conf.bufsize:
+        if w.slim_count < SLIMS_KEPT:
+            w.free_slims[w.slim_count] = memory
+            w.slim_count += 1
+            return
+    elif size > <uint32_t>w.conf.bufsize:
         if w.bulk_free_count < BULK_KEPT:
-            w.bulk_free[w.bulk_free_count] = b.d
+            w.bulk_free[w.bulk_free_count] = memory
             w.bulk_free_count += 1
-        else:
-            give_up(w, b.d, BULK_SIZE)
-            w.bulk_count -= 1
-    elif w.free_buf_count == BUFS_KEPT:
-        give_up(w, b.d, w.conf.bufsize)
-    else:
-        w.free_bufs[w.free_buf_count] = b.d
+            return
+        w.bulk_count -= 1
+    elif w.free_buf_count < BUFS_KEPT:
+        w.free_bufs[w.free_buf_count] = memory
         w.free_buf_count += 1
-    b.d = NULL
-    b.r = b.f = b.p = b.n = 0
+        return
+    give_up(w, memory, size)
 
 
-cdef void drop_slim(Worker *w, char *d) noexcept nogil:
-    if w.slim_count == SLIMS_KEPT:
-        give_up(w, d, SLIM_SIZE)
-    else:
-        w.free_slims[w.slim_count] = d
-        w.slim_count += 1
+cdef void buf_release(Worker *w, Buf *b) noexcept nogil:
+    cdef uint32_t size = b.size
+    give_back(w, buf_take_back(b), size)
 
 
 cdef void buf_slim(Worker *w, Buf *b) noexcept nogil:
-    cdef char *d
-    cdef uint32_t r = b.r, f = b.f, p = b.p, n = b.n
+    cdef void *memory
+    cdef Buf old = b[0]
     if b.n > SLIM_SIZE or b.size != <uint32_t>w.conf.bufsize or b.size <= SLIM_SIZE:
         return
     if w.slim_count:
         w.slim_count -= 1
         if w.slim_count < w.slim_low:
             w.slim_low = w.slim_count
-        d = w.free_slims[w.slim_count]
+        memory = w.free_slims[w.slim_count]
     else:
-        d = <char *>malloc(SLIM_SIZE)
-        if d == NULL:
+        memory = malloc(SLIM_SIZE)
+        if memory == NULL:
             return
-    memcpy(d, b.d, n)
-    buf_drop(w, b)
-    b.d = d
-    b.size = SLIM_SIZE
-    b.r, b.f, b.p, b.n = r, f, p, n
+    buf_move(b, memory, SLIM_SIZE)
+    buf_release(w, &old)
 
 
 cdef void buf_grow(Worker *w, Buf *b) noexcept nogil:
-    cdef char *d
+    cdef void *memory
     if b.size >= BULK_SIZE or b.r != b.f or b.p != b.n or w.conf.bufsize >= BULK_SIZE:
         return
     if w.bulk_free_count:
         w.bulk_free_count -= 1
-        d = w.bulk_free[w.bulk_free_count]
+        memory = w.bulk_free[w.bulk_free_count]
     elif w.bulk_count < BULK_MOST:
-        d = <char *>malloc(BULK_SIZE)
-        if d == NULL:
+        memory = malloc(BULK_SIZE)
+        if memory == NULL:
             return
         w.bulk_count += 1
     else:
         return
     buf_drop(w, b)
-    b.d = d
-    b.size = BULK_SIZE
+    buf_give(b, memory, BULK_SIZE)
 
 
 cdef void trim_structures(Worker *w) noexcept nogil:

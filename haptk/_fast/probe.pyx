@@ -4,14 +4,15 @@ import socket as pysocket
 
 from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
-from haptk._fast.bytes.span cimport Room, room_close, room_open, room_span, span_bytes
+from haptk._fast.address cimport note_bytes
+from haptk._fast.bytes.buf cimport buf_empty, buf_owed, buf_put
+from haptk._fast.bytes.span cimport Room, room_close, room_open, room_span, span_bytes, span_of, span_over
 from haptk._fast.edit cimport edits_close, edits_open
 from haptk._fast.facts cimport MADE_SIZE
 from haptk._fast.format cimport format_put
 from haptk._fast.http1 cimport Buf, HEAD_MORE, head_line, parse_request, parse_response
-from haptk._fast.inet cimport inet_pton
 from haptk._fast.match cimport holds, test_holds
 from haptk._fast.pool cimport buf_drop, buf_take, pool_close
 from haptk._fast.program cimport ConditionC, FormatC, LOG_HEADER, TestC
@@ -39,11 +40,7 @@ cdef class Probe:
             raise MemoryError
         regex_open(&self.w.regex)
         self.s.frontend = &self.image.conf.frontends[0]
-        self.s.peer.family = pysocket.AF_INET
-        self.s.peer.port = 1234
-        self.s.peer.text_len = 9
-        memcpy(self.s.peer.text, b"127.0.0.1", 10)
-        inet_pton(self.s.peer.family, self.s.peer.text, self.s.peer.address)
+        note_bytes(&self.s.peer, pysocket.AF_INET, span_over(b"\x7f\0\0\1", 4), 1234)
         self.s.local = self.s.peer
         self.s.local.port = 80
 
@@ -82,9 +79,8 @@ cdef class Probe:
         self.reset()
         if len(data) > <int>self.w.conf.bufsize or buf_take(&self.w, b) < 0:
             raise ValueError("longer than a buffer")
-        memcpy(b.d, <char *>data, len(data))
-        b.r = b.f = b.p = 0
-        b.n = len(data)
+        buf_empty(b)
+        buf_put(b, span_of(data))
         got = parse_response(b, &self.w.head, 0) if response else parse_request(b, &self.w.head, 0)
         if got <= 0:
             raise ValueError("not all of a head" if got == HEAD_MORE else "no head")
@@ -140,7 +136,7 @@ cdef class Probe:
         self.parse(data, 0)
         got = rules_request(&self.w, &self.s, &self.w.head)
         if got == RULES_ANSWER:
-            return "answer", "", self.s.in_head.d[:self.s.in_head.n]
+            return "answer", "", span_bytes(buf_owed(&self.s.in_head))
         if got != RULES_GO:
             return "failed", "", b""
         if self.s.backend == NULL:
@@ -148,4 +144,4 @@ cdef class Probe:
         if render_request(&self.w, &self.s, &self.w.head) < 0:
             return "failed", "", b""
         name = self.s.backend.name.p[:self.s.backend.name.n].decode()
-        return "go", name, self.s.out_head.d[:self.s.out_head.n]
+        return "go", name, span_bytes(buf_owed(&self.s.out_head))

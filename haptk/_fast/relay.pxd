@@ -3,7 +3,7 @@
 
 from libc.stdint cimport int64_t, uint32_t
 
-from haptk._fast.http1 cimport Buf
+from haptk._fast.bytes.buf cimport Buf, buf_compact
 from haptk._fast.state cimport Session, Worker
 
 cdef enum RelayResult:
@@ -25,7 +25,6 @@ cdef int push(Worker *w, Session *s) noexcept nogil
 cdef int pull(Worker *w, Session *s) noexcept nogil
 # A tunnel that has nothing to move holds no buffer: connections that last are silent most of the time.
 cdef void rest_tunnel(Worker *w, Session *s) noexcept nogil
-cdef void compact_from(Buf *b, uint32_t start) noexcept nogil
 
 
 # Bytes still to be written to the client.
@@ -37,4 +36,4 @@ cdef inline bint owes_client(Session *s) noexcept nogil:
 cdef inline void compact(Buf *b) noexcept nogil:
     cdef uint32_t start = b.p if b.r == b.f else b.r
     if start:
-        compact_from(b, start)
+        buf_compact(b, start)

@@ -2,8 +2,8 @@
 # an announced end of stream, which only a further read can deliver.
 
 from libc.stdint cimport int64_t, uint32_t
-from libc.string cimport memcpy, memmove
 
+from haptk._fast.bytes.buf cimport buf_empty, buf_held, buf_owed, buf_put, buf_ready
 from haptk._fast.bytes.span cimport span_decimal
 from haptk._fast.captures cimport capture_cookie, capture_head
 from haptk._fast.edit cimport edits_begin
@@ -23,19 +23,6 @@ cdef enum:
     SMALL_BODY = 2048
 
 
-cdef void compact_from(Buf *b, uint32_t start) noexcept nogil:
-    cdef uint32_t rest = b.n - start
-    if rest:
-        memmove(b.d, b.d + start, rest)
-    if b.r == b.f:
-        b.r = b.f = b.p = 0
-    else:
-        b.r -= start
-        b.f -= start
-        b.p -= start
-    b.n -= start
-
-
 cdef void rest_tunnel(Worker *w, Session *s) noexcept nogil:
     if s.rx.r == s.rx.n:
         buf_drop(w, &s.rx)
@@ -47,7 +34,7 @@ cdef void rest_tunnel(Worker *w, Session *s) noexcept nogil:
 
 cdef inline void rest(Worker *w, Buf *b) noexcept nogil:
     # A buffer with nothing in it serves somebody else while it is in the cache.
-    if b.d != NULL and b.p == b.n and b.r == b.f and b.size == <uint32_t>w.conf.bufsize:
+    if buf_held(b) and b.p == b.n and b.r == b.f and b.size == <uint32_t>w.conf.bufsize:
         buf_drop(w, b)
 
 
@@ -57,7 +44,7 @@ cdef inline void request_sent(Worker *w, Session *s) noexcept nogil:
     # Of a request that is on its way only what would be sent again is kept, in as little memory as will do: with many
     # connections what waits for answers must not fill the cache.
     rest(w, &s.rx)
-    if s.out_head.d != NULL and not s.keeping and s.backend.head_room == 0:
+    if buf_held(&s.out_head) and not s.keeping and s.backend.head_room == 0:
         buf_slim(w, &s.out_head)
 
 
@@ -152,7 +139,7 @@ cdef int push(Worker *w, Session *s) noexcept nogil:
             # this call
             l.prompt = 1
             no_delay(l.fd)
-        put = put2(l.fd, s.out_head.d + s.out_head.r, head, s.rx.d + s.rx.r, body)
+        put = put2(l.fd, buf_owed(&s.out_head), buf_ready(&s.rx))
         if put == IO_AGAIN:
             l.writable = 0
             return RELAY_WAIT
@@ -298,12 +285,11 @@ cdef int flush(Worker *w, Session *s) noexcept nogil:
         return RELAY_WAIT
     if head and 0 < body <= SMALL_BODY and s.in_head.n + body <= s.in_head.size:
         # copying a small body behind its head is cheaper than a call that gathers two pieces
-        memcpy(s.in_head.d + s.in_head.n, s.sx.d + s.sx.r, body)
-        s.in_head.n += body
-        s.sx.r += body
+        buf_put(&s.in_head, buf_ready(&s.sx))
+        s.sx.r = s.sx.f
         head += body
         body = 0
-    put = put2(s.fd, s.in_head.d + s.in_head.r, head, s.sx.d + s.sx.r, body)
+    put = put2(s.fd, buf_owed(&s.in_head), buf_ready(&s.sx))
     if put == IO_AGAIN:
         s.writable = 0
         return RELAY_WAIT
@@ -391,7 +377,7 @@ cdef int pull(Worker *w, Session *s) noexcept nogil:
             got = flush(w, s)
             if got != RELAY_DONE:
                 return got
-            s.in_head.n = s.in_head.r = 0
+            buf_empty(&s.in_head)
         if s.head_done and s.down.done:
             return RELAY_DONE
         if s.server_eof:

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t
 
-from haptk._fast.bytes.buf cimport Buf, buf_room, buf_wrote
+from haptk._fast.bytes.buf cimport buf_empty, buf_room, buf_wrote
 from haptk._fast.bytes.span cimport (NOWHERE, Room, Span, room_char, room_cut, room_full, room_left, room_len,
                                      room_put, room_word, span_at, span_between, span_blank_at_equals, span_eq,
                                      span_find, span_find_span, span_first, span_from, span_given, span_is_ci, span_len,
@@ -146,7 +146,7 @@ cdef int render_request(Worker *w, Session *s, Head *h) noexcept nogil:
     cdef Header *x
     if buf_take(w, &s.out_head) < 0:
         return -1
-    s.out_head.n = s.out_head.r = 0
+    buf_empty(&s.out_head)
     o = buf_room(&s.out_head)
     if h.first_end and h.first_end == h.target + h.target_len + 11 and span_at(t, h.first_end - 3) == 49:
         run_end = h.first_end   # it ends in " HTTP/1.1" CR LF as it came: one run with what follows

@@ -1,9 +1,10 @@
 # As in HAProxy the number of attempts is shared with failed connections, and there is no pause before the next one.
 
-from libc.stdint cimport uint32_t
-from libc.string cimport memcpy
+from libc.stdint cimport uint64_t
 
 from haptk._fast.balance cimport takes_turns
+from haptk._fast.bytes.buf cimport buf_empty, buf_held, buf_put, buf_ready
+from haptk._fast.bytes.span cimport Span, span_len
 from haptk._fast.http1 cimport (BODY_BAD, M_DELETE, M_GET, M_HEAD, M_OPTIONS, M_PUT, M_TRACE,
                                 body_advance)
 from haptk._fast.scan cimport hk_load
@@ -31,41 +32,42 @@ cdef bint may_repeat(Session *s, int event) noexcept nogil:
         s.rx.r == s.rx.f
 
 
-cdef void keep_body(Session *s) noexcept nogil:
-    cdef uint32_t n = s.rx.f - s.rx.r
-    if s.out_head.n + n + s.backend.head_room > s.out_head.size:
-        s.keeping = 0
-        return
-    memcpy(s.out_head.d + s.out_head.n, s.rx.d + s.rx.r, n)
-    s.out_head.n += n
+cdef bint joins(Session *s) noexcept nogil:
+    # What is ready of the body moves behind the head, if the room for a PROXY header stays free.
+    cdef Span body = buf_ready(&s.rx)
+    if <uint64_t>s.out_head.n + span_len(body) + s.backend.head_room > s.out_head.size or \
+            buf_put(&s.out_head, body) < 0:
+        return 0
     s.rx.r = s.rx.f
+    return 1
+
+
+cdef void keep_body(Session *s) noexcept nogil:
+    if not joins(s):
+        s.keeping = 0
 
 
 cdef void forget_answer(Session *s) noexcept nogil:
-    s.sx.r = s.sx.f = s.sx.p = s.sx.n = 0
+    buf_empty(&s.sx)
     s.response_any = s.head_done = s.server_eof = 0
     s.status = 0
     s.connect_ms = s.response_ms = 0
 
 
 cdef bint repeatable(Session *s) noexcept nogil:
-    if s.body_started or s.response_any or not s.up.done or s.out_head.d == NULL:
+    if s.body_started or s.response_any or not s.up.done or not buf_held(&s.out_head):
         return 0
     return s.method == M_GET or s.method == M_HEAD or s.method == M_OPTIONS or s.method == M_PUT or \
         s.method == M_DELETE or s.method == M_TRACE
 
 
 cdef bint take_early_body(Session *s) noexcept nogil:
-    cdef uint32_t n
     if s.up.done or s.rx.p == s.rx.n:
         return 1
     if body_advance(&s.up, &s.rx) == BODY_BAD:
         return 0
-    n = s.rx.f - s.rx.r
-    if s.up.done and s.out_head.n + n + s.backend.head_room <= s.out_head.size:
-        memcpy(s.out_head.d + s.out_head.n, s.rx.d + s.rx.r, n)
-        s.out_head.n += n
-        s.rx.r = s.rx.f
+    if s.up.done:
+        joins(s)
     return 1
 
 

@@ -1,9 +1,12 @@
 cimport cython
 
-from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memcpy, memset
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset
 
-from haptk._fast.bytes.span cimport Room, room_char, room_len, room_over, room_put, room_word, span_begins
+from haptk._fast.bytes.buf cimport buf_ready
+from haptk._fast.bytes.span cimport (Room, Span, room_char, room_close, room_len, room_open, room_put, room_since,
+                                     room_size, room_span, room_word, span_begins, span_bytes, span_first, span_from,
+                                     span_len, span_none, span_of)
 from haptk._fast.descriptors cimport FD_SERVICE, FD_WAKE, fd_ring
 from haptk._fast.http1 cimport (BODY_BAD, BODY_LENGTH, Header, body_advance, head_method, head_name, head_target,
                                 head_value)
@@ -53,7 +56,6 @@ cdef void write_head(Head *h, Room *o) noexcept nogil:
 cdef int service_begin(Worker *w, Session *s, Head *h) noexcept nogil:
     cdef Errand *e
     cdef uint32_t size = head_size(h)
-    cdef Room room
     if w.service_fd < 0:
         return -1
     e = <Errand *>malloc(sizeof(Errand))
@@ -61,14 +63,11 @@ cdef int service_begin(Worker *w, Session *s, Head *h) noexcept nogil:
         return -1
     memset(e, 0, sizeof(Errand))
     # the body may be as long as one buffer, as with HAProxy
-    e.ask_size = size + <uint32_t>w.conf.bufsize
-    e.ask = <char *>malloc(size)
-    if e.ask == NULL:
+    if room_open(&e.ask, size + <uint32_t>w.conf.bufsize) < 0:
         free(e)
         return -1
-    room = room_over(e.ask, size)
-    write_head(h, &room)
-    e.head_n = e.ask_n = room_len(&room)
+    write_head(h, &e.ask)
+    e.head_n = room_len(&e.ask)
     e.kind, e.frontend, e.keep, e.minor, e.peer = s.service, s.frontend.index, s.keep, h.minor, s.peer
     e.backend = s.backend.index if s.in_backend else -1
     e.session = s
@@ -80,19 +79,8 @@ cdef int service_begin(Worker *w, Session *s, Head *h) noexcept nogil:
 
 cdef int keep_body(Session *s) noexcept nogil:
     # What has been received of the body moves behind the head.
-    cdef Errand *e = s.errand
-    cdef uint32_t n = s.rx.f - s.rx.r
-    cdef char *more
-    if n == 0:
-        return 0
-    if e.ask_n + n > e.ask_size:
+    if room_put(&s.errand.ask, buf_ready(&s.rx)) < 0:
         return SERVICE_BAD
-    more = <char *>realloc(e.ask, e.ask_n + n)
-    if more == NULL:
-        return SERVICE_FAILED
-    e.ask = more
-    memcpy(e.ask + e.ask_n, s.rx.d + s.rx.r, n)
-    e.ask_n += n
     s.rx.r = s.rx.f
     return 0
 
@@ -110,7 +98,7 @@ cdef int read_body(Worker *w, Session *s) noexcept nogil:
             return kept
         if s.up.done:
             return 1
-        if s.up.mode == BODY_LENGTH and s.up.left > s.errand.ask_size:
+        if s.up.mode == BODY_LENGTH and s.up.left > room_size(&s.errand.ask):
             return SERVICE_BAD
         if s.eof:
             return SERVICE_GONE
@@ -138,11 +126,12 @@ cdef int read_body(Worker *w, Session *s) noexcept nogil:
 
 cdef int write_answer(Session *s) noexcept nogil:
     cdef Errand *e = s.errand
+    cdef Span out = room_span(&e.out)
     cdef int64_t put
-    while e.sent < e.out_n:
+    while e.sent < span_len(out):
         if not s.writable:
             return SERVICE_WAIT
-        put = put2(s.fd, e.out + e.sent, e.out_n - e.sent, NULL, 0)
+        put = put2(s.fd, span_from(out, <uint32_t>e.sent), span_none())
         if put == IO_AGAIN:
             s.writable = 0
             return SERVICE_WAIT
@@ -191,8 +180,8 @@ cdef char service_expired(Session *s) noexcept nogil:
 
 
 cdef void free_errand(Errand *e) noexcept nogil:
-    free(e.ask)
-    free(e.out)
+    room_close(&e.ask)
+    room_close(&e.out)
     free(e)
 
 
@@ -277,11 +266,8 @@ cdef class Request:
         cdef Errand *e = self.e
         if e == NULL or not 200 <= status <= 599:
             return False
-        if len(data) <= ANSWER_MAX:
-            e.out = <char *>malloc(len(data) + 1)
-        if e.out != NULL:
-            memcpy(e.out, <char *>data, len(data))
-            e.out_n = len(data)
+        if len(data) <= ANSWER_MAX and room_open(&e.out, <uint32_t>len(data)) == 0:
+            room_put(&e.out, span_of(data))
             e.status = status
         self.give_back()
         return True
@@ -313,8 +299,8 @@ cdef list take_errands(Worker *w, object keep_alive):
         one.w, one.e, one.alive = w, e, keep_alive
         one.service, one.frontend, one.backend, one.keep, one.minor = e.kind, e.frontend, e.backend, e.keep, e.minor
         one.peer = e.peer.text[:e.peer.text_len].decode("ascii")
-        one.head = e.ask[:e.head_n]
-        one.body = (e.ask + e.head_n)[:e.ask_n - e.head_n]
+        one.head = span_bytes(span_first(room_span(&e.ask), e.head_n))
+        one.body = span_bytes(room_since(&e.ask, e.head_n))
         out.append(one)
         e = following
     out.reverse()

@@ -4,7 +4,8 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from haptk._fast.address cimport note_local
-from haptk._fast.bytes.span cimport span_eq
+from haptk._fast.bytes.buf cimport buf_part, buf_unseen
+from haptk._fast.bytes.span cimport NOWHERE, Span, outer, span_eq, span_find_span, word
 from haptk._fast.captures cimport capture_cookie, capture_head
 from haptk._fast.deadlines cimport LINGER_MS, arm, deadline
 from haptk._fast.dispatch cimport admitted, again, connect_failed, dispatch, link_failed
@@ -37,10 +38,6 @@ from haptk._fast.state cimport (Link, MODE_CLOSE, MODE_KEEP, PAGE_200, PAGE_408,
 from haptk._fast.stick cimport stick_request
 from haptk._fast.tally cimport tally_accept, tally_backend, tally_bytes, tally_request
 from haptk._fast.upstream cimport detach
-
-cdef extern from "string.h" nogil:
-    void *memmem(const void *a, size_t an, const void *b, size_t bn)
-
 
 cdef Session _shape
 cdef size_t TIMER_AT = <size_t>&_shape.timer - <size_t>&_shape
@@ -91,13 +88,15 @@ cdef bint worth_parsing(Session *s) noexcept nogil:
     # A head that comes in small pieces is only parsed again once its end may be there: parsing every prefix anew
     # would let a slow sender cost us quadratic time.
     cdef uint32_t start
+    cdef Span fresh
     if s.rx.n == s.rx.p or s.rx.n == s.tried_n:
         return 0
     if s.parse_tries < 4:
         return 1
     start = s.tried_n - 3 if s.tried_n > s.rx.p + 3 else s.rx.p
-    return memmem(s.rx.d + start, s.rx.n - start, b"\n\r\n", 3) != NULL or \
-        memmem(s.rx.d + start, s.rx.n - start, b"\n\n", 2) != NULL or s.rx.n == s.rx.size
+    fresh = buf_part(&s.rx, start, s.rx.n)
+    return span_find_span(fresh, word(b"\n\r\n")) != NOWHERE or span_find_span(fresh, word(b"\n\n")) != NOWHERE or \
+        s.rx.n == s.rx.size
 
 
 cdef int head_step(Worker *w, Session *s) noexcept nogil:
@@ -136,7 +135,7 @@ cdef int head_step(Worker *w, Session *s) noexcept nogil:
 
 cdef int proxy_step(Worker *w, Session *s) noexcept nogil:
     # accept-proxy: the header in front of everything says whom we serve. What is wrong is closed without a word.
-    cdef int got = read_proxy(s, s.rx.d, s.rx.n)
+    cdef int got = read_proxy(s, buf_unseen(&s.rx))
     if got > 0:
         if s.frontend.wants_local:
             note_local(s)       # nothing new where the header named it
@@ -443,7 +442,7 @@ cdef int serve_expired(Worker *w, Session *s) noexcept nogil:
 
 
 cdef void session_expire(Worker *w, Timer *t) noexcept nogil:
-    cdef Session *s = <Session *>(<char *>t - TIMER_AT)
+    cdef Session *s = <Session *>outer(t, TIMER_AT)
     cdef int more = 0
     if s.phase == PH_HEAD:
         w.counters.timeouts += 1

@@ -2,12 +2,8 @@
 
 from libc.stdint cimport int64_t, uint32_t
 
-from haptk._fast.http1 cimport Buf
-
-cdef extern from "sys/uio.h" nogil:
-    cdef struct iovec:
-        void *iov_base
-        size_t iov_len
+from haptk._fast.bytes.buf cimport Buf
+from haptk._fast.bytes.span cimport Span
 
 cdef extern from "sys/epoll.h" nogil:
     ctypedef union epoll_data_t:
@@ -36,7 +32,7 @@ cdef void unwatch(int epfd, int fd) noexcept nogil
 # Bytes read into b's free space (b.n moved), or an IoResult.
 cdef int64_t fill(int fd, Buf *b) noexcept nogil
 # Bytes written of up to two pieces, or an IoResult.
-cdef int64_t put2(int fd, const char *a, size_t an, const char *b, size_t bn) noexcept nogil
+cdef int64_t put2(int fd, Span a, Span b) noexcept nogil
 # New non-blocking stream connection to addr, from `source` where that is not NULL. *fd is set when it is >= 0.
 cdef int connect_to(const void *addr, uint32_t addr_len, int family, const void *source, uint32_t source_len,
                     int *fd) noexcept nogil

@@ -1,21 +1,16 @@
 # Writes carry MSG_NOSIGNAL; interrupted calls are repeated; every other error is folded into a code.
 
 from libc.errno cimport EAGAIN, ECONNABORTED, EINPROGRESS, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
-from libc.string cimport memset
 
+from haptk._fast.bytes.wire cimport buf_receive, span_send
 from haptk._fast.descriptors cimport FD_CLIENT, FD_SERVER, fd_closed, fd_opened, fd_used
 from haptk._fast.inet cimport sockaddr, sockaddr_storage, socklen_t
 
 cdef extern from "sys/socket.h" nogil:
-    cdef struct msghdr:
-        void *msg_name
-        socklen_t msg_namelen
-        iovec *msg_iov
-        size_t msg_iovlen
     cdef struct linger:
         int l_onoff
         int l_linger
-    int SOCK_STREAM, SOCK_NONBLOCK, SOCK_CLOEXEC, MSG_NOSIGNAL, SHUT_WR, SOL_SOCKET, SO_ERROR, SO_LINGER
+    int SOCK_STREAM, SOCK_NONBLOCK, SOCK_CLOEXEC, SHUT_WR, SOL_SOCKET, SO_ERROR, SO_LINGER
     int SO_KEEPALIVE, SO_REUSEADDR
     int bind(int fd, const sockaddr *addr, socklen_t n)
     int socket(int family, int kind, int protocol)
@@ -25,11 +20,6 @@ cdef extern from "sys/socket.h" nogil:
     int getpeername(int fd, sockaddr *addr, socklen_t *n)
     int getsockopt(int fd, int level, int name, void *value, socklen_t *n)
     int setsockopt(int fd, int level, int name, const void *value, socklen_t n)
-    ssize_t sendmsg(int fd, const msghdr *message, int flags)
-
-cdef extern from "native.h" nogil:
-    long hk_recv(int fd, void *p, size_t n)
-    long hk_send(int fd, const void *p, size_t n)
 
 cdef extern from "netinet/tcp.h" nogil:
     int TCP_NODELAY, TCP_KEEPCNT, TCP_KEEPIDLE, TCP_KEEPINTVL, IPPROTO_TCP
@@ -74,45 +64,19 @@ cdef void unwatch(int epfd, int fd) noexcept nogil:
 
 
 cdef int64_t fill(int fd, Buf *b) noexcept nogil:
-    cdef ssize_t got
-    fd_used(fd, FD_CLIENT | FD_SERVER, b"read")
-    while True:
-        got = hk_recv(fd, b.d + b.n, b.size - b.n)
-        if got > 0:
-            b.n += <uint32_t>got
-            return got
-        if got == 0:
-            return IO_EOF
-        if errno == EINTR:
-            continue
-        return IO_AGAIN if errno == EAGAIN else IO_ERROR
+    cdef long got = buf_receive(b, fd)
+    if got > 0:
+        return got
+    if got == 0:
+        return IO_EOF
+    return IO_AGAIN if errno == EAGAIN else IO_ERROR
 
 
-cdef int64_t put2(int fd, const char *a, size_t an, const char *b, size_t bn) noexcept nogil:
-    cdef iovec v[2]
-    cdef msghdr m
-    cdef ssize_t put
-    fd_used(fd, FD_CLIENT | FD_SERVER, b"written")
-    if an and bn:
-        memset(&m, 0, sizeof(m))
-        v[0].iov_base = <void *>a
-        v[0].iov_len = an
-        v[1].iov_base = <void *>b
-        v[1].iov_len = bn
-        m.msg_iov = v
-        m.msg_iovlen = 2
-    while True:
-        if an and bn:
-            put = sendmsg(fd, &m, MSG_NOSIGNAL)
-        elif an:
-            put = hk_send(fd, a, an)
-        else:
-            put = hk_send(fd, b, bn)
-        if put >= 0:
-            return put
-        if errno == EINTR:
-            continue
-        return IO_AGAIN if errno == EAGAIN else IO_ERROR
+cdef int64_t put2(int fd, Span a, Span b) noexcept nogil:
+    cdef long put = span_send(fd, a, b)
+    if put >= 0:
+        return put
+    return IO_AGAIN if errno == EAGAIN else IO_ERROR
 
 
 cdef bint bind_source(int fd, const void *source, uint32_t n) noexcept nogil:

@@ -561,12 +561,9 @@ ctypedef struct Errand:     # see service.pxd
     int keep                # the client's connection stays open
     int minor
     Peer peer
-    char *ask               # the head and then the body
+    Room ask                # the head and then the body
     uint32_t head_n
-    uint32_t ask_n
-    uint32_t ask_size
-    char *out               # head and body of the answer
-    uint64_t out_n
+    Room out                # head and body of the answer
     uint64_t sent
     int status              # 0: no answer
 
@@ -718,7 +715,7 @@ ctypedef struct Worker:
     Session *all
     int free_buf_count
     int free_buf_low        # the fewest since the last trim
-    char *bulk_free[BULK_KEPT]
+    void *bulk_free[BULK_KEPT]
     int bulk_free_count
     int bulk_count          # of all
     int slim_count          # on the stack below
@@ -731,8 +728,8 @@ ctypedef struct Worker:
     uint32_t rng
     Counters counters
     # timing wheel
-    char *free_bufs[BUFS_KEPT]  # a stack
-    char *free_slims[SLIMS_KEPT]
+    void *free_bufs[BUFS_KEPT]  # a stack
+    void *free_slims[SLIMS_KEPT]
     Timer slots[1024]
     uint64_t bits[16]
     int64_t wheel_at        # ms of the next slot to look at

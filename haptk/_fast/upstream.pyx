@@ -3,10 +3,11 @@
 
 
 from libc.stdint cimport uint8_t, uint32_t
-from libc.string cimport memcpy, memmove
 
 from haptk._fast.address cimport note_local
 from haptk._fast.balance cimport limit_of
+from haptk._fast.bytes.buf cimport buf_front
+from haptk._fast.bytes.span cimport Room, put_octets, room_full, room_len, room_over, room_span, span_over
 from haptk._fast.inet cimport AF_INET, htons, ntohs, sockaddr_in, sockaddr_in6, sockaddr_storage
 from haptk._fast.pool cimport buf_take, link_free, link_new
 from haptk._fast.proxyproto cimport PROXY_OUT_MAX, write_proxy
@@ -15,7 +16,6 @@ from haptk._fast.queue cimport slot_free
 from haptk._fast.scan cimport hk_add64, hk_count, hk_load, hk_load_ptr
 from haptk._fast.sockets cimport (CONNECT_DONE, CONNECT_FAILED, CONNECT_FDS, close_fd, connect_to, keep_alive, reset_fd,
                                   watch)
-from haptk._fast.http1 cimport Buf
 from haptk._fast.state cimport (BackendC, KIND_SERVER, LB_LEASTCONN, LIVE_UP, Place, REST_KEPT, REST_NOT, REST_SHARED,
                                 REUSE_AGGRESSIVE, REUSE_NEVER, REUSE_SAFE, ServerC, ServerW)
 from haptk._fast.tally cimport tally_server, tally_slot
@@ -154,10 +154,10 @@ cdef int from_client(Session *s, Place *place, sockaddr_storage *addr, uint32_t 
     if place.addr_from_client and s.local.text_len:
         addr.ss_family = <unsigned short>s.local.family
         if s.local.family == AF_INET:
-            memcpy(&four.sin_addr, s.local.address, 4)
+            put_octets(&four.sin_addr, span_over(s.local.address, 4))
             n[0] = sizeof(sockaddr_in)
         else:
-            memcpy(&six.sin6_addr, s.local.address, 16)
+            put_octets(&six.sin6_addr, span_over(s.local.address, 16))
             n[0] = sizeof(sockaddr_in6)
     four.sin_port = htons(<unsigned short>port)
     return addr.ss_family
@@ -165,21 +165,16 @@ cdef int from_client(Session *s, Place *place, sockaddr_storage *addr, uint32_t 
 
 cdef int announce(Worker *w, Session *s) noexcept nogil:
     # Put the PROXY header in front of what is sent on a new connection. 0, or -1 without room.
-    cdef char line[PROXY_OUT_MAX]
-    cdef Buf *o = &s.out_head
-    cdef uint32_t n = 0, rest
-    if buf_take(w, o) < 0:      # TCP mode has no head of its own
+    cdef char made[PROXY_OUT_MAX]
+    cdef Room line = room_over(made, PROXY_OUT_MAX)
+    if buf_take(w, &s.out_head) < 0:        # TCP mode has no head of its own
         return -1
     if s.server.send_proxy:
-        n = write_proxy(s, s.server.send_proxy, line)
-    rest = o.n - s.announced
-    if n + rest > o.size:
+        write_proxy(s, s.server.send_proxy, &line)
+    if room_full(&line) or buf_front(&s.out_head, s.announced, room_span(&line)) < 0:
         return -1
-    memmove(o.d + n, o.d + s.announced, rest)
-    memcpy(o.d, line, n)
-    o.n = n + rest
-    s.announced = <uint8_t>n
-    o.r = 0
+    s.announced = <uint8_t>room_len(&line)
+    s.out_head.r = 0
     return 0
 
 

@@ -663,6 +663,7 @@ class HealthRunner:
                 engine.send(index, request(send, self._state_text(one)))
             return
         with self._lock:
+            engine.show(index)
             result = one.last
             if result is not None:
                 self._settle(one, result)

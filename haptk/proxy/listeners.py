@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from haptk.errors import CannotBind
+from haptk.io import descriptors
 from haptk.proxy import inherit
 from haptk.proxy.tables import Bind, Frontend, KeepAlive
 
@@ -219,7 +220,7 @@ def open_listener(bind: Bind, frontend: Frontend) -> tuple[socket.socket, Mark |
     """A new listening socket for one bind line, and the mark of its unix path; raises CannotBind."""
     with _cannot_bind(bind):
         if bind.fd >= 0:
-            return socket.socket(fileno=os.dup(bind.fd)), None
+            return socket.socket(fileno=descriptors.duplicate(bind.fd)), None
         if bind.unix_path:
             return listen_unix(bind, bind.backlog or DEFAULT_BACKLOG)
         return _listen_tcp(bind, frontend), None
@@ -229,7 +230,7 @@ def open_stats_socket(bind: Bind) -> tuple[socket.socket, Mark | None]:
     """A new listening socket for one `stats socket` line; raises CannotBind."""
     with _cannot_bind(bind):
         if bind.fd >= 0:
-            return socket.socket(fileno=os.dup(bind.fd)), None
+            return socket.socket(fileno=descriptors.duplicate(bind.fd)), None
         if bind.unix_path:
             return listen_unix(bind, bind.backlog or STATS_BACKLOG)
         family = socket.AF_INET6 if ":" in bind.host else socket.AF_INET

@@ -26,6 +26,7 @@ from tests.ports import free_ports
 PROGRAMS = ("haproxy", "fast", "reference")
 PLAIN = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 HAPTK = Path(sys.executable).parent / "haptk"
+STRANGERS = os.environ.get("HAPTK_DIFF_STRANGERS") == "1"  # haptk starts among descriptors of others, see `Strangers`
 THREADS = int(os.environ.get("HAPTK_DIFF_THREADS", "0"))  # nbthread of both programs; 0 leaves it to the file
 
 
@@ -257,6 +258,36 @@ def _read_response(channel: socket.socket, *, head_only: bool) -> Got:
         return Got(head or b"TIMEOUT", body + rest, False)
 
 
+class Strangers:
+    """Descriptors that a program inherits and that are none of its business, in place of its standard ones too.
+
+    Standard input is closed, and output where the caller does not want it. When the program has ended nothing may have
+    been written to any of the others.
+    """
+
+    def __init__(self) -> None:
+        self.pairs = [socket.socketpair() for _ in range(40)] if STRANGERS else []
+
+    def more(self) -> dict[str, Any]:
+        """What Popen is told."""
+        if not STRANGERS:
+            return {}
+        # numbers with holes between them
+        given = tuple(theirs.fileno() for _, theirs in self.pairs if theirs.fileno() % 3)
+        return {"pass_fds": given, "preexec_fn": lambda: os.close(0)}
+
+    def check(self) -> None:
+        for ours, theirs in self.pairs:
+            ours.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                said = ours.recv(100)
+                raise AssertionError(f"{said!r} was written to a stranger's descriptor {theirs.fileno()}")
+        for one in self.pairs:
+            for sock in one:
+                sock.close()
+        self.pairs = []
+
+
 @dataclass
 class Program:
     """A running proxy."""
@@ -266,6 +297,7 @@ class Program:
     log: LogServer
     output: Path
     counter: int = field(default=0)
+    strangers: Strangers | None = None
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGKILL if self.kind == "haproxy" else signal.SIGTERM)
@@ -275,6 +307,8 @@ class Program:
             self.process.kill()
         self.process.wait(10)
         self.log.close()
+        if self.strangers is not None:
+            self.strangers.check()
 
 
 def threaded(text: str) -> str:
@@ -295,8 +329,10 @@ def start(kind: str, text: str, directory: Path, wait_for: list[tuple[str, int]]
     )
     output = directory / f"{kind}.out"
     with output.open("wb") as stream:
-        process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=environment)
-    program = Program(kind, process, log, output)
+        strangers = Strangers() if kind != "haproxy" else None
+        more = strangers.more() if strangers else {}
+        process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=environment, **more)
+    program = Program(kind, process, log, output, strangers=strangers)
     deadline = time.monotonic() + 60
     for address in wait_for:
         while True:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.diff.log_worlds import VARIABLES_TCP
-from tests.diff.rig import PLAIN, Pair, Result, Upstreams, exchange, upstreams
+from tests.diff.rig import PLAIN, THREADS, Pair, Result, Upstreams, exchange, upstreams
 
 VARIABLES = (
     "B", "CC", "CS", "H", "HM", "HP", "HPO", "HQ", "HU", "HV", "ID", "ST", "T", "Ta", "Tc", "Td", "Th", "Ti", "Tl", "Tq",
@@ -181,6 +181,8 @@ def test_a_format_prints_what_haproxy_prints(pair: Pair, place: Place) -> None:
         theirs, ours = (tidy(one.seen(result)) for result in pair.run(name, request, ANSWER, timeout_s=10.0))
         assert theirs or "CASE" in form, f"{name}: HAProxy printed nothing"
         for label in sorted({*theirs, *ours}):
+            if THREADS and label in ("ac", "fc"):
+                continue  # who has just left may still be counted by another thread, in both programs
             if theirs.get(label) != ours.get(label):
                 wrong.append(f"{name} {flags!r} %{label}: {theirs.get(label)!r}, haptk {ours.get(label)!r}")
     assert not wrong, "\n".join(wrong)

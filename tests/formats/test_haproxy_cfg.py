@@ -118,7 +118,7 @@ def test_units() -> None:
         ("ipv6@:80", "", (80, 80), "", -1),
         ("/run/x.sock", "", (0, 0), "/run/x.sock", -1),
         ("unix@x.sock", "", (0, 0), "x.sock", -1),
-        ("abns@x", "", (0, 0), "\0x", -1),
+        ("abns@x", "", (0, 0), "\0x".ljust(108, "\0"), -1),
         ("fd@7", "", (0, 0), "", 7),
         ("www.example.com:443", "www.example.com", (443, 443), "", -1),
     ],

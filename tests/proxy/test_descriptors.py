@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.diff.rig import ask
 from tests.ports import free_port
 from tests.proxy.conftest import ScriptedServer
 
@@ -112,11 +114,7 @@ def test_the_alarm_of_observe_reaches_the_checks_and_no_client(tmp_path: Path, t
         for client in clients:
             client.sendall(GET % b"")
             assert _answer(client) == FINE.lower().replace(b"http/1.1 200 ok", b"HTTP/1.1 200 OK")
-        before = backend.checks
-        for _ in range(2):
-            clients[0].sendall(GET % b"bad")
-            assert _answer(clients[0]).startswith(b"HTTP/1.1 500 ")
-        _until(lambda: backend.checks > before, "errors of live traffic bring the next check sooner")
+        _errors_bring_a_check(clients[0], backend)
         for client in clients:
             client.sendall(GET % b"")
             assert _answer(client) == FINE.lower().replace(b"http/1.1 200 ok", b"HTTP/1.1 200 OK")
@@ -124,3 +122,134 @@ def test_the_alarm_of_observe_reaches_the_checks_and_no_client(tmp_path: Path, t
             with pytest.raises(TimeoutError):
                 client.recv(1)
             client.settimeout(DEADLINE_S)
+
+
+# -- the numbers that a process is born with
+
+
+FULL = """
+global
+  nbthread {threads}
+  stats socket {socket} level admin
+  log 127.0.0.1:{log} local0
+{more}
+defaults
+  mode http
+  log global
+  option httplog
+  timeout connect 5s
+  timeout client 30s
+  timeout server 30s
+frontend web
+  bind 127.0.0.1:{port}
+  log stdout format raw local0
+  log fd@7 format raw local0
+  log fd@11 format raw local0
+  stats enable
+  stats uri /stats
+  default_backend back
+backend back
+  option httpchk
+  server s 127.0.0.1:{server} check inter 60s fastinter 50ms fall 1000 rise 1 observe layer7 error-limit 2 on-error fastinter
+"""
+
+
+def _errors_bring_a_check(sock: socket.socket, backend: Backend) -> None:
+    """Two errors of live traffic; again while nothing comes, because a check that is under way brings no other one."""
+    before, end = backend.checks, time.monotonic() + DEADLINE_S
+    while backend.checks == before:
+        assert time.monotonic() < end, "errors of live traffic bring the next check sooner"
+        for _ in range(2):
+            sock.sendall(GET % b"bad")
+            assert _answer(sock) == b"HTTP/1.1 500 No\r\ncontent-length: 2\r\n\r\nno"
+        sleep = time.monotonic() + 0.3
+        while backend.checks == before and time.monotonic() < sleep:
+            time.sleep(0.01)
+
+
+def _traffic(port: int, backend: Backend, clients: int) -> None:
+    """Requests, errors that live traffic reports, the statistics page; every answer is whole and nothing else comes."""
+    with contextlib.ExitStack() as stack:
+        socks = [stack.enter_context(socket.create_connection(("127.0.0.1", port), DEADLINE_S)) for _ in range(clients)]
+        for _ in range(2):
+            for sock in socks:
+                sock.sendall(GET % b"")
+                assert _answer(sock) == b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+            _errors_bring_a_check(socks[0], backend)
+        with socket.create_connection(("127.0.0.1", port), DEADLINE_S) as sock:
+            sock.sendall(b"GET /stats;csv HTTP/1.0\r\n\r\n")
+            page = b""
+            while part := sock.recv(65536):
+                page += part
+            assert page.startswith(b"HTTP/1.1 200 OK\r\n")
+            assert b"\nback,s" in page
+        for sock in socks:
+            sock.settimeout(0.001)
+            with pytest.raises(TimeoutError):
+                sock.recv(1)
+
+
+def _whole_life(tmp_path: Path, threads: int, start: list[str], pass_fds: tuple[int, ...] = (), more: str = "") -> None:
+    backend, port = Backend(), free_port()
+    file, control = tmp_path / "haproxy.cfg", tmp_path / "control"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as log:
+        log.bind(("127.0.0.1", 0))
+        file.write_text(
+            FULL.format(
+                threads=threads, socket=control, port=port, server=backend.port, log=log.getsockname()[1], more=more
+            )
+        )
+        command = [*start, str(HAPTK), "proxy", *([] if more else ["-db"]), "-f", str(file)]
+        process = subprocess.Popen(command, pass_fds=pass_fds)
+        pid = process.pid
+        try:
+            if more:
+                assert process.wait(DEADLINE_S) == 0
+            _until(control.exists, "it opens its stats socket")
+            pid = int(
+                dict(line.split(": ", 1) for line in ask(control, "show info").splitlines() if ": " in line)["Pid"]
+            )
+            for number in (0, 1, 2):
+                found = str(Path(f"/proc/{pid}/fd/{number}").readlink())
+                assert not found.startswith(("socket:", "anon_inode:")), f"descriptor {number} is {found}"
+            _traffic(port, backend, 20 * threads)
+            assert ask(control, "reload").strip() == ""
+            _traffic(port, backend, 20 * threads)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+            _until(lambda: not Path(f"/proc/{pid}").exists() or process.poll() is not None, "it ends")
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize("closed", ["0<&- 1>&- 2>&-", "0<&-", "1>&-", "2>&-", "0<&- 2>&-"])
+@pytest.mark.parametrize("background", [False, True])
+def test_standard_descriptors_that_are_closed_do_not_become_ours(
+    tmp_path: Path, threads: int, closed: str, background: bool
+) -> None:
+    wrapper = ["bash", "-c", f'exec {closed}; exec "$@"', "closed"]
+    more = f"  daemon\n  pidfile {tmp_path}/pid\n" if background else ""
+    _whole_life(tmp_path, threads, wrapper, more=more)
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize("background", [False, True])
+def test_nothing_is_written_to_descriptors_of_others(tmp_path: Path, threads: int, background: bool) -> None:
+    pairs = [socket.socketpair() for _ in range(60)]
+    # what the file names as fd@7 and fd@11 may be among them: those get log lines, and only those
+    more = f"  daemon\n  pidfile {tmp_path}/pid\n" if background else ""
+    given = tuple(theirs.fileno() for _, theirs in pairs)
+    try:
+        _whole_life(tmp_path, threads, [], given, more)
+        for ours, theirs in pairs:
+            if theirs.fileno() in (7, 11):
+                continue
+            ours.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                ours.recv(1)
+    finally:
+        for ours, theirs in pairs:
+            ours.close()
+            theirs.close()

@@ -35,6 +35,7 @@ static inline int hk_buf_put(hk_buf *b, hk_span s HK_AT)
 	HK_BUF(b);
 	if (s.n > b->size - b->n)
 		return -1;
+	HK_UNPOISON(b->d + b->n, s.n);
 	if (s.n)
 		memcpy(b->d + b->n, s.p, s.n);
 	b->n += s.n;
@@ -68,6 +69,72 @@ static inline void hk_buf_keep(hk_buf *b, uint32_t count HK_AT)
 	b->f += count;
 	b->p += count;
 }
+/* What stands from `start` on moves to the beginning. */
+static inline void hk_buf_compact(hk_buf *b, uint32_t start HK_AT)
+{
+	HK_BUF(b);
+	HK_MUST(start <= b->n && b->n <= b->size);
+	if (start != b->n)
+		memmove(b->d, b->d + start, b->n - start);
+	if (b->r == b->f)
+		b->r = b->f = b->p = 0;
+	else {
+		HK_MUST(start <= b->r && start <= b->f && start <= b->p);
+		b->r -= start;
+		b->f -= start;
+		b->p -= start;
+	}
+	b->n -= start;
+	HK_POISON(b->d + b->n, b->size - b->n);
+}
+/* The first `count` bytes are exchanged for a span: 0, or -1 when the result does not fit. */
+static inline int hk_buf_front(hk_buf *b, uint32_t count, hk_span s HK_AT)
+{
+	uint32_t rest = b->n - count;
+	HK_BUF(b);
+	HK_MUST(count <= b->n && b->n <= b->size);
+	if (s.n > b->size - rest)
+		return -1;
+	HK_UNPOISON(b->d, s.n + rest);
+	memmove(b->d + s.n, b->d + count, rest);
+	if (s.n)
+		memcpy(b->d, s.p, s.n);
+	b->n = s.n + rest;
+	HK_POISON(b->d + b->n, b->size - b->n);
+	return 0;
+}
+/* Memory from the pool, empty; and out again. */
+static inline void hk_buf_give(hk_buf *b, void *memory, uint32_t size)
+{
+	b->d = (char *)memory;
+	b->size = size;
+	b->r = b->f = b->p = b->n = 0;
+	HK_POISON(b->d, size);
+}
+static inline void *hk_buf_take_back(hk_buf *b)
+{
+	void *memory = b->d;
+	HK_POISON(b->d, b->size);
+	b->d = NULL;
+	b->r = b->f = b->p = b->n = 0;
+	return memory;
+}
+/* Everything that `from` holds, as it stands there, in other memory. */
+static inline void hk_buf_move(hk_buf *b, void *memory, uint32_t size HK_AT)
+{
+	HK_MUST(b->n <= size);
+	HK_UNPOISON((char *)memory, b->n);
+	memcpy(memory, b->d, b->n);
+	b->d = (char *)memory;
+	b->size = size;
+	HK_POISON(b->d + b->n, b->size - b->n);
+}
+static inline void hk_buf_empty(hk_buf *b)
+{
+	b->r = b->f = b->p = b->n = 0;
+	if (b->d != NULL)
+		HK_POISON(b->d, b->size);
+}
 static inline void hk_buf_skip(hk_buf *b, uint32_t count HK_AT)
 {
 	HK_MUST(b->p <= b->n && count <= b->n - b->p);
@@ -86,6 +153,9 @@ static inline uint32_t hk_buf_lower_token(hk_buf *b, uint32_t at, const uint8_t 
 #define buf_wrote(b, r) hk_buf_wrote(b, r HK_HERE)
 #define buf_cut(b, start, end) hk_buf_cut(b, start, end HK_HERE)
 #define buf_keep(b, count) hk_buf_keep(b, count HK_HERE)
+#define buf_compact(b, start) hk_buf_compact(b, start HK_HERE)
+#define buf_front(b, count, s) hk_buf_front(b, count, s HK_HERE)
+#define buf_move(b, memory, size) hk_buf_move(b, memory, size HK_HERE)
 #define buf_skip(b, count) hk_buf_skip(b, count HK_HERE)
 #define buf_lower_token(b, at, token) hk_buf_lower_token(b, at, token HK_HERE)
 #endif

@@ -30,6 +30,16 @@ cdef extern from "bytes/buf.h" nogil:
     # the next `count` unseen bytes are to be forwarded; are dropped
     void buf_keep(Buf *b, uint32_t count) noexcept
     void buf_skip(Buf *b, uint32_t count) noexcept
+    # what stands from `start` on moves to the beginning, and with it r, f and p
+    void buf_compact(Buf *b, uint32_t start) noexcept
+    # the first `count` bytes are exchanged for a span: 0, or -1 when the result does not fit
+    int buf_front(Buf *b, uint32_t count, Span s) noexcept
+    # nothing is held any more
+    void buf_empty "hk_buf_empty" (Buf *b) noexcept
+    # for the pool: memory in, empty; out again; other memory for what is held
+    void buf_give "hk_buf_give" (Buf *b, void *memory, uint32_t size) noexcept
+    void *buf_take_back "hk_buf_take_back" (Buf *b) noexcept
+    void buf_move(Buf *b, void *memory, uint32_t size) noexcept
     # length of the run of token characters from `at` on, which are lower-cased in place; `token` is scan.TOKEN
     uint32_t buf_lower_token(Buf *b, uint32_t at, const uint8_t *token) noexcept
 

@@ -58,6 +58,9 @@ static __attribute__((noreturn, cold, noinline, unused)) void hk_broken(const ch
 
 #define HK_NOWHERE UINT32_MAX
 
+/* The structure that has `member` at `offset`. */
+static inline void *hk_outer(void *member, size_t offset) { return (char *)member - offset; }
+
 /* ------------------------------------------------------------------ spans: what may be read */
 
 typedef struct {
@@ -133,6 +136,20 @@ static inline uint32_t hk_span_offset(hk_span s, hk_span part HK_AT)
 	uintptr_t whole = (uintptr_t)s.p, at = (uintptr_t)part.p;
 	HK_MUST(at >= whole && at - whole <= s.n && part.n <= s.n - (at - whole));
 	return (uint32_t)(at - whole);
+}
+
+/* Into memory of the operating system's structures, which is as long as the span. */
+static inline void hk_put_octets(void *out, hk_span s) { memcpy(out, s.p, s.n); }
+/* Into an array of 16 that keeps addresses. */
+static inline void hk_octets_16(uint8_t *out, hk_span s HK_AT)
+{
+	HK_MUST(s.n <= 16);
+	memcpy(out, s.p, s.n);
+}
+static inline uint32_t hk_span_big16(hk_span s, uint32_t i HK_AT)
+{
+	HK_MUST(i < s.n && s.n - i >= 2);
+	return (uint32_t)(uint8_t)s.p[i] << 8 | (uint8_t)s.p[i + 1];
 }
 
 /* ------------------------------------------------------------------ comparing */
@@ -397,6 +414,8 @@ static inline void hk_room_set(hk_room *r, uint32_t i, uint8_t c HK_AT)
 #define span_last(s, n) hk_span_last(s, n HK_HERE)
 #define span_between(s, a, b) hk_span_between(s, a, b HK_HERE)
 #define span_offset(s, part) hk_span_offset(s, part HK_HERE)
+#define octets_16(out, s) hk_octets_16(out, s HK_HERE)
+#define span_big16(s, i) hk_span_big16(s, i HK_HERE)
 #define span_find(s, c, from) hk_span_find(s, c, from HK_HERE)
 #define span_value_end(s, from) hk_span_value_end(s, from HK_HERE)
 #define span_target_end(s, from) hk_span_target_end(s, from HK_HERE)

@@ -21,6 +21,9 @@ cdef extern from "bytes/span.h" nogil:
     # of the functions that find: there is none. Never a valid index
     const uint32_t NOWHERE "HK_NOWHERE"
 
+    # the structure that has a member at an offset
+    void *outer "hk_outer" (void *member, size_t offset) noexcept
+
     # p[0..n) as a span: for memory that comes from outside of this package
     Span span_over(const void *p, size_t n) noexcept
     # a literal
@@ -43,6 +46,12 @@ cdef extern from "bytes/span.h" nogil:
     uint32_t span_offset(Span s, Span part) noexcept
     # `most` bytes of it, or all
     Span span_cut "hk_span_cut" (Span s, uint32_t most) noexcept
+
+    # the 16-bit number in network order at i
+    uint32_t span_big16(Span s, uint32_t i) noexcept
+    # all of it into an array of 16; into a structure of the operating system that is as long
+    void octets_16(uint8_t out[16], Span s) noexcept
+    void put_octets "hk_put_octets" (void *out, Span s) noexcept
 
     # equal; begins or ends with. _is and _opens take literals; _ci ignores the case of ASCII letters in `s`, the other
     # side has no capitals

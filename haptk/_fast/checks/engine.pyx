@@ -70,13 +70,12 @@ cdef void next_at(EngineC *e, CheckC *c, int64_t due) noexcept nogil:
 cdef void settled(EngineC *e, CheckC *c) noexcept nogil:
     if c.phase != P_IDLE or c.outcome == O_UNK:
         return
-    if not c.agent:
+    if c.outcome == c.steady:
         publish(c)
-        if c.outcome == c.steady:
-            c.outcome = O_UNK
-            e.quiet += 1
-            next_at(e, c, e.now + spread(e, c.steady_ms))
-            return
+        c.outcome = O_UNK
+        e.quiet += 1
+        next_at(e, c, e.now + spread(e, c.steady_ms))
+        return
     e.results[e.result_n] = c.index
     e.result_n += 1
 
@@ -340,7 +339,7 @@ cdef class CheckEngine:
         return span_bytes(room_span(&c.line)) if c.outcome == CODES.index("L7OK") else None
 
     def show(self, int index):
-        """An agent's result is what the engine found itself."""
+        """A result that `turn` told of is to be seen by all: together with what was decided of it."""
         publish(self.one(index))
 
     def note(self, int index, str outcome, int code, bytes text, bint timed=True):

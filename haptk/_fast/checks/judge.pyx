@@ -12,7 +12,7 @@ from haptk._fast.checks.plan cimport (A_CONNECT, A_EXPECT, A_SEND, HOW_BEG, HOW_
                                       K_BINARY, K_BINARY_REGEX, K_HEADER, K_REGEX, K_STATUS_REGEX, K_STRING, O_L4CON,
                                       O_L4OK, O_L4TOUT, O_L7OK, O_L7OKC, O_L7RSP, O_L7STS, O_L7TOUT, O_SOCKERR, O_UNK)
 from haptk._fast.checks.state cimport LINE_SIZE, P_CONNECTING, V_GO, V_STOP, V_WAIT
-from haptk._fast.http1 cimport (BODY_BAD, BODY_DONE, BODY_LENGTH, BODY_NONE, Body, HEAD_BAD, HEAD_MORE, Head, Header,
+from haptk._fast.http1 cimport (BODY_BAD, BODY_DONE, BODY_EOF, BODY_LENGTH, BODY_NONE, Body, HEAD_BAD, HEAD_MORE, Head, Header,
                                 body_advance, head_name, head_reason, head_value, parse_response)
 from haptk._fast.regex cimport Groups, RegexC, regex_exec
 
@@ -274,6 +274,8 @@ cdef int read_body(CheckC *c, Buf *b, Head *h, bint *done) noexcept nogil:
     cdef int got
     memset(&body, 0, sizeof(body))
     body.mode = h.body
+    if body.mode == BODY_NONE:
+        body.mode = BODY_EOF    # no header says how long it is
     if c.no_body or h.status == 204 or h.status == 304:
         body.mode = BODY_NONE
     body.strip = 1
@@ -291,16 +293,10 @@ cdef const char *text_of(StepC *step, const char *text) noexcept nogil:
     return NULL if step.says_error else text
 
 
-cdef Verdict judge_body(EngineC *e, CheckC *c, StepC *step, Buf *b, Head *h, bint last) noexcept nogil:
-    cdef bint done = 0, match
-    cdef Span seen
-    cdef uint32_t n
+cdef Verdict judge_body(EngineC *e, CheckC *c, StepC *step, Span seen, bint last) noexcept nogil:
+    cdef bint match
+    cdef uint32_t n = span_len(seen)
     cdef int outcome = step.error_status if step.error_status != O_UNK else O_L7RSP
-    if read_body(c, b, h, &done) < 0:
-        return wrong(c, step, O_L7RSP, 0, NULL)
-    last = last or done
-    seen = buf_ready(b)
-    n = span_len(seen)
     if not n:
         if not last:
             return V_WAIT
@@ -317,11 +313,19 @@ cdef Verdict judge_body(EngineC *e, CheckC *c, StepC *step, Buf *b, Head *h, bin
     return wrong(c, step, outcome, match, text_of(step, b"HTTP content check did not match"))
 
 
+cdef Verdict judge_head(EngineC *e, CheckC *c, StepC *step, Head *h) noexcept nogil:
+    cdef bint match = matches_header(e, step, h) if step.kind == K_HEADER else matches_status(e, step, h)
+    if match != step.negate:
+        return V_GO
+    return wrong_reason(c, step, step.error_status if step.error_status != O_UNK else O_L7STS, head_reason(h))
+
+
 cdef Verdict judge_http(EngineC *e, CheckC *c, StepC *step, bint last) noexcept nogil:
+    # An interim answer in front counts as the answer, as HAProxy has it; the body is that of the last one.
     cdef Buf b = e.scratch
     cdef Span seen = buf_unseen(&c.data)
     cdef int got
-    cdef bint match
+    cdef bint first = 1, done = 0, on_body = step.kind == K_STRING or step.kind == K_REGEX
     buf_put(&b, seen)
     last = last or span_len(seen) >= e.bufsize
     while True:
@@ -330,22 +334,18 @@ cdef Verdict judge_http(EngineC *e, CheckC *c, StepC *step, bint last) noexcept 
             return wrong(c, step, O_L7RSP, 0, NULL)
         if got == HEAD_MORE:
             return V_WAIT
-        if 100 <= e.head.status < 200 and e.head.status != 101:
-            b.p += <uint32_t>got    # the answer itself follows
-            continue
-        break
-    c.code = e.head.status
-    if c.off_404 and not c.stopped and c.code == 404:
-        return V_GO
-    b.p += <uint32_t>got
+        if first:
+            c.code = e.head.status
+            if c.off_404 and not c.stopped and c.code == 404:
+                return V_GO
+        first = 0
+        b.p += <uint32_t>got
+        if not on_body or e.head.status == 101 or not 100 <= e.head.status < 200:
+            break
     b.r = b.f = b.p
-    if step.kind == K_STRING or step.kind == K_REGEX:
-        return judge_body(e, c, step, &b, &e.head, last)
-    match = matches_header(e, step, &e.head) if step.kind == K_HEADER else matches_status(e, step, &e.head)
-    if match != step.negate:
-        return V_GO
-    return wrong_reason(c, step, step.error_status if step.error_status != O_UNK else O_L7STS,
-                        head_reason(&e.head))
+    if read_body(c, &b, &e.head, &done) < 0:
+        return wrong(c, step, O_L7RSP, 0, NULL)
+    return judge_body(e, c, step, buf_ready(&b), last or done) if on_body else judge_head(e, c, step, &e.head)
 
 
 # ---------------------------------------------------------------- agents

@@ -13,7 +13,7 @@ from libc.string cimport memset
 from haptk._fast.bytes.address cimport room_address
 from haptk._fast.bytes.buf cimport buf_held, buf_unseen
 from haptk._fast.bytes.span cimport (Room, Span, room_char, room_decimal, room_full, room_over, room_put, room_span, room_word,
-                                     span_from, span_given, span_len, span_over, span_raw)
+                                     span_from, span_given, span_len, span_none, span_over)
 from haptk._fast.checks.judge cimport (judge, say, say_comment, say_number, settle, settle_broken, settle_passed, unsay)
 from haptk._fast.checks.plan cimport A_CONNECT, A_SEND, Address, O_L7RSP, O_SOCKERR, O_UNK, StepC
 from haptk._fast.checks.state cimport P_CONNECTING, P_IDLE, P_READING, P_SENDING, V_GO, V_STOP, V_WAIT, Verdict
@@ -104,7 +104,7 @@ cdef int connected(CheckC *c) noexcept nogil:
 
 cdef int64_t carry(CheckC *c, Span data) noexcept nogil:
     # Bytes that went out; IO_AGAIN for "later", IO_ERROR with c.error set.
-    cdef int64_t got = put2(c.fd, span_raw(data), span_len(data), NULL, 0)
+    cdef int64_t got = put2(c.fd, data, span_none())
     if got == IO_ERROR:
         c.error = errno
     return got
@@ -295,7 +295,7 @@ cdef Verdict read_some(EngineC *e, CheckC *c, StepC *step) noexcept nogil:
         return broken(c)    # a reset behind data is what it is: the end
     if c.data.n == before and not c.eof and c.data.n < e.bufsize:
         return V_WAIT
-    if c.data.n == 0:
+    if c.data.n == 0 and not c.http:
         unsay(c)
         say(c, b"TCPCHK got an empty response at step ")
         say_number(c, step.number)
@@ -312,7 +312,10 @@ cdef Verdict expect_step(EngineC *e, CheckC *c, StepC *step) noexcept nogil:
         if got != V_GO:
             return got
         c.must_read = 0
-    got = judge(e, c, step, c.eof)
+    # what came before a reset is looked at; that it ends there is no end of an HTTP answer
+    got = judge(e, c, step, c.eof and not (c.error and c.http))
+    if got == V_WAIT and c.error:
+        return broken(c)
     if got == V_WAIT:
         c.at = step.head
         c.must_read = 1
