@@ -1,18 +1,18 @@
 # sdbm and djb2 are the classic ones; wt6 is HAProxy's own; crc32 is the one of zlib; the avalanche is Bob Jenkins'.
 
-from libc.stdint cimport uint8_t
+from haptk._fast.bytes.span cimport span_at, span_len
 
 
 cdef inline uint32_t rotated(uint32_t v, uint32_t by) noexcept nogil:
     return (v << by) | (v >> ((32 - by) & 31)) if by else v
 
 
-cdef uint32_t wt6(const uint8_t *p, uint32_t n) noexcept nogil:
+cdef uint32_t wt6(Span s) noexcept nogil:
     # Two words that are complemented, rotated by their own bits and swapped.
     cdef uint32_t left = 0xa53c965aUL, right = 0x5ca6953aUL, turn_left = 6, turn_right = 18, i, other, mixed
-    for i in range(n):
-        left = ~(left ^ p[i])
-        right = ~(right + p[i])
+    for i in range(span_len(s)):
+        left = ~(left ^ span_at(s, i))
+        right = ~(right + span_at(s, i))
         other = left
         left = rotated(right, turn_left)
         right = rotated(other, turn_right)
@@ -22,30 +22,29 @@ cdef uint32_t wt6(const uint8_t *p, uint32_t n) noexcept nogil:
     return left ^ right
 
 
-cdef uint32_t crc32(const uint8_t *p, uint32_t n) noexcept nogil:
+cdef uint32_t crc32(Span s) noexcept nogil:
     cdef uint32_t v = 0xffffffffUL, i
     cdef int _bit
-    for i in range(n):
-        v ^= p[i]
+    for i in range(span_len(s)):
+        v ^= span_at(s, i)
         for _bit in range(8):
             v = (v >> 1) ^ (0xedb88320UL if v & 1 else 0)
     return ~v
 
 
-cdef uint32_t hash_bytes(int which, const char *text, uint32_t n) noexcept nogil:
-    cdef const uint8_t *p = <const uint8_t *>text
+cdef uint32_t hash_bytes(int which, Span s) noexcept nogil:
     cdef uint32_t v = 0, i
     if which == HASH_WT6:
-        return wt6(p, n)
+        return wt6(s)
     if which == HASH_CRC32:
-        return crc32(p, n)
+        return crc32(s)
     if which == HASH_DJB2:
         v = 5381
-        for i in range(n):
-            v = (v << 5) + v + p[i]
+        for i in range(span_len(s)):
+            v = (v << 5) + v + span_at(s, i)
         return v
-    for i in range(n):
-        v = p[i] + (v << 6) + (v << 16) - v
+    for i in range(span_len(s)):
+        v = span_at(s, i) + (v << 6) + (v << 16) - v
     return v
 
 

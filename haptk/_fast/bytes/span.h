@@ -152,6 +152,13 @@ static inline uint32_t hk_span_big16(hk_span s, uint32_t i HK_AT)
 	return (uint32_t)(uint8_t)s.p[i] << 8 | (uint8_t)s.p[i + 1];
 }
 
+/* A structure of ours that was put there as bytes. */
+static inline void hk_span_get(hk_span s, uint32_t at, void *out, size_t n HK_AT)
+{
+	HK_MUST(at <= s.n && n <= s.n - at);
+	memcpy(out, s.p + at, n);
+}
+
 /* ------------------------------------------------------------------ comparing */
 
 static inline int hk_same(const char *a, const char *b, uint32_t n) { return n == 0 || memcmp(a, b, n) == 0; }
@@ -414,6 +421,7 @@ static inline void hk_room_set(hk_room *r, uint32_t i, uint8_t c HK_AT)
 #define span_last(s, n) hk_span_last(s, n HK_HERE)
 #define span_between(s, a, b) hk_span_between(s, a, b HK_HERE)
 #define span_offset(s, part) hk_span_offset(s, part HK_HERE)
+#define span_get(s, at, out, n) hk_span_get(s, at, out, n HK_HERE)
 #define octets_16(out, s) hk_octets_16(out, s HK_HERE)
 #define span_big16(s, i) hk_span_big16(s, i HK_HERE)
 #define span_find(s, c, from) hk_span_find(s, c, from HK_HERE)

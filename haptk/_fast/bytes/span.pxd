@@ -47,6 +47,8 @@ cdef extern from "bytes/span.h" nogil:
     # `most` bytes of it, or all
     Span span_cut "hk_span_cut" (Span s, uint32_t most) noexcept
 
+    # a structure of ours, of n bytes, that was put there as bytes
+    void span_get(Span s, uint32_t at, void *out, size_t n) noexcept
     # the 16-bit number in network order at i
     uint32_t span_big16(Span s, uint32_t i) noexcept
     # all of it into an array of 16; into a structure of the operating system that is as long
