@@ -27,6 +27,8 @@ cdef int pull(Worker *w, Session *s) noexcept nogil
 cdef void rest_tunnel(Worker *w, Session *s) noexcept nogil
 
 
+# Read on from the client: 1 when something came, else RELAY_WAIT, RELAY_CLIENT or RELAY_BAD_REQUEST.
+cdef int more_request(Worker *w, Session *s) noexcept nogil
 # Bytes still to be written to the client.
 cdef inline bint owes_client(Session *s) noexcept nogil:
     return s.in_head.r != s.in_head.n or s.sx.r != s.sx.f

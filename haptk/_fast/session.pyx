@@ -22,7 +22,7 @@ from haptk._fast.program cimport span_text
 from haptk._fast.queue cimport WAITS_NOT, take_ready
 from haptk._fast.proxyproto cimport read_proxy
 from haptk._fast.relay cimport (RELAY_AGAIN, RELAY_BAD_REQUEST, RELAY_BAD_RESPONSE, RELAY_CLIENT, RELAY_DONE, RELAY_LINK,
-                                RELAY_RULED, RELAY_RULES_FAILED, RELAY_WAIT, compact, owes_client, pull, push,
+                                RELAY_RULED, RELAY_RULES_FAILED, RELAY_WAIT, compact, more_request, pull, push,
                                 rest_tunnel)
 from haptk._fast.render cimport render_request
 from haptk._fast.reply cimport REPLY_LOST, REPLY_WAIT, reply_send, settle_body
@@ -33,7 +33,7 @@ from haptk._fast.scan cimport hk_count
 from haptk._fast.service cimport (SERVICE_BAD, SERVICE_FAILED, SERVICE_GONE, SERVICE_SENT, service_begin,
                                   service_drop, service_expired, service_step)
 from haptk._fast.sockets cimport IO_AGAIN, IO_EOF, close_fd, fill, watch
-from haptk._fast.state cimport (Link, MODE_CLOSE, MODE_KEEP, PAGE_200, PAGE_408, PAGE_500, PAGE_502, PAGE_503, PAGE_504, PH_DEAD,
+from haptk._fast.state cimport (Link, MODE_CLOSE, MODE_KEEP, PAGE_200, PAGE_400, PAGE_408, PAGE_500, PAGE_502, PAGE_503, PAGE_504, PH_DEAD,
                                 PH_HEAD, PH_LINGER, PH_PROXY, PH_QUEUE, PH_RELAY, PH_REPLY, PH_RETRY, PH_SERVICE)
 from haptk._fast.stick cimport stick_request
 from haptk._fast.tally cimport tally_accept, tally_backend, tally_bytes, tally_request
@@ -181,7 +181,7 @@ cdef int read_head(Worker *w, Session *s) noexcept nogil:
             buf_drop(w, &s.rx)
         return 0
     s.readable = 0
-    if got == IO_EOF:
+    if got == IO_EOF or s.rx.n != s.rx.p:
         s.eof = 1
         return 1
     close_fd(s.fd)
@@ -343,7 +343,7 @@ cdef int relay_step(Worker *w, Session *s) noexcept nogil:
     if not s.up_failed:
         up = push(w, s)
         if up == RELAY_CLIENT:
-            session_kill(w, s, c"C", c"D" if s.head_done else c"H")
+            session_kill(w, s, c"C", c"D" if l.connected else c"C")
             return 0
         if up == RELAY_BAD_REQUEST:
             return bad_body(w, s)
@@ -470,11 +470,48 @@ cdef void session_expire(Worker *w, Timer *t) noexcept nogil:
         arm(w, s)
 
 
+# ---------------------------------------------------------------- a client that leaves
+
+cdef bint read_on(Worker *w, Session *s) noexcept nogil:
+    # What came before the end of the client's stream, as far as there is room. False when the end was in the middle of a
+    # request, or (mode tcp) when nothing waits to be sent.
+    cdef int got = 1
+    while got == 1 and s.rx.n - s.rx.r < w.conf.bufsize:
+        got = more_request(w, s)
+    if s.tunnel:
+        return not s.eof or s.rx.r < s.rx.f or s.out_head.r < s.out_head.n
+    return got != RELAY_CLIENT
+
+
+cdef bint client_left(Worker *w, Session *s) noexcept nogil:
+    # The end of the client's stream was announced; true when that ends the session now (an answer may still be sent).
+    # HAProxy's table: with option abortonclose always; without it when the request is not whole, or mode tcp has nothing
+    # to send. A server that has the request already is told with abortonclose only.
+    cdef bint asked = s.backend.abortonclose
+    if s.phase == PH_RELAY and s.link.connected:
+        if not asked or s.tunnel or not s.up.done or (s.head_done and s.down.done):
+            return 0
+        if not (s.broken or s.head_done):
+            s.keep = 0
+            answer(w, s, PAGE_400, 400, c"C", c"H")
+            return 1
+        session_kill(w, s, c"C", c"D")
+        return 1
+    if not asked and not (s.tunnel and s.broken) and (s.up.done or read_on(w, s)):
+        return 0
+    if s.tunnel and not s.broken:
+        read_on(w, s)       # what is not read would make a reset of our close
+    session_kill(w, s, c"C", c"D" if s.tunnel and s.broken else c"Q" if s.phase == PH_QUEUE else c"C")
+    return 1
+
+
 # ---------------------------------------------------------------- driving
 
 cdef void session_run(Worker *w, Session *s) noexcept nogil:
     cdef int more = 1
     while more:
+        if s.hup and (s.phase == PH_RELAY or s.phase == PH_QUEUE or s.phase == PH_RETRY) and client_left(w, s):
+            continue
         if s.phase == PH_RELAY:
             more = relay_step(w, s)
         elif s.phase == PH_HEAD:
@@ -488,8 +525,6 @@ cdef void session_run(Worker *w, Session *s) noexcept nogil:
         elif s.phase == PH_SERVICE:
             more = serve_step(w, s)
         else:
-            if s.phase != PH_DEAD and (s.broken or (s.hup and s.backend.abortonclose)):
-                session_kill(w, s, c"C", c"Q" if s.phase == PH_QUEUE else c"C")
             more = 0
     if s.phase == PH_DEAD:
         return

@@ -183,10 +183,12 @@ cdef inline bint times_of(Session *s, int64_t now, uint64_t *times) noexcept nog
     return 1
 
 
-cdef inline void blame(Tally *t, char cause, char at, bint sent) noexcept nogil:
+cdef inline void blame(Tally *t, Session *s, char cause, char at, bint sent) noexcept nogil:
     # What the two letters of the termination state mean for a backend or a server.
     if at == c"R" or cause == c"L":
         return
+    if cause == c"C" and (at == c"C" or at == c"Q" and (s.tunnel or s.up.done and not s.broken)):
+        return      # it left before a server had anything to do with it
     if cause == c"C" or cause == c"c":
         t.client_aborts += 1
     elif at == c"C" or at == c"Q":
@@ -233,9 +235,9 @@ cdef void tally_end(Worker *w, Session *s) noexcept nogil:
         b.answers[cls] += 1
         b.requests += 1
     if not s.denied:
-        blame(b, s.cause, s.at, http and s.cause != c"s")
+        blame(b, s, s.cause, s.at, http and s.cause != c"s")
         if s.server != NULL:
-            blame(&w.servs[s.server.gid], s.cause, s.at, http and s.cause != c"s")
+            blame(&w.servs[s.server.gid], s, s.cause, s.at, http and s.cause != c"s")
     s.denied = 0
     timed = times_of(s, w.now, times)
     if timed:

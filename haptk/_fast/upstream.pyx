@@ -328,7 +328,8 @@ cdef void detach(Worker *w, Session *s, bint keep) noexcept nogil:
         push_idle(w, l)
         return
     quiet = s.head_done and s.down.done and s.up.done and not (s.tunnel or s.server_eof or s.up_failed or l.hup)
-    close_link(w, l, quiet)
+    # a server that still works for a client that has left is told so by a reset
+    close_link(w, l, quiet or s.cause == c"C")
 
 
 cdef void idle_event(Worker *w, Link *l) noexcept nogil:

@@ -191,6 +191,8 @@ class World:
             text += (
                 f"defaults\n mode {mode}\n log global\n option {mode}log\n retries 0\n{limits}listen {one}_{place}\n"
             )
+            if "queue" in place:
+                text += " timeout server 5s\n"  # who holds the slot may be slow on a busy machine
             text += f" bind 127.0.0.1:{port}\n server s 127.0.0.1:{target}{' maxconn 1' if 'queue' in place else ''}\n"
         self.program: Program = start(kind, text, directory, [("127.0.0.1", self.ports[one, "http"]) for one in SETS])
         time.sleep(0.3)  # what looked whether it listens is gone
