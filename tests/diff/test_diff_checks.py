@@ -288,3 +288,77 @@ def test_http_checks_find_what_haproxys_find(http: dict[str, dict[str, tuple[str
 @pytest.mark.parametrize("rule", TCP_RULES)
 def test_tcp_checks_find_what_haproxys_find(tcp: dict[str, dict[str, tuple[str, str, str, str]]], rule: str) -> None:
     assert not unlike(tcp, rule)
+
+
+# -- what the application sees
+
+ENDS_RULES = {
+    "plain": "",
+    "connect": "option tcp-check",
+    "connect-linger": "option tcp-check\n tcp-check connect linger",
+    "expect": "option tcp-check\n tcp-check expect string 220",
+    "expect-linger": "option tcp-check\n tcp-check connect linger\n tcp-check expect string 220",
+    "send": "option tcp-check\n tcp-check send hello",
+    "proxy": "option tcp-check\n tcp-check connect send-proxy\n tcp-check expect string 220",
+    "httpchk": "option httpchk GET /",
+    "httpchk-linger": "option httpchk\n http-check connect linger\n http-check send meth GET uri /",
+}
+
+
+class Witness:
+    """An application that keeps its connections open and writes down how each one went."""
+
+    def __init__(self, rules: dict[str, str]) -> None:
+        self.seen: dict[str, set[tuple[int, str]]] = {name: set() for name in rules}
+        self.listeners = {name: socket.create_server(("127.0.0.1", 0), backlog=512) for name in rules}
+        self.ports = {name: listener.getsockname()[1] for name, listener in self.listeners.items()}
+        for name, listener in self.listeners.items():
+            threading.Thread(target=self._accept, args=(name, listener), daemon=True).start()
+
+    def _accept(self, name: str, listener: socket.socket) -> None:
+        while True:
+            try:
+                channel, _ = listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(name, channel), daemon=True).start()
+
+    def _serve(self, name: str, channel: socket.socket) -> None:
+        size = 0
+        end = "closed"
+        channel.settimeout(20)
+        with channel:
+            try:
+                if name.startswith(("expect", "proxy")):
+                    channel.sendall(b"220 hello\r\n")
+                while part := channel.recv(4096):
+                    size += len(part)
+                    if name.startswith("httpchk"):
+                        channel.sendall(whole())
+            except OSError:
+                end = "reset"
+        self.seen[name].add((0 if name == "proxy" else size, end))  # the header's length varies with the port
+
+    def close(self) -> None:
+        for listener in self.listeners.values():
+            with contextlib.suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+
+
+@pytest.mark.real("haproxy")
+@pytest.mark.timeout(120)
+def test_an_application_sees_of_checks_what_haproxys_show(tmp_path: Path) -> None:
+    """A check that only connects is not seen at all; others end with a reset, or as `linger` says."""
+    seen = {}
+    for kind in ("haproxy", "haptk"):
+        witness = Witness(ENDS_RULES)
+        for name, rule in ENDS_RULES.items():
+            found = found_by(kind, tmp_path / f"{kind}-{name}", {name: rule}, {"s": witness.ports[name]})
+            assert found[f"{name} s"][3] == "UP", (kind, name, found)
+        time.sleep(0.3)
+        seen[kind] = witness.seen
+        witness.close()
+    assert seen["haproxy"] == seen["haptk"]
+    assert not seen["haptk"]["plain"]
+    assert seen["haptk"]["expect"] == {(0, "reset")} and seen["haptk"]["expect-linger"] == {(0, "closed")}

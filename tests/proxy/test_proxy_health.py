@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
 import time
 from dataclasses import replace
@@ -118,3 +119,83 @@ def test_slowstart_begins_with_less_than_the_whole_weight(moody):
         _until(lambda: _state(proxy) == "UP")
         assert 0 < proxy.engine.image.server(0)["weight"] < 1
         _until(lambda: proxy.engine.image.server(0)["weight"] == 1)
+
+
+def _silent_port():
+    """A port whose packets are as good as dropped: its queue is full for ever."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(0)
+    waiting = []
+    for _ in range(4):
+        channel = socket.socket()
+        channel.setblocking(False)
+        channel.connect_ex(listener.getsockname())
+        waiting.append(channel)
+    return listener, waiting
+
+
+def test_silent_servers_delay_nobody(moody):
+    """500 servers that never answer; one that lives is seen to die and to return as if it were alone."""
+    moods, ports = moody
+    listener, waiting = _silent_port()
+    tables = tables_for(ports)
+    alive = replace(
+        tables.backends[0].servers[0],
+        check=CheckPlan("http", "127.0.0.1", ports[0], inter_s=0.5, rise=2, fall=2, send=HttpSend("GET", "/check")),
+    )
+    silent = [
+        replace(alive, name=f"dead{number}", id=number + 10, cookie=None, port=listener.getsockname()[1],
+                check=CheckPlan("tcp", "127.0.0.1", listener.getsockname()[1], inter_s=1.0))
+        for number in range(500)
+    ]  # fmt: skip
+    with contextlib.closing(
+        RunningProxy(replace(tables, backends=(replace(tables.backends[0], servers=(alive, *silent)),)))
+    ) as proxy:
+        _until(lambda: all(_state(proxy, index) == "DOWN" for index in range(1, 501)))
+        assert _state(proxy) == "UP"
+        for mood, state in ((b"503 No", "DOWN"), (b"200 OK", "UP")):
+            began = time.monotonic()
+            moods[0].mood = mood
+            _until(lambda state=state: _state(proxy) == state)
+            assert time.monotonic() - began < 6, "two checks of half a second apart took much longer"
+    for channel in (listener, *waiting):
+        channel.close()
+
+
+def test_results_that_change_nothing_stay_in_compiled_code(moody):
+    """A server that is fully up and passes is not handed to Python, and what it found is still seen."""
+    _, ports = moody
+    with contextlib.closing(_start(ports)) as proxy:
+        health = proxy.engine.health
+        one = health.servers[0]
+        _until(lambda: all(each.health.health == each.health.rules.full for each in health.servers))
+        time.sleep(0.3)  # the results that made them so are dealt with
+        heard = []
+        settle = health._settle
+        health._settle = lambda *args: (heard.append(args), settle(*args))
+        _until(lambda: health.checks.counters()["quiet"] > 20)
+        assert not heard
+        number = health.checks.number(one.check)
+        _until(lambda: health.checks.number(one.check) > number + 3)
+        assert one.last.code == "L7OK" and one.last.status == 200
+
+
+def test_a_server_comes_goes_and_moves_while_checks_run(moody):
+    moods, ports = moody
+    with contextlib.closing(_start(ports)) as proxy:
+        health = proxy.engine.health
+        one = health.servers[0]
+        _until(lambda: one.last is not None)
+        moods[1].mood = b"503 No"
+        _until(lambda: _state(proxy, 1) == "DOWN")
+        health.relocate(0, replace(one.at, port=ports[1]))  # where nobody is well
+        _until(lambda: _state(proxy) == "DOWN")
+        health.detach(one)
+        _until(lambda: one.check < 0)
+        assert one.last is not None
+        moods[1].mood = b"200 OK"
+        _until(lambda: _state(proxy, 1) == "UP")
+        assert _state(proxy) == "DOWN"
+        health.attach(one, at_once=True)
+        _until(lambda: _state(proxy) == "UP")

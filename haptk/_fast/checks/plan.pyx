@@ -63,7 +63,7 @@ cdef class Steps:
         self.patterns = []
         self.http = kind == "http"
         self.agent = kind == "agent"
-        self.tcp_texts = kind in ("tcp", "tcp-check")
+        self.tcp_texts = kind == "tcp-check"
         self.count = len(steps)
         self.steps = <StepC *>calloc(self.count + 1, sizeof(StepC))
         if self.steps == NULL:
