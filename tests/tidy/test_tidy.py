@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = sorted((ROOT / "haptk").rglob("*.py"))
-COMPILED = sorted((ROOT / "haptk" / "_fast").glob("*.p[yx][xd]*"))
+COMPILED = sorted((ROOT / "haptk" / "_fast").rglob("*.p[yx][xd]*"))
 FUNCTION_LINES_MAX = 60
 MODULE_LINES_WARN = 500
 MODULE_LINES_MAX = 800
