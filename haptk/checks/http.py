@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from haptk.checks.base import Check, Finding, Limits, split_target
-from haptk.checks.tcp import Expect, of_probe
+from haptk.checks.tcp import MAX_BYTES, Expect, of_probe
 from haptk.io.probe import probe_http
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ def http(
     expect: Sequence[Expect] = (),
     tls: TlsWish | None = None,
     connect_to: tuple[str, int] | None = None,
+    max_bytes: int = MAX_BYTES,
 ) -> Check:
     """A check of `url`. `connect_to` asks this server by the URL's name (one of several behind a balancer)."""
     what = request or Request()
@@ -104,6 +105,7 @@ def http(
             timeout_s,
             body=what.body,
             tls=tls,
+            max_bytes=max_bytes,
         )
         finding = of_probe(found, timeout_s, limits)
         return finding._replace(facts={**finding.facts, "status": found.status})

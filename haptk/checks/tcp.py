@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from haptk.io.tls import TlsWish
 
 FIGURES = ("time", "certificate")
+MAX_BYTES = 1 << 20  # of an answer that expectations see, as haptk.io.probe has it
 
 
 class Expect(NamedTuple):
@@ -60,6 +61,7 @@ def tcp(
     send: bytes = b"",
     expect: Sequence[Expect] = (),
     tls: TlsWish | None = None,
+    max_bytes: int = MAX_BYTES,
 ) -> Check:
     """A check that a connection is accepted and, with `send` or `expect`, that the answer is as expected."""
 
@@ -69,7 +71,7 @@ def tcp(
 
             steps = [Step("send", send)] if send else []
             steps += [Step("expect", expect=wish) for wish in expect]
-            return of_probe(probe_tcp(host, port, timeout_s, steps=steps, tls=tls), timeout_s, limits)
+            return of_probe(probe_tcp(host, port, timeout_s, steps=steps, tls=tls, max_bytes=max_bytes), timeout_s, limits)
         # A bare connect needs none of the protocols of haptk.io.probe, and their import costs more than the check.
         return of_probe(_connect(host, port, timeout_s, tls), timeout_s, limits)
 
@@ -97,8 +99,8 @@ def of_probe(result: ProbeResult, timeout_s: float, limits: Limits) -> Finding:
     if result.tls is not None:
         perf.append(certificate_days(result, limits))
         text += f", {result.tls.version}"
-    # A machine without sockets left cannot say anything about the service.
-    failed = State.UNKNOWN if result.code == "SOCKERR" else State.CRITICAL
+    # A machine without sockets left cannot say anything about the service, nor can half an answer.
+    failed = State.UNKNOWN if result.code in ("SOCKERR", "UNK") else State.CRITICAL
     state = State.OK if result.ok else failed
     if not result.ok:
         # Its time says how long the failure took; thresholds on it would add nothing.

@@ -19,7 +19,8 @@ from haptk.io.exchange import ProbeResult as ProbeResult
 if TYPE_CHECKING:
     from haptk.io.tls import TlsWish
 
-MAX_RESPONSE_BYTES = 16384  # HAProxy's tune.bufsize: an expectation sees no more of a response than this
+MAX_HEAD_BYTES = 16384
+MAX_RESPONSE_BYTES = 1 << 20  # what an expectation may see of an answer, unless said otherwise
 _STATUS_LINE = re.compile(rb"HTTP/\d\.\d[ ]+(\d{3})(?:[ ]+([^\r\n]*))?\r?\n")
 
 
@@ -80,6 +81,7 @@ def probe_tcp(
     steps: Sequence[Step] = (),
     tls: TlsWish | None = None,
     source: tuple[str, int, int] | None = None,
+    max_bytes: int = MAX_RESPONSE_BYTES,
 ) -> ProbeResult:
     """Connect (and play `steps`, as `tcp-check` does) within `timeout_s`. `host` may be the path of a unix socket."""
     exchange = Exchange(host, port, timeout_s, tls=tls, source=source)
@@ -89,7 +91,7 @@ def probe_tcp(
             if send_proxy:
                 exchange.send(_proxy_header(exchange, send_proxy))
         if steps:
-            _play(exchange, steps, send_proxy=send_proxy)
+            _play(exchange, steps, max_bytes, send_proxy=send_proxy)
             return exchange.result(True, "L7OK", f"{exchange.where} answered as expected")
         return exchange.result(True, "L4OK", f"{exchange.where} accepts connections")
     except Failed as failed:
@@ -100,7 +102,7 @@ def probe_tcp(
         exchange.close()
 
 
-def _play(exchange: Exchange, steps: Sequence[Step], *, send_proxy: int) -> None:
+def _play(exchange: Exchange, steps: Sequence[Step], max_bytes: int, *, send_proxy: int) -> None:
     unread = b""
     for step in steps:
         if step.action == "connect":
@@ -116,27 +118,39 @@ def _play(exchange: Exchange, steps: Sequence[Step], *, send_proxy: int) -> None
             unread = b""
             exchange.send(step.data)
         elif step.action == "expect" and step.expect is not None:
-            unread = _await(exchange, step.expect, unread)
+            unread = _await(exchange, step.expect, unread, max_bytes)
 
 
-def _await(exchange: Exchange, expect: Expectation, seen: bytes) -> bytes:
-    """Read until the expectation is decided; returns what was read, for the next expectation on the same answer."""
+def _await(exchange: Exchange, expect: Expectation, seen: bytes, max_bytes: int) -> bytes:
+    """Read until the expectation is decided; returns what was read, for the next expectation on the same answer.
+
+    What must not come has not come only when the answer has ended: a server that is silent, or that says nothing at all,
+    proves nothing.
+    """
     while True:
         found = _content_matches(expect, seen)
         if found and not expect.negate:
             return seen
         if found:
             raise Failed("L7RSP", f"{exchange.where} answered with what it must not: {expect.pattern!r}")
-        ended = len(seen) >= MAX_RESPONSE_BYTES
-        part = b"" if ended else exchange.receive()
+        if len(seen) >= max_bytes:
+            raise _too_long(exchange, expect, max_bytes)
+        part = exchange.receive()
         if part:
             seen += part
-            if expect.negate and not _content_matches(expect, seen):
-                return seen
+        elif not seen:
+            raise Failed("L7RSP", f"{exchange.where} closed without an answer")
         elif expect.negate:
             return seen
         else:
             raise Failed("L7RSP", f"{exchange.where} did not answer with {expect.kind} {expect.pattern!r}")
+
+
+def _too_long(exchange: Exchange, expect: Expectation, max_bytes: int, status: int | None = None) -> Failed:
+    """The answer goes on behind what is looked at, so nobody knows."""
+    return Failed(
+        "UNK", f"the answer of {exchange.where} is over {max_bytes} bytes; {expect.kind} {expect.pattern!r} was not in these", status
+    )  # fmt: skip
 
 
 def _content_matches(expect: Expectation, data: bytes) -> bool:
@@ -201,11 +215,13 @@ def probe_http(
     connect_timeout_s: float | None = None,
     tls: TlsWish | None = None,
     source: tuple[str, int, int] | None = None,
+    max_bytes: int = MAX_RESPONSE_BYTES,
 ) -> ProbeResult:
     """One HTTP request on a fresh connection; ok for 200 to 399, or for what `expect` says.
 
     `timeout_s` bounds look-up, connection, request and answer together. The answer has to be a whole HTTP head:
-    garbage, a head that is cut off, and 101 are failures. Never raises for anything the peer does.
+    garbage, a head that is cut off, and 101 are failures. Expectations see `max_bytes` of a body; where that does not
+    decide, the code is UNK. Never raises for anything the peer does.
     """
     wanted = () if expect is None else expect if isinstance(expect, Sequence) else (expect,)
     exchange = Exchange(host, port, timeout_s, connect_timeout_s, tls, source)
@@ -214,7 +230,7 @@ def probe_http(
         if send_proxy:
             exchange.send(_proxy_header(exchange, send_proxy))
         exchange.send(http_request(method, uri, version, host, port, headers, body, raw_suffix))
-        response = _read_response(exchange, method, wanted)
+        response = _read_response(exchange, method, wanted, max_bytes)
         _judge(exchange, response, wanted)
         text = f"{exchange.where} answered {response.status} {response.phrase}".rstrip()
         return exchange.result(True, "L7OK", text, response.status)
@@ -226,7 +242,7 @@ def probe_http(
         exchange.close()
 
 
-def _read_response(exchange: Exchange, method: str, wanted: Sequence[Expectation]) -> _Response:
+def _read_response(exchange: Exchange, method: str, wanted: Sequence[Expectation], max_bytes: int) -> _Response:
     """Read one whole head, and as much of the body as the expectations need."""
     data = b""
     while True:
@@ -239,17 +255,30 @@ def _read_response(exchange: Exchange, method: str, wanted: Sequence[Expectation
             break
         if data and not (_STATUS_LINE.match(data) or _may_become_status_line(data)):
             raise Failed("L7RSP", f"{exchange.where} does not speak HTTP: {data[:40]!r}")
-        if len(data) >= MAX_RESPONSE_BYTES:
-            raise Failed("L7RSP", f"the head of the answer of {exchange.where} is over {MAX_RESPONSE_BYTES} bytes")
+        if len(data) >= MAX_HEAD_BYTES:
+            raise Failed("L7RSP", f"the head of the answer of {exchange.where} is over {MAX_HEAD_BYTES} bytes")
         part = exchange.receive()
         if not part:
             what = "closed without an answer" if not data else "closed in the middle of the head of its answer"
             raise Failed("L7RSP", f"{exchange.where} {what}")
         data += part
     on_body = [expect for expect in wanted if expect.kind in ("string", "rstring")]
-    if on_body and method != "HEAD" and response.status not in (204, 304):
-        _read_body(exchange, response, on_body)
+    if on_body and _status_fits(response.status, wanted):
+        if method == "HEAD" or response.status in (204, 304):
+            response.body = b""
+        else:
+            _read_body(exchange, response, on_body, max_bytes)
+        if not response.body:
+            said = f"{exchange.where} answered {response.status} {response.phrase}".rstrip()
+            raise Failed("L7RSP", f"{said}, without a body to look at", response.status)
     return response
+
+
+def _status_fits(status: int, wanted: Sequence[Expectation]) -> bool:
+    """False where an expectation about the status has failed already: then that is what is told."""
+    return all(
+        matches(expect, status, (), b"") is not expect.negate for expect in wanted if expect.kind in ("status", "rstatus")
+    )
 
 
 def _may_become_status_line(data: bytes) -> bool:
@@ -272,22 +301,28 @@ def _parse_head(exchange: Exchange, head: bytes, rest: bytes) -> _Response:
     return _Response(int(found[1]), (found[2] or b"").decode("latin-1").strip(), headers, rest, False)
 
 
-def _read_body(exchange: Exchange, response: _Response, on_body: Sequence[Expectation]) -> None:
-    """Read until every expectation is met, the body ends, or as many bytes came as an expectation may see."""
+def _read_body(
+    exchange: Exchange, response: _Response, on_body: Sequence[Expectation], max_bytes: int
+) -> None:
+    """Read until every expectation is met or the body ends; one that breaks off proves nothing of what must not be in it."""
     fields = dict(response.headers)
     chunked = fields.get("transfer-encoding", "").lower().endswith("chunked")
-    length = int(fields["content-length"]) if fields.get("content-length", "").isdecimal() else None
+    length = int(fields["content-length"]) if fields.get("content-length", "").isdecimal() and not chunked else None
     raw = response.body
     while True:
         body, done = unchunk(raw) if chunked else (raw, False)
-        if not chunked and length is not None and len(body) >= length:
+        if length is not None and len(body) >= length:
             body, done = body[:length], True
         response.body, response.body_complete = body, done
-        met = all(not expect.negate and _content_matches(expect, body) for expect in on_body)
-        if met or done or len(raw) >= MAX_RESPONSE_BYTES:
+        open_ones = [expect for expect in on_body if expect.negate or not _content_matches(expect, body)]
+        if done or not open_ones:
             return
+        if len(raw) >= max_bytes:
+            raise _too_long(exchange, open_ones[0], max_bytes, response.status)
         part = exchange.receive()
         if not part:
+            if body and (chunked or length is not None):
+                raise Failed("L7RSP", f"the body of the answer of {exchange.where} breaks off", response.status)
             return
         raw += part
 

@@ -200,7 +200,10 @@ def test_expectations(want: Want, ok: bool) -> None:
 def test_body_that_never_ends_is_bounded() -> None:
     with server(b"HTTP/1.0 200 OK\r\n\r\n", b"x" * 100_000, hang=True) as scripted:
         result = get(scripted.port, expect=Want("string", "y"))
-    assert (result.ok, result.code) == (False, "L7RSP")
+    assert (result.ok, result.code) == (False, "L7TOUT")
+    with server(b"HTTP/1.0 200 OK\r\n\r\n", b"x" * 100_000, hang=True) as scripted:
+        result = get(scripted.port, expect=Want("string", "y"), max_bytes=50_000)
+    assert (result.ok, result.code) == (False, "UNK")
     assert result.duration_s < 3
 
 
@@ -239,3 +242,64 @@ def test_unix_socket(tmp_path: object) -> None:
         listener.listen()
         assert probe_tcp(path, 0, 3).ok
     assert not probe_tcp(path, 0, 3).ok
+
+
+# -- what is not there, not all there, or too long
+
+
+@contextlib.contextmanager
+def once(answer: bytes, *, asked: bool = True) -> Iterator[int]:
+    """The port of a server that answers one connection with these bytes and closes."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            channel, _ = listener.accept()
+            with channel:
+                if asked:
+                    channel.recv(4096)
+                channel.sendall(answer)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield listener.getsockname()[1]
+    listener.close()
+    thread.join(5)
+
+
+FAR = b"x" * 60_000 + b"far behind"
+LONG = b"HTTP/1.0 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(FAR), FAR)
+
+
+@pytest.mark.parametrize(
+    ("answer", "wish", "code"),
+    [
+        (LONG, Want("string", "far behind"), "L7OK"),
+        (LONG, Want("rstring", "xfar.behind$"), "L7OK"),
+        (LONG, Want("string", "far behind", True), "L7RSP"),
+        (LONG, Want("string", "further", True), "L7OK"),
+        (LONG[:-5], Want("string", "further", True), "L7RSP"),  # breaks off
+        (b"HTTP/1.0 200 OK\r\ncontent-length: 0\r\n\r\n", Want("string", "further", True), "L7RSP"),
+        (b"HTTP/1.0 200 OK\r\n\r\n", Want("string", "further", True), "L7RSP"),
+        (b"", Want("string", "further", True), "L7RSP"),
+        (b"HTTP/1.0 204 None\r\n\r\n", Want("string", "further", True), "L7RSP"),
+    ],
+)
+def test_an_answer_is_read_to_its_end(answer: bytes, wish: Want, code: str) -> None:
+    with once(answer) as port:
+        found = probe_http("GET", "/", "HTTP/1.0", "127.0.0.1", port, expect=wish, timeout_s=5)
+    assert (found.code, found.ok) == (code, code == "L7OK"), found
+
+
+def test_half_an_answer_is_unknown() -> None:
+    for wish in (Want("string", "far behind"), Want("string", "nowhere", True)):
+        with once(LONG) as port:
+            found = probe_http("GET", "/", "HTTP/1.0", "127.0.0.1", port, expect=wish, timeout_s=5, max_bytes=20_000)
+        assert found.code == "UNK" and "20000 bytes" in found.reason
+
+
+def test_what_must_not_come_from_a_banner() -> None:
+    for banner, code in ((b"", "L7RSP"), (b"554 no", "L7RSP"), (b"220 yes", "L7OK")):
+        with once(banner, asked=False) as port:
+            found = probe_tcp("127.0.0.1", port, 5, steps=[Do("expect", expect=Want("string", "554", True))])
+        assert found.code == code, (banner, found)

@@ -6,7 +6,7 @@ import click
 
 from haptk.checks import http as checks
 from haptk.checks.base import Check, Limits, split_target
-from haptk.checks.tcp import Expect, regex, tls_wish
+from haptk.checks.tcp import MAX_BYTES, Expect, regex, tls_wish
 from haptk.cli.checks.common import CheckCommand, tls_options
 
 
@@ -26,6 +26,9 @@ from haptk.cli.checks.common import CheckCommand, tls_options
 @click.option("-s", "--expect", metavar="TEXT", multiple=True, help="The body has to contain this.")
 @click.option("-r", "--expect-regex", metavar="REGEX", multiple=True, help="The body has to match this.")
 @click.option("--not-expect", metavar="TEXT", multiple=True, help="The body must not contain this.")
+@click.option(
+    "--max-bytes", type=click.IntRange(1, 1 << 30), default=MAX_BYTES, show_default=True, help="Bytes of a body to look at."
+)
 @click.option("--expect-header", metavar="NAME[:VALUE]", multiple=True, help="The answer has to have this header.")
 @tls_options
 def http(
@@ -46,6 +49,7 @@ def http(
     expect_regex: tuple[str, ...],
     not_expect: tuple[str, ...],
     expect_header: tuple[str, ...],
+    max_bytes: int,
     tls_name: str,
     tls_ca: str | None,
     tls_no_verify: bool,
@@ -78,6 +82,7 @@ def http(
             expect=wishes,
             tls=tls_wish(tls_name or url.host, tls_ca, tls_no_verify) if url.tls else None,
             connect_to=split_target(connect_to) if connect_to else None,
+            max_bytes=max_bytes,
         )
         for url in asked
     ]
