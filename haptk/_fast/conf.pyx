@@ -392,6 +392,7 @@ cdef class Image:
         out.persist = be.persist
         out.strict = be.strict_persist
         out.abortonclose = be.abortonclose
+        out.lax = be.accept_invalid
         out.prefer_last = be.prefer_last_server
         out.max_ka_queue = be.max_keep_alive_queue
         out.pretend_ka = be.pretend_keepalive

@@ -3,13 +3,14 @@
 
 from libc.string cimport memmove
 
+from haptk._fast.authority cimport target_ok
 from haptk._fast.bytes.span cimport (NOWHERE, room_char, room_close, room_cut, room_decimal, room_full, room_len,
                                      room_open, room_put, room_span, room_word, span_at, span_between, span_eq, span_find,
                                      span_first, span_from, span_is_ci, span_len, span_skip, span_trim,
                                      span_trim_end)
 from haptk._fast.http1 cimport (H_CONNECTION, H_HOST, H_UPGRADE, HEADERS_ADDED, HEADERS_MAX, Header, M_CONNECT,
                                 head_method, head_name, head_target, head_value, header_id, method_id,
-                                note_connection, note_host, target_ok)
+                                note_connection, note_host)
 from haptk._fast.scan cimport TOKEN
 
 cdef enum:
@@ -215,8 +216,8 @@ cdef int follow_host(Worker *w, Head *h) noexcept nogil:
     cdef uint32_t start = 0, end = 0
     cdef int k, got = authority_in(h, &start, &end)
     cdef Room *o
-    if got <= 0:
-        return got
+    if got <= 0 or target_ok(h):
+        return got if got < 0 else 0
     for k in range(h.count):
         if h.headers[k].id == H_HOST:
             o = draft(w, DRAFT_TARGET)

@@ -20,6 +20,8 @@ cdef void give_back(Worker *w, Session *s, char cause, char at) noexcept nogil
 cdef int answer(Worker *w, Session *s, int page, int status, char cause, char at) noexcept nogil
 # 400, and no further request on this connection.
 cdef int refuse(Worker *w, Session *s, char cause) noexcept nogil
+# The same with another page than 400's, and another place in the log.
+cdef int refuse_with(Worker *w, Session *s, int status, char cause, char at) noexcept nogil
 # What a rule answered lies in s.in_head; a rule that failed (RULES_FAILED) is an error of ours.
 cdef int ruled(Worker *w, Session *s, int got) noexcept nogil
 # 502, or the end of an answer that has begun.

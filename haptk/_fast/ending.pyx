@@ -6,12 +6,12 @@ from haptk._fast.http1 cimport BODY_EOF
 from haptk._fast.journal cimport note_end, note_link
 from haptk._fast.pool cimport buf_take, session_free
 from haptk._fast.queue cimport dequeue
-from haptk._fast.reply cimport reply_page, settle_body
+from haptk._fast.reply cimport page_of, reply_page, settle_body
 from haptk._fast.rules cimport RULES_FAILED
 from haptk._fast.scan cimport hk_count
 from haptk._fast.service cimport service_drop
 from haptk._fast.sockets cimport IO_AGAIN, IO_EOF, close_fd, fill, reset_fd, shut_write
-from haptk._fast.state cimport (PAGE_400, PAGE_500, PAGE_502, PH_DEAD, PH_LINGER, PH_QUEUE, PH_RELAY, PH_REPLY, PH_RETRY,
+from haptk._fast.state cimport (PAGE_500, PAGE_502, PH_DEAD, PH_LINGER, PH_QUEUE, PH_RELAY, PH_REPLY, PH_RETRY,
                                 PH_SERVICE)
 from haptk._fast.tally cimport tally_end, tally_request
 from haptk._fast.upstream cimport detach, drop_kept
@@ -122,11 +122,15 @@ cdef int answer(Worker *w, Session *s, int page, int status, char cause, char at
 
 
 cdef int refuse(Worker *w, Session *s, char cause) noexcept nogil:
+    return refuse_with(w, s, 400, cause, c"R")
+
+
+cdef int refuse_with(Worker *w, Session *s, int status, char cause, char at) noexcept nogil:
     w.counters.bad_requests += 1
     s.keep = 0
     s.method = 0
     s.up.done = 0
-    return answer(w, s, PAGE_400, 400, cause, c"R")
+    return answer(w, s, page_of(status), status, cause, at)
 
 
 cdef int ruled(Worker *w, Session *s, int got) noexcept nogil:

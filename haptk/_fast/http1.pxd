@@ -9,7 +9,7 @@ from haptk._fast.bytes.buf cimport Buf
 from haptk._fast.bytes.span cimport Span, span_between, span_sub
 
 cdef enum:
-    HEADERS_MAX = 101       # HAProxy's tune.http.maxhdr
+    HEADERS_MAX = 100       # one less than HAProxy's tune.http.maxhdr, which counts the empty line
     HEADERS_ADDED = 155     # so many more may rules add
 
 cdef enum HeaderId:
@@ -22,6 +22,9 @@ cdef enum Method:
 cdef enum HeadResult:       # of the two head parsers; positive is the length of the head
     HEAD_MORE = 0
     HEAD_BAD = -1
+
+cdef enum UpgradeTo:
+    UP_NONE = 0, UP_OTHER, UP_WEBSOCKET
 
 cdef enum BodyMode:
     BODY_NONE = 0, BODY_LENGTH, BODY_CHUNKED, BODY_EOF, BODY_TUNNEL
@@ -47,11 +50,13 @@ ctypedef struct Head:
     uint32_t end            # after the empty line, as it came
     uint32_t target
     uint32_t target_len
+    uint32_t version        # requests: offset of the version; responses: of the status; as they came
     uint32_t reason         # responses: offset of the reason phrase
     uint32_t reason_len
     uint16_t method_len
     uint8_t method
     uint8_t minor           # 0 or 1, of HTTP/1.x
+    uint16_t fault          # of a request that is refused: the status that it gets instead of 400, or 0
     int status              # as it came
     int count
     # what the headers say, found while parsing
@@ -61,8 +66,9 @@ ctypedef struct Head:
     uint8_t conn_upgrade
     uint8_t conn_other      # Connection names something else
     uint8_t expect
-    uint8_t upgrade
+    uint8_t upgrade         # UpgradeTo
     uint8_t bare_lf
+    uint8_t lax             # parsed under accept-invalid-http-request or -response
     uint8_t cookies         # number of Cookie or Set-Cookie headers, at most 255
     uint8_t seen_host
     uint8_t seen_length
@@ -80,7 +86,9 @@ ctypedef struct Body:
 
 # Parse a request (response) head at b.p. Returns its length from b.p (empty lines before it included), HEAD_MORE or
 # HEAD_BAD.
-# `lax` accepts what `option accept-invalid-http-request` names. Changes bytes only by lower-casing names.
+# `lax` (`option accept-invalid-http-request`, `-response`) accepts any printable byte and those beyond ASCII in names and
+# targets, and a Host that is another than the target's. Changes bytes: names become lower case, a folded line becomes one
+# line, an odd first line and a default port what everybody writes (Head.start tells where the line then begins).
 cdef int parse_request(Buf *b, Head *h, bint lax) noexcept nogil
 cdef int parse_response(Buf *b, Head *h, bint lax) noexcept nogil
 # For headers that rules made: their id, and what Connection, Host, Upgrade and Expect say. note_host returns -1 for bytes
@@ -89,8 +97,8 @@ cdef uint8_t header_id(Span name) noexcept nogil
 cdef uint8_t method_id(Span method) noexcept nogil
 cdef void note_connection(Head *h, Header *x) noexcept nogil
 cdef int note_host(Head *h, Header *x) noexcept nogil
-# 1 when the request's target fits its method and its Host.
-cdef int target_ok(Head *h) noexcept nogil
+# Takes all lines of one HeaderId out of a head.
+cdef void drop_lines(Head *h, uint8_t id) noexcept nogil
 # Moves b.p and b.f over what can be forwarded of the body; BODY_DONE leaves b.p at the next message.
 cdef int body_advance(Body *body, Buf *b) noexcept nogil
 

@@ -1,14 +1,19 @@
-# RFC 9112, read strictly: a message with two possible meanings is refused, never repaired. What is not parsed here
-# is never forwarded, because the render step copies only what the parser has marked.
+# RFC 9112, read strictly: a message with two possible meanings is refused, never repaired; what has one meaning and an odd
+# form is written as everybody writes it. What is not parsed here is never forwarded, because the render step copies only
+# what the parser has marked. Where HAProxy reads on: docs/explanation/proxy-data-plane.md.
 
-from haptk._fast.bytes.buf cimport (buf_keep, buf_lower_token, buf_over, buf_ready, buf_skip, buf_unseen)
-from haptk._fast.bytes.span cimport (NOWHERE, Room, room_close, room_open, room_put, span_at, span_bytes, span_decimal,
-                                     span_find, span_first, span_from, span_is, span_is_ci, span_last, span_len,
-                                     span_of, span_opens, span_skip, span_target_end, span_trim, span_value_end, word)
+from haptk._fast.authority cimport host_line, same_authority, target_ok, tidy_authority
+from haptk._fast.bytes.buf cimport (buf_keep, buf_lower_token, buf_shift, buf_over, buf_ready, buf_set, buf_skip,
+                                    buf_unseen)
+from haptk._fast.bytes.span cimport (NOWHERE, Room, room_close, room_open, room_put, span_any_of, span_at, span_bytes,
+                                     span_decimal, span_find, span_first, span_from, span_is, span_is_ci, span_len,
+                                     span_of, span_opens, span_skip, span_target_end, span_trim,
+                                     span_value_end, word)
 from haptk._fast.scan cimport HEX, HOST, TOKEN, has_word
 
 cdef enum:
-    CR = 13, LF = 10, SP = 32, HTAB = 9, COLON = 58, COMMA = 44, SLASH = 47, QUESTION = 63
+    CR = 13, LF = 10, SP = 32, HTAB = 9, COLON = 58, SEMICOLON = 59, COMMA = 44, SLASH = 47, QUESTION = 63
+    NAME_MAX = 255          # HAProxy's
 
 
 # ---------------------------------------------------------------- lines
@@ -63,14 +68,17 @@ cdef uint8_t header_id(Span name) noexcept nogil:
 # ---------------------------------------------------------------- headers
 
 cdef inline int one_header(Buf *b, Span t, uint32_t base, uint32_t at, Header *out, Head *h) noexcept nogil:
-    # Parse the header line at `at` of t, which begins at `base` in b. Returns 1, 0 for more bytes, -1 for a bad line
-    # (obs-fold included).
+    # Parse the header line at `at` of t, which begins at `base` in b. Returns 1, 0 for more bytes, -1 for a bad line. A
+    # folded one becomes one line, with blanks in place of its line ends (RFC 9112 5.2), once the byte behind it is there.
     cdef uint32_t i = at, value, stop, n = span_len(t)
     cdef int eol
     i += buf_lower_token(b, base + at, TOKEN)
+    while h.lax and i < n and span_at(t, i) != COLON and span_at(t, i) > SP and span_at(t, i) != 127:
+        i += 1
+        i += buf_lower_token(b, base + i, TOKEN)
     if i >= n:
         return 0
-    if span_at(t, i) != COLON or i == at or i - at > 0xffff:
+    if span_at(t, i) != COLON or i == at or i - at > NAME_MAX:
         return -1
     out.line = at
     out.name_len = <uint16_t>(i - at)
@@ -80,17 +88,30 @@ cdef inline int one_header(Buf *b, Span t, uint32_t base, uint32_t at, Header *o
         # almost every line: "name: value" CR LF, whose value has no blanks around it
         value = i + 1
         stop = span_value_end(t, value)
-        if stop + 1 < n and span_at(t, stop) == CR and span_at(t, stop + 1) == LF and span_at(t, stop - 1) > SP:
+        if stop + 2 < n and span_at(t, stop) == CR and span_at(t, stop + 1) == LF and span_at(t, stop - 1) > SP and \
+                span_at(t, stop + 2) != SP and span_at(t, stop + 2) != HTAB:
             out.line_end = stop + 2
             out.value = value
             out.value_len = stop - value
             out.canonical = 1
             return 1
     value = span_skip(t, i)
-    stop = span_value_end(t, value)
-    eol = line_end(t, stop, h)
-    if eol <= 0:
-        return eol
+    stop = value
+    while True:
+        stop = span_value_end(t, stop)
+        eol = line_end(t, stop, h)
+        if eol <= 0:
+            return eol
+        if stop + eol == n:
+            return 0            # what follows tells whether the line is folded, and something always does
+        if span_at(t, stop + eol) != SP and span_at(t, stop + eol) != HTAB:
+            break
+        buf_set(b, base + stop, SP)
+        if eol == 2:
+            buf_set(b, base + stop + 1, SP)
+    value = span_skip(t, i)
+    if value > stop:
+        value = stop
     out.line_end = stop + eol
     out.canonical = eol == 2 and value == i + 1 and span_at(t, i) == SP
     while stop > value and (span_at(t, stop - 1) == SP or span_at(t, stop - 1) == HTAB):
@@ -101,46 +122,74 @@ cdef inline int one_header(Buf *b, Span t, uint32_t base, uint32_t at, Header *o
     return 1
 
 
-cdef bint other_codings(Span v) noexcept nogil:
-    # Elements separated by commas (a coding may have parameters), none of them empty or "chunked".
-    cdef uint32_t comma
-    cdef Span one
-    while True:
-        comma = span_find(v, COMMA, 0)
-        one = span_trim(v if comma == NOWHERE else span_first(v, comma))
-        if span_len(one) == 0 or span_is_ci(one, b"chunked"):
-            return 0
-        if comma == NOWHERE:
-            return 1
-        v = span_from(v, comma + 1)
-
-
-cdef int note_framing(Head *h, Header *x, bint request) noexcept nogil:
-    # Content-Length and Transfer-Encoding: exactly one of them, exactly once (RFC 9112 6.3, and stricter).
+cdef int one_length(Head *h, Span v) noexcept nogil:
+    # One number of a Content-Length, in any number of digits whose value has 18 at most.
+    cdef uint32_t i = 0, n = span_len(v)
     cdef int64_t length
+    while i + 1 < n and span_at(v, i) == 48:
+        i += 1
+    length = span_decimal(span_from(v, i))
+    if length < 0 or (h.seen_length and h.length != <uint64_t>length):
+        return -1
+    h.seen_length = 1
+    h.length = <uint64_t>length
+    return 0
+
+
+cdef int note_length(Head *h, Header *x) noexcept nogil:
+    # Content-Length: a number, or the same one several times in one line or several (RFC 9110 8.6). Returns 1 for the
+    # first line, which keeps one of the numbers, 0 for one that repeats it.
     cdef Span v = head_value(h, x)
-    cdef uint32_t n
-    if h.seen_length or h.seen_coding:
-        return -1
-    if x.id == H_LENGTH:
-        length = span_decimal(v)
-        if length < 0:
+    cdef uint32_t start = 0, comma, at
+    cdef bint again = h.seen_length
+    while True:
+        comma = span_find(v, COMMA, start)
+        at = span_skip(v, start)
+        if comma == NOWHERE:
+            comma = span_len(v)
+        while comma > at and (span_at(v, comma - 1) == SP or span_at(v, comma - 1) == HTAB):
+            comma -= 1
+        if at >= comma or one_length(h, span_sub(v, at, comma - at)) < 0:
             return -1
-        h.seen_length = 1
-        h.length = <uint64_t>length
+        start = span_skip(v, comma)
+        if start == span_len(v):
+            break
+        start += 1              # the comma
+    x.canonical &= at == 0
+    x.value += at
+    x.value_len = comma - at
+    if h.body != BODY_CHUNKED:
         h.body = BODY_LENGTH
-        return 1
+    return 0 if again else 1
+
+
+cdef int note_coding(Head *h, Header *x, bint request) noexcept nogil:
+    # Transfer-Encoding: `chunked` is the only coding that is understood; a request that names others before it gets 422.
+    cdef Span v = head_value(h, x), one
+    cdef uint32_t start = 0, end, at
     h.seen_coding = 1
-    h.body = BODY_CHUNKED
-    if span_is_ci(v, b"chunked"):
-        return 1
-    n = span_len(v)
-    if request or n < 9 or not span_is_ci(span_last(v, 7), b"chunked"):
-        return -1
-    # a response may name further codings before the final chunked one
-    v = span_trim(span_first(v, n - 7))
-    n = span_len(v)
-    return 1 if n > 1 and span_at(v, n - 1) == COMMA and other_codings(span_first(v, n - 1)) else -1
+    while True:
+        end = span_find(v, COMMA, start)
+        if end == NOWHERE:
+            end = span_len(v)
+        one = span_trim(span_sub(v, start, end - start))
+        if span_len(one) == 0 and end == span_len(v):
+            return 1            # nothing behind the last comma, or nothing at all
+        if h.body == BODY_CHUNKED:
+            return -1           # it must be the last one, and once
+        if span_is_ci(one, b"chunked"):
+            h.body = BODY_CHUNKED
+            at = span_skip(v, start)
+            x.canonical &= span_len(v) == 7
+            x.value += at
+            x.value_len = 7
+        elif request:
+            h.fault = 422
+        else:
+            return -1
+        if end == span_len(v):
+            return 1
+        start = end + 1
 
 
 cdef void note_connection(Head *h, Header *x) noexcept nogil:
@@ -157,12 +206,15 @@ cdef void note_connection(Head *h, Header *x) noexcept nogil:
 
 
 cdef int note_host(Head *h, Header *x) noexcept nogil:
-    # One Host, of bytes that can stand in an authority (RFC 3986 3.2, without userinfo).
+    # One Host, of bytes that can stand in an authority (RFC 3986 3.2, without userinfo). Returns 1, 0 for the same one
+    # again, which is left out, -1 for another or a bad one.
     cdef Span v = head_value(h, x)
+    cdef Header *first
     cdef uint8_t good = 1
     cdef uint32_t i
     if h.seen_host:
-        return -1
+        first = host_line(h)
+        return 0 if first != NULL and same_authority(head_value(h, first), v) else -1
     h.seen_host = 1
     for i in range(span_len(v)):
         good &= HOST[span_at(v, i)]
@@ -170,8 +222,11 @@ cdef int note_host(Head *h, Header *x) noexcept nogil:
 
 
 cdef int note_header(Head *h, Header *x, bint request) noexcept nogil:
-    if x.id == H_LENGTH or x.id == H_CODING:
-        return note_framing(h, x, request)
+    # Returns 1, 0 for a line that repeats another and is left out, -1 for a bad one.
+    if x.id == H_LENGTH:
+        return note_length(h, x)
+    if x.id == H_CODING:
+        return note_coding(h, x, request)
     if x.id == H_CONNECTION:
         note_connection(h, x)
     elif x.id == H_HOST:
@@ -184,7 +239,8 @@ cdef int note_header(Head *h, Header *x, bint request) noexcept nogil:
         if not request and h.cookies < 255:
             h.cookies += 1
     elif x.id == H_UPGRADE:
-        h.upgrade = 1
+        # of several lines the last one says whether it is WebSocket that is asked for
+        h.upgrade = UP_WEBSOCKET if has_word(head_value(h, x), word(b"websocket")) else UP_OTHER
     elif x.id == H_EXPECT:
         h.expect = 1
     return 1
@@ -212,14 +268,20 @@ cdef int parse_headers(Buf *b, uint32_t base, Head *h, bint request) noexcept no
         got = one_header(b, t, base, at, x, h)
         if got <= 0:
             return got
-        if x.id and note_header(h, x, request) < 0:
-            return HEAD_BAD
         at = x.line_end
+        if x.id:
+            got = note_header(h, x, request)
+            if got < 0:
+                return HEAD_BAD
+            if got == 0:
+                continue
         h.count += 1
 
 
-cdef inline void clear_head(Head *h, Span text) noexcept nogil:
+cdef inline void clear_head(Head *h, Span text, bint lax) noexcept nogil:
     h.text = text
+    h.lax = lax
+    h.fault = 0
     h.edited = 0
     h.start = 0
     h.status = 0
@@ -252,15 +314,20 @@ cdef uint8_t method_id(Span p) noexcept nogil:
 
 
 cdef int version_at(Span v, Head *h) noexcept nogil:
-    # "HTTP/1.D" and nothing else; a minor version above 1 means 1 (RFC 9110 2.5).
-    if not span_opens(v, b"HTTP/1.") or span_len(v) != 8 or span_at(v, 7) < 48 or span_at(v, 7) > 57:
+    # "HTTP/D.D" and nothing else; what is above 1.0 means 1.1 (RFC 9110 2.5).
+    cdef uint8_t major, minor
+    if not span_opens(v, b"HTTP/") or span_len(v) != 8 or span_at(v, 6) != 46:
         return -1
-    h.minor = 0 if span_at(v, 7) == 48 else 1
+    major, minor = span_at(v, 5), span_at(v, 7)
+    if major < 48 or major > 57 or minor < 48 or minor > 57:
+        return -1
+    h.minor = 1 if major > 49 or (major == 49 and minor > 48) else 0
     return 1
 
 
 cdef int request_line(Head *h) noexcept nogil:
-    # method SP target SP version. Returns 1, HEAD_MORE or HEAD_BAD; a bad byte is seen as early as it comes.
+    # method SP target SP version, with any blanks in place of SP (RFC 9112 3). Returns 1, HEAD_MORE or HEAD_BAD; a bad byte
+    # is seen as early as it comes.
     cdef Span t = h.text
     cdef uint32_t i = 0, n = span_len(t), v
     cdef int eol
@@ -268,19 +335,21 @@ cdef int request_line(Head *h) noexcept nogil:
         i += 1
     if i == n:
         return HEAD_MORE
-    if span_at(t, i) != SP or i == 0 or i > 64:
-        return HEAD_BAD
+    if (span_at(t, i) != SP and span_at(t, i) != HTAB) or i == 0 or i > 0xffff or span_is(span_first(t, i), b"PRI"):
+        return HEAD_BAD         # PRI is HTTP/2's preface
     h.method_len = <uint16_t>i
     h.method = method_id(span_first(t, i))
-    i += 1
+    i = span_skip(t, i)
     h.target = i
     i = span_target_end(t, i)
+    while h.lax and i < n and span_at(t, i) > 127:
+        i = span_target_end(t, i + 1)
     if i == n:
         return HEAD_MORE
-    if span_at(t, i) != SP or i == h.target:
+    if (span_at(t, i) != SP and span_at(t, i) != HTAB) or i == h.target:
         return HEAD_BAD
     h.target_len = i - h.target
-    v = i + 1
+    v = span_skip(t, i)
     if n - v < 9:
         return HEAD_MORE if span_find(t, LF, v) == NOWHERE else HEAD_BAD
     if version_at(span_sub(t, v, 8), h) < 0:
@@ -288,99 +357,133 @@ cdef int request_line(Head *h) noexcept nogil:
     eol = line_end(t, v + 8, h)
     if eol <= 0:
         return eol
+    h.version = v
     h.first_end = v + 8 + eol
     return 1
 
 
-cdef int target_ok(Head *h) noexcept nogil:
-    # The form must fit the method (RFC 9112 3.2); an absolute form must agree with Host.
-    cdef Span t = head_target(h)
-    cdef uint32_t n = span_len(t), i = 0, start, k
-    cdef Header *x
-    if span_at(t, 0) == SLASH:
-        return 0 if h.method == M_CONNECT else 1
-    if h.method == M_CONNECT:
-        return 1
-    if span_at(t, 0) == 42:
-        return n == 1 and h.method == M_OPTIONS
-    while i < n and span_at(t, i) != COLON:
-        if TOKEN[span_at(t, i)] == 0:
-            return 0
-        i += 1
-    if i == 0 or n - i < 4 or not span_is(span_sub(t, i, 3), b"://"):
-        return 0
-    start = i + 3
-    i = start
-    while i < n and span_at(t, i) != SLASH and span_at(t, i) != QUESTION:
-        if span_at(t, i) == 64:
-            return 0
-        i += 1
-    if i == start:
-        return 0
-    for k in range(<uint32_t>h.count):
-        x = &h.headers[k]
-        if x.id == H_HOST:
-            return same_authority(span_sub(t, start, i - start), head_value(h, x))
-    return 1
+cdef void tidy_line(Buf *b, uint32_t base, Head *h) noexcept nogil:
+    # The first line as everybody writes it: rules, logs and render count on single blanks and on HTTP/1.D.
+    cdef Span t = h.text
+    cdef uint32_t to = h.version - 1 - h.target_len
+    buf_set(b, base + h.version + 5, 49)
+    buf_set(b, base + h.version + 7, 49 if h.minor else 48)
+    if to == h.target and to == <uint32_t>h.method_len + 1 and span_at(t, to - 1) == SP and span_at(t, h.version - 1) == SP:
+        return
+    buf_shift(b, base + to, base + h.target, h.target_len)
+    buf_set(b, base + h.version - 1, SP)
+    buf_set(b, base + to - 1, SP)
+    buf_shift(b, base + to - 1 - h.method_len, base, h.method_len)
+    h.target = to
+    h.start = to - 1 - h.method_len
 
 
-cdef bint same_authority(Span a, Span b) noexcept nogil:
-    cdef uint32_t i
-    cdef uint8_t p, q
-    if span_len(a) != span_len(b):
-        return 0
-    for i in range(span_len(a)):
-        p = span_at(a, i)
-        q = span_at(b, i)
-        if p != q and (TOKEN[p] == 0 or TOKEN[p] != TOKEN[q]):
-            return 0
-    return 1
+# ---------------------------------------------------------------- whole heads
+
+cdef bint websocket_key(Head *h) noexcept nogil:
+    # Whether a handshake of WebSocket brings its key: 16 bytes in base64 (RFC 6455 4.1).
+    cdef int i
+    for i in range(h.count):
+        if span_is(head_name(h, &h.headers[i]), b"sec-websocket-key"):
+            return h.headers[i].value_len == 24
+    return 0
+
+
+cdef int request_sense(Head *h, bint lax) noexcept nogil:
+    # What is wrong with a request whose lines are right: 0, or HEAD_BAD with the status in h.fault.
+    if (h.seen_coding and h.body != BODY_CHUNKED) or (not target_ok(h) and not lax):
+        h.fault = 0
+        return HEAD_BAD
+    if h.minor == 0 and (h.body == BODY_CHUNKED or h.length) and \
+            (h.method == M_GET or h.method == M_HEAD or h.method == M_DELETE):
+        h.fault = 413
+        return HEAD_BAD
+    if h.fault:
+        return HEAD_BAD
+    if h.seen_coding and (h.seen_length or h.bare_lf or h.minor == 0):
+        return HEAD_BAD         # who understands it otherwise sees other requests behind it
+    if h.conn_upgrade and h.upgrade == UP_WEBSOCKET and h.body != BODY_CHUNKED and h.length == 0 and not websocket_key(h):
+        return HEAD_BAD
+    return 0
+
+
+cdef int empty_lines(Span t) noexcept nogil:
+    # Length of the empty lines before a message, which are skipped (RFC 9112 2.2); -1 for a CR alone.
+    cdef uint32_t at = 0, n = span_len(t)
+    while at < n and (span_at(t, at) == CR or span_at(t, at) == LF):
+        if span_at(t, at) == CR and at + 1 < n and span_at(t, at + 1) != LF:
+            return -1
+        at += 1
+    return <int>at
 
 
 cdef int parse_request(Buf *b, Head *h, bint lax) noexcept nogil:
     cdef Span t = buf_unseen(b)
-    cdef uint32_t at = 0, n = span_len(t)
-    cdef int got
-    while at < n and (span_at(t, at) == CR or span_at(t, at) == LF) and at < 8:
-        # RFC 9112 2.2: empty lines before a request are skipped
-        if span_at(t, at) == CR and at + 1 < n and span_at(t, at + 1) != LF:
-            return HEAD_BAD
-        at += 1
-    clear_head(h, span_from(t, at))
+    cdef int got, at = empty_lines(t)
+    h.fault = 0
+    if at < 0:
+        return HEAD_BAD
+    clear_head(h, span_from(t, <uint32_t>at), lax)
     got = request_line(h)
     if got <= 0:
         return got
-    got = parse_headers(b, b.p + at, h, 1)
+    got = parse_headers(b, b.p + <uint32_t>at, h, 1)
     if got <= 0:
+        h.fault = 0
         return got
-    if h.seen_coding and (h.minor == 0 or h.bare_lf):
+    if request_sense(h, lax) < 0:
         return HEAD_BAD
-    if h.minor == 1 and not h.seen_host and not lax:
-        return HEAD_BAD
-    if not target_ok(h) and not lax:
-        return HEAD_BAD
-    return <int>(at + h.end)
+    tidy_line(b, b.p + <uint32_t>at, h)
+    if h.method == M_CONNECT or span_at(h.text, h.target) != SLASH:
+        tidy_authority(b, b.p + <uint32_t>at, h)
+    return at + <int>h.end
 
 
-cdef int parse_response(Buf *b, Head *h, bint lax) noexcept nogil:
-    cdef Span t = buf_unseen(b)
-    cdef uint32_t stop, n = span_len(t)
+cdef void drop_lines(Head *h, uint8_t id) noexcept nogil:
+    cdef int i, kept = 0
+    for i in range(h.count):
+        if h.headers[i].id != id:
+            h.headers[kept] = h.headers[i]
+            kept += 1
+    h.count = kept
+
+
+cdef void tidy_status(Buf *b, uint32_t base, Head *h) noexcept nogil:
+    # "HTTP/1.D NNN reason", as everybody writes it.
+    cdef uint32_t to = h.version - 9
+    buf_set(b, base + 5, 49)
+    buf_set(b, base + 7, 49 if h.minor else 48)
+    if to:
+        buf_shift(b, base + to, base, 8)
+        h.start = to
+    buf_set(b, base + h.version - 1, SP)
+    if span_at(h.text, h.reason - 1) == HTAB:
+        buf_set(b, base + h.reason - 1, SP)
+
+
+cdef int status_line(Head *h) noexcept nogil:
+    # version SP status [SP reason], with any blanks in place of SP. Returns 1, HEAD_MORE or HEAD_BAD.
+    cdef Span t = h.text
+    cdef uint32_t i, stop, n = span_len(t)
     cdef int got, k
-    clear_head(h, t)
     if n < 13:
         return HEAD_BAD if n >= 5 and not span_opens(t, b"HTTP/") else HEAD_MORE
-    if version_at(span_first(t, 8), h) < 0 or span_at(t, 8) != SP:
+    if version_at(span_first(t, 8), h) < 0 or (span_at(t, 8) != SP and span_at(t, 8) != HTAB):
         return HEAD_BAD
-    for k in range(9, 12):
-        if span_at(t, k) < 48 or span_at(t, k) > 57:
+    i = span_skip(t, 8)
+    if n - i < 4:
+        return HEAD_MORE if span_find(t, LF, 0) == NOWHERE else HEAD_BAD
+    for k in range(3):
+        if span_at(t, i + k) < 48 or span_at(t, i + k) > 57:
             return HEAD_BAD
-        h.status = h.status * 10 + span_at(t, k) - 48
+        h.status = h.status * 10 + span_at(t, i + k) - 48
     if h.status < 100:
         return HEAD_BAD
-    h.reason = 12
-    if span_at(t, 12) == SP:
-        h.reason = 13
-    elif span_at(t, 12) != CR and span_at(t, 12) != LF:
+    h.version = i
+    h.reason = i + 3
+    if span_at(t, i + 3) == SP or span_at(t, i + 3) == HTAB:
+        h.reason = span_skip(t, i + 3)
+    elif span_at(t, i + 3) != CR and span_at(t, i + 3) != LF:
         return HEAD_BAD
     stop = span_value_end(t, h.reason)
     h.reason_len = stop - h.reason
@@ -388,12 +491,31 @@ cdef int parse_response(Buf *b, Head *h, bint lax) noexcept nogil:
     if got <= 0:
         return got
     h.first_end = stop + got
-    got = parse_headers(b, b.p, h, 0)
+    return 1
+
+
+cdef int parse_response(Buf *b, Head *h, bint lax) noexcept nogil:
+    cdef Span t = buf_unseen(b)
+    cdef int got, at = empty_lines(t)
+    if at < 0:
+        return HEAD_BAD
+    clear_head(h, span_from(t, <uint32_t>at), lax)
+    got = status_line(h)
     if got <= 0:
         return got
-    if h.seen_coding and (h.minor == 0 or h.bare_lf):
-        return HEAD_BAD
-    return <int>h.end
+    got = parse_headers(b, b.p + <uint32_t>at, h, 0)
+    if got <= 0:
+        return got
+    tidy_status(b, b.p + <uint32_t>at, h)
+    if h.seen_coding:
+        if h.body != BODY_CHUNKED:
+            return HEAD_BAD
+        if h.seen_length:
+            drop_lines(h, H_LENGTH)     # which must not go on (RFC 9112 6.3)
+            h.length = 0
+        if h.seen_length or h.minor == 0:
+            h.conn_close = 1            # its framing is to be mistrusted (RFC 9112 6.1)
+    return at + <int>h.end
 
 
 # ---------------------------------------------------------------- bodies
@@ -402,7 +524,7 @@ cdef enum ChunkStage:
     CHUNK_SIZE = 0, CHUNK_DATA, CHUNK_END, CHUNK_TRAILER
 
 cdef enum:
-    CHUNK_LINE_MAX = 1024   # bytes of a size line with its extensions, or of one trailer line's wait
+    CHUNK_LINE_MAX = 8192   # bytes of a size line with its extensions, and of all trailer lines
 
 
 cdef inline void take_data(Body *body, Buf *b) noexcept nogil:
@@ -423,30 +545,36 @@ cdef inline void framing(Body *body, Buf *b, uint32_t count) noexcept nogil:
 
 
 cdef int chunk_size(Body *body, Buf *b) noexcept nogil:
-    # One size line as a whole. Extensions are checked and dropped (RFC 9112 7.1.1 lets a recipient ignore them).
+    # One size line as a whole: digits (zeroes in front are dropped), blanks, an extension. Extensions are dropped
+    # (RFC 9112 7.1.1 lets a recipient ignore them), so whatever they hold goes no further.
     cdef Span t = buf_unseen(b)
-    cdef uint32_t i = 0, stop, n = span_len(t)
+    cdef uint32_t i = 0, zeroes = 0, stop, n = span_len(t)
     cdef uint64_t size = 0
     while i < n and HEX[span_at(t, i)] != 255:
-        if i >= 15:
-            return BODY_BAD
         size = size * 16 + HEX[span_at(t, i)]
+        if size >> 52:
+            return BODY_BAD     # HAProxy's limit, so that nobody's floating-point numbers lose digits
         i += 1
+        if size == 0:
+            zeroes = i
     if i == n:
-        return BODY_OPEN
-    if i == 0 or (span_at(t, i) != CR and span_at(t, i) != 59):
-        return BODY_BAD
-    stop = span_value_end(t, i)
-    if stop > CHUNK_LINE_MAX:
+        return BODY_OPEN if n < CHUNK_LINE_MAX else BODY_BAD
+    stop = span_skip(t, i)
+    if stop < n and span_at(t, stop) == SEMICOLON:
+        stop = span_any_of(t, stop, CR, LF, CR)
+    if i == 0 or stop > CHUNK_LINE_MAX:
         return BODY_BAD
     if stop + 1 >= n:
         return BODY_BAD if stop < n and span_at(t, stop) != CR else BODY_OPEN
     if span_at(t, stop) != CR or span_at(t, stop + 1) != LF:
         return BODY_BAD
-    if body.strip or stop == i:
+    if zeroes == i:
+        zeroes -= 1             # the last chunk's own
+    if body.strip or (stop == i and zeroes == 0):
         framing(body, b, stop + 2)
     else:
-        buf_keep(b, i)
+        buf_skip(b, zeroes)
+        buf_keep(b, i - zeroes)
         buf_skip(b, stop - i)
         buf_keep(b, 2)
     body.left = size
@@ -479,16 +607,16 @@ cdef int trailer_line(Body *body, Buf *b) noexcept nogil:
         framing(body, b, 2)
         body.done = 1
         return BODY_DONE
-    scratch.bare_lf = 0
+    scratch.bare_lf = scratch.lax = 0
     got = one_header(b, t, b.p, 0, &x, &scratch)
     if got < 0 or scratch.bare_lf:
         return BODY_BAD
     if got == 0:
-        return BODY_OPEN if span_len(t) < 8 * CHUNK_LINE_MAX else BODY_BAD
+        return BODY_OPEN if span_len(t) < CHUNK_LINE_MAX else BODY_BAD
     if x.id == H_LENGTH or x.id == H_CODING or x.id == H_HOST or x.id == H_CONNECTION:
         return BODY_BAD
     body.left += x.line_end
-    if body.left > 8 * CHUNK_LINE_MAX:
+    if body.left > CHUNK_LINE_MAX:
         return BODY_BAD
     framing(body, b, x.line_end)
     return BODY_DONE

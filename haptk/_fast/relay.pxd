@@ -16,6 +16,7 @@ cdef enum RelayResult:
     RELAY_AGAIN = -5        # the response is one that `retry-on` does not let pass
     RELAY_RULED = -6        # a rule answers instead: see rules.rules_response
     RELAY_RULES_FAILED = -7
+    RELAY_BAD_START = -8    # the response's body is malformed where it came with the head: nothing of either has passed
 
 # The connection to the server is established.
 cdef void link_ready(Worker *w, Session *s) noexcept nogil

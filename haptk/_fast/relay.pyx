@@ -4,11 +4,13 @@
 from libc.stdint cimport int64_t, uint32_t
 
 from haptk._fast.bytes.buf cimport buf_empty, buf_held, buf_owed, buf_put, buf_ready
-from haptk._fast.bytes.span cimport span_decimal
+from haptk._fast.bytes.span cimport span_decimal, span_is
 from haptk._fast.captures cimport capture_cookie, capture_head
 from haptk._fast.edit cimport edits_begin
+from haptk._fast.faults cimport fault_response
 from haptk._fast.http1 cimport (BODY_BAD, BODY_CHUNKED, BODY_EOF, BODY_NONE, BODY_TUNNEL, Head, HEAD_MORE,
-                                M_CONNECT, M_HEAD, body_advance, head_status, parse_response)
+                                M_CONNECT, M_HEAD, UP_WEBSOCKET, body_advance, head_name, head_status,
+                                parse_response)
 from haptk._fast.journal cimport note_response
 from haptk._fast.observe cimport SAW_CONNECT, observe, sight_of
 from haptk._fast.pool cimport buf_drop, buf_grow, buf_slim, buf_take
@@ -202,10 +204,28 @@ cdef void edited(Session *s, Head *h) noexcept nogil:
         s.keep = 0
 
 
-cdef int final_head(Worker *w, Session *s, Head *h) noexcept nogil:
+cdef bint starts_well(Worker *w, Session *s, Head *h, uint32_t end) noexcept nogil:
+    # What came of the body together with its head. Where that is malformed the client gets an answer of our own.
+    cdef bint keep = s.keep
+    response_body(s, h)
+    s.sx.r = s.sx.f = s.sx.p = end
+    if body_advance(&s.down, &s.sx) != BODY_BAD:
+        return 1
+    s.head_done = 1             # for the place that `show errors` tells
+    fault_response(w, s)
+    s.head_done = 0
+    s.keep = keep
+    return 0
+
+
+cdef int final_head(Worker *w, Session *s, Head *h, uint32_t end) noexcept nogil:
+    # A head that ends at `end` in s.sx.
     cdef int got
     cdef bint rule_keep = 0
     s.status = h.status
+    s.server_keep = not s.server_close and not h.conn_close and (h.minor == 1 or h.conn_keep)
+    if not starts_well(w, s, h, end):
+        return RELAY_BAD_START
     observe(s.server, sight_of(h.status))
     if s.keeping:
         if may_repeat(s, event_of(h.status)):
@@ -213,8 +233,6 @@ cdef int final_head(Worker *w, Session *s, Head *h) noexcept nogil:
         s.keeping = 0
         drop_request(w, s)
     s.response_ms = w.now
-    s.server_keep = not s.server_close and not h.conn_close and (h.minor == 1 or h.conn_keep)
-    response_body(s, h)
     s.response_minor = 1 + h.minor
     if w.conf.connection_seen and (h.conn_close or h.conn_keep):
         edits_begin(w, h)
@@ -248,33 +266,40 @@ cdef int final_head(Worker *w, Session *s, Head *h) noexcept nogil:
     return 1
 
 
+cdef bint switches(Session *s, Head *h) noexcept nogil:
+    # Whether a 101 may open a tunnel: it was asked for, and WebSocket's shows that it understood (RFC 6455 4.2.2).
+    cdef int i
+    if not s.upgrade_asked or not h.conn_upgrade:
+        return 0
+    if h.upgrade != UP_WEBSOCKET:
+        return 1
+    for i in range(h.count):
+        if span_is(head_name(h, &h.headers[i]), b"sec-websocket-accept"):
+            return 1
+    return 0
+
+
 cdef int response_heads(Worker *w, Session *s) noexcept nogil:
     # As many heads as are complete, up to the final one. 1 when that went through.
     cdef Head *h = &w.head
     cdef int got
-    cdef uint32_t end
     while not s.head_done:
         if s.sx.p == s.sx.n:
             return RELAY_WAIT
-        got = parse_response(&s.sx, h, 0)
+        got = parse_response(&s.sx, h, s.backend.lax)
         if got == HEAD_MORE:
             return RELAY_WAIT if s.sx.n - s.sx.p < <uint32_t>w.conf.bufsize else RELAY_BAD_RESPONSE
         if got < 0:
             return RELAY_BAD_RESPONSE
-        if h.status == 101 and not s.upgrade_asked:
+        if h.status == 101 and not switches(s, h):
             return RELAY_BAD_RESPONSE
         if h.status >= 200 or h.status == 101:
-            end = s.sx.p + got
-            got = final_head(w, s, h)
-            s.sx.r = s.sx.f = s.sx.p = end
-            if got < 0:
-                return got
-            break
+            return final_head(w, s, h, s.sx.p + <uint32_t>got)
         if s.minor and render_response(w, s, h, 1) < 0:
             return RELAY_BAD_RESPONSE
         s.sx.p += <uint32_t>got
         s.sx.r = s.sx.f = s.sx.p
-    return RELAY_BAD_RESPONSE if body_advance(&s.down, &s.sx) == BODY_BAD else 1
+    return 1
 
 
 cdef int flush(Worker *w, Session *s) noexcept nogil:

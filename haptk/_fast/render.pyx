@@ -6,10 +6,10 @@ from haptk._fast.bytes.buf cimport buf_empty, buf_room, buf_wrote
 from haptk._fast.bytes.span cimport (NOWHERE, Room, Span, room_char, room_cut, room_full, room_left, room_len,
                                      room_put, room_word, span_at, span_between, span_blank_at_equals, span_eq,
                                      span_find, span_find_span, span_first, span_from, span_given, span_is_ci, span_len,
-                                     span_opens_ci, span_over, span_trim)
+                                     span_opens_ci, span_over, span_skip, span_trim)
 from haptk._fast.cookie cimport cookie_line, cookie_request, cookie_response, cookie_wanted
 from haptk._fast.http1 cimport (Header, H_CACHE_CONTROL, H_CODING, H_CONNECTION, H_COOKIE, H_ETAG, H_EXPIRES,
-                                H_KEEP_ALIVE, H_LAST_MODIFIED, H_PRAGMA, H_PROXY_CONNECTION, H_SET_COOKIE,
+                                H_KEEP_ALIVE, H_LAST_MODIFIED, H_LENGTH, H_PRAGMA, H_PROXY_CONNECTION, H_SET_COOKIE,
                                 H_SET_COOKIE2, M_GET, M_HEAD, M_OPTIONS, M_TRACE, head_asked, head_name, head_reason,
                                 head_status, head_value)
 from haptk._fast.journal cimport make_id
@@ -149,7 +149,7 @@ cdef int render_request(Worker *w, Session *s, Head *h) noexcept nogil:
     buf_empty(&s.out_head)
     o = buf_room(&s.out_head)
     if h.first_end and h.first_end == h.target + h.target_len + 11 and span_at(t, h.first_end - 3) == 49:
-        run_end = h.first_end   # it ends in " HTTP/1.1" CR LF as it came: one run with what follows
+        run, run_end = h.start, h.first_end  # it ends in " HTTP/1.1" CR LF as it came: one run with what follows
     else:
         room_put(&o, head_asked(h))
         room_word(&o, b" HTTP/1.1\r\n" if h.minor else b" HTTP/1.0\r\n")
@@ -235,14 +235,45 @@ cdef bint cacheable(Session *s, Head *h) noexcept nogil:
     return allowed and useful
 
 
+cdef bint cookie_list(Session *s, Span v, Room *o) noexcept nogil:
+    # Set-Cookie2 holds several cookies behind each other (RFC 2965 3.2.2); those that are ours go by themselves.
+    cdef uint32_t i, start = 0, at
+    cdef bint quoted, any = 0
+    while start < span_len(v):
+        i = start
+        quoted = 0
+        while i < span_len(v) and (quoted or span_at(v, i) != 44):
+            if span_at(v, i) == 34:
+                quoted = not quoted
+            elif quoted and span_at(v, i) == 92 and i + 1 < span_len(v):
+                i += 1
+            i += 1
+        at = room_len(o)
+        if any:
+            room_char(o, 44)
+        else:
+            start = span_skip(v, start)     # the first that stays has no blanks before it
+        if start < i and cookie_response(s, s.backend, span_between(v, start, i), o):
+            any = 1
+        elif not room_full(o):
+            room_cut(o, at)
+        start = i + 1
+    return any
+
+
 cdef void edit_set_cookie(Session *s, Room *o, Head *h, Header *x) noexcept nogil:
     cdef uint32_t at = room_len(o)
+    cdef bint kept
     if x.value_len == 0:
         plain_line(o, h, x)
         return
     room_put(o, head_name(h, x))
     room_word(o, b": ")
-    if cookie_response(s, s.backend, head_value(h, x), o):
+    if x.id == H_SET_COOKIE2:
+        kept = cookie_list(s, head_value(h, x), o)
+    else:
+        kept = cookie_response(s, s.backend, head_value(h, x), o)
+    if kept:
         room_word(o, b"\r\n")
     elif not room_full(o):
         room_cut(o, at)
@@ -256,11 +287,14 @@ cdef void special_response(Session *s, Room *o, Head *h, Header *x, bint interim
             connection_rest(o, head_value(h, x))
     elif x.id == H_CODING and not (interim or h.status == 204 or s.down.strip):
         plain_line(o, h, x)
+    # nor may a Content-Length stand in what has no body whatever it says (RFC 9110 8.6)
 
 
 cdef inline bint response_special(Session *s, uint8_t id, bint interim) noexcept nogil:
     if id == H_CONNECTION or id == H_KEEP_ALIVE or id == H_PROXY_CONNECTION or id == H_CODING:
         return 1
+    if id == H_LENGTH:
+        return interim or s.status == 204 or s.status == 101
     return (id == H_SET_COOKIE or id == H_SET_COOKIE2) and not interim and \
         (s.backend.cookie != 0 or s.frontend.cookie_capture.p != NULL)
 

@@ -5,24 +5,27 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from haptk._fast.address cimport note_local
 from haptk._fast.bytes.buf cimport buf_part, buf_unseen
-from haptk._fast.bytes.span cimport NOWHERE, Span, outer, span_eq, span_find_span, word
+from haptk._fast.bytes.span cimport NOWHERE, Span, outer, span_eq, span_find_span, span_from, span_opens, word
 from haptk._fast.captures cimport capture_cookie, capture_head
 from haptk._fast.deadlines cimport LINGER_MS, arm, deadline
 from haptk._fast.dispatch cimport admitted, again, connect_failed, dispatch, link_failed
 from haptk._fast.edit cimport edits_begin
-from haptk._fast.ending cimport (answer, bad_response, close_client, drop_buffers, leave, linger_step, refuse, ruled,
-                                 session_kill)
+from haptk._fast.ending cimport (answer, bad_response, close_client, drop_buffers, leave, linger_step, refuse, refuse_with,
+                                 ruled, session_kill)
+from haptk._fast.facts cimport path_in
 from haptk._fast.faults cimport fault_request, fault_response
 from haptk._fast.hashkey cimport hash_request
-from haptk._fast.http1 cimport BODY_LENGTH, BODY_NONE, BODY_TUNNEL, Head, body_advance, head_target, parse_request
+from haptk._fast.http1 cimport (BODY_LENGTH, BODY_NONE, BODY_TUNNEL, H_UPGRADE, Head, body_advance, drop_lines,
+                                head_target, parse_request)
 from haptk._fast.journal cimport note_end, note_refused, note_request
 from haptk._fast.observe cimport SAW_BAD_ANSWER, observe
 from haptk._fast.pool cimport buf_drop, buf_take
 from haptk._fast.program cimport span_text
 from haptk._fast.queue cimport WAITS_NOT, take_ready
 from haptk._fast.proxyproto cimport read_proxy
-from haptk._fast.relay cimport (RELAY_AGAIN, RELAY_BAD_REQUEST, RELAY_BAD_RESPONSE, RELAY_CLIENT, RELAY_DONE, RELAY_LINK,
-                                RELAY_RULED, RELAY_RULES_FAILED, RELAY_WAIT, compact, more_request, pull, push,
+from haptk._fast.relay cimport (RELAY_AGAIN, RELAY_BAD_REQUEST, RELAY_BAD_RESPONSE, RELAY_BAD_START, RELAY_CLIENT,
+                                RELAY_DONE, RELAY_LINK, RELAY_RULED, RELAY_RULES_FAILED, RELAY_WAIT, compact,
+                                more_request, pull, push,
                                 rest_tunnel)
 from haptk._fast.render cimport render_request
 from haptk._fast.reply cimport REPLY_LOST, REPLY_WAIT, reply_send, settle_body
@@ -110,7 +113,7 @@ cdef int head_step(Worker *w, Session *s) noexcept nogil:
         s.parse_tries += s.parse_tries < 250
         if length != 0 or s.rx.n - s.rx.p > limit:
             fault_request(w, s, 0)
-            return refuse(w, s, c"P")
+            return refuse_with(w, s, w.head.fault if length < 0 and w.head.fault else 400, c"P", c"R")
     elif s.rx.n != s.rx.p:
         s.tried_n = s.rx.n
         if s.rx.n - s.rx.p > limit:
@@ -220,6 +223,15 @@ cdef void request_body(Session *s, Head *h) noexcept nogil:
     s.up.done = h.body == BODY_NONE or (h.body == BODY_LENGTH and h.length == 0)
 
 
+cdef bint monitored(Session *s, Head *h) noexcept nogil:
+    # Whether the target, or of an absolute form what follows the authority, is the monitor-uri.
+    cdef Span t = head_target(h), uri = span_text(&s.frontend.monitor_uri)
+    cdef uint32_t start = 0, end = 0
+    if span_opens(uri, b"/") and not path_in(t, &start, &end):
+        return 0
+    return span_eq(span_from(t, start), uri)
+
+
 cdef int begin(Worker *w, Session *s, uint32_t length) noexcept nogil:
     # A complete request head lies at s.rx.p and is parsed in w.head; its bytes stay where they are until more is read.
     cdef Head *h = &w.head
@@ -237,7 +249,7 @@ cdef int begin(Worker *w, Session *s, uint32_t length) noexcept nogil:
     w.counters.requests += 1
     tally_request(w, s, length)
     s.keep = (h.minor == 1 or h.conn_keep) and not h.conn_close and not w.stopping
-    if s.frontend.monitor_uri.n and span_eq(head_target(h), span_text(&s.frontend.monitor_uri)):
+    if s.frontend.monitor_uri.n and monitored(s, h):
         s.unlogged = 1
         if s.frontend.program.monitor_count and rules_monitor(w, s, h):
             return answer(w, s, PAGE_503, 503, c"L", c"R")
@@ -256,7 +268,9 @@ cdef int begin(Worker *w, Session *s, uint32_t length) noexcept nogil:
         capture_cookie(s, h, 0)
     s.server_close = s.rule_close or not s.rule_keep and (
         s.backend.connection != MODE_KEEP or s.frontend.connection != MODE_KEEP)
-    s.upgrade_asked = h.upgrade and h.conn_upgrade and h.minor
+    s.upgrade_asked = h.upgrade and h.conn_upgrade and h.minor and s.up.done
+    if h.conn_upgrade and not s.up.done:
+        drop_lines(h, H_UPGRADE)    # no tunnel begins behind a body: it is an ordinary request
     if render_request(w, s, h) < 0:
         # too long as it came, or as rules made it
         return ruled(w, s, RULES_FAILED) if h.edited else refuse(w, s, c"P")
@@ -266,7 +280,7 @@ cdef int begin(Worker *w, Session *s, uint32_t length) noexcept nogil:
         stick_request(w, s, h, s.force_persist, s.ignore_persist)
     if not take_early_body(s):
         fault_request(w, s, 1)
-        return refuse(w, s, c"C")
+        return refuse(w, s, c"P")
     s.retries_left = s.backend.retries
     s.keeping = (s.backend.retry_on & ~RE_CONN) != 0 and not s.no_retry
     s.phase = PH_RELAY
@@ -324,9 +338,9 @@ cdef void serve_queues(Worker *w) noexcept nogil:
 cdef int bad_body(Worker *w, Session *s) noexcept nogil:
     fault_request(w, s, 1)
     if s.head_done:
-        session_kill(w, s, c"C", c"D")
+        session_kill(w, s, c"P", c"D")
         return 0
-    return refuse(w, s, c"C")
+    return refuse_with(w, s, 400, c"P", c"H")
 
 
 # ---------------------------------------------------------------- moving bytes
@@ -378,8 +392,9 @@ cdef int relay_step(Worker *w, Session *s) noexcept nogil:
     if down == RELAY_CLIENT:
         session_kill(w, s, c"C", c"D")
         return 0
-    if down == RELAY_BAD_RESPONSE:
-        fault_response(w, s)
+    if down == RELAY_BAD_RESPONSE or down == RELAY_BAD_START:
+        if down == RELAY_BAD_RESPONSE:
+            fault_response(w, s)
         observe(s.server, SAW_BAD_ANSWER)
     if down == RELAY_AGAIN or (not s.head_done and may_repeat(s, RE_JUNK)):
         return again(w, s)

@@ -220,6 +220,7 @@ ctypedef struct BackendC:
     int persist
     int strict
     int abortonclose
+    int lax                 # accept-invalid-http-response
     int allbackups
     int limited             # some server has a maxconn
     int fullconn            # sessions at which servers with a minconn have their full maxconn

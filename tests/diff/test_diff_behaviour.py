@@ -569,8 +569,6 @@ def test_what_haproxy_refuses_is_refused(pair: Pair, raw: bytes) -> None:
         b"GET / HTTP/1.1\r\nHost: h\r\nX: a\0b\r\n\r\n",
         b"POST / HTTP/1.0\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 18446744073709551616\r\n\r\n",
-        b"GET / HTTP/1.1\r\n\r\n",
-        b"GET / HTTP/2.5\r\nHost: h\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: h\r\n folded\r\n\r\n",
         b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     ],

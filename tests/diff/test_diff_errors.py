@@ -129,8 +129,6 @@ def test_requests_and_responses_are_shown_as_haproxy_shows_them(both: Both) -> N
 def test_a_body_that_is_none_and_one_that_only_haptk_refuses(both: Both) -> None:
     both.send(1, b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\nzz\r\n\r\n")
     assert re.search(r"error at position \d+\n.*\n  H1 msg state MSG_CHUNK_SIZE\(26\)", both.ask(1, "show errors f"))
-    both.send(1, b"GET / HTTP/1.1\r\nHost: h\r\nX-A: a\r\n folded\r\n\r\n")
-    assert "error at position 33\n" in both.ask(1, "show errors f")
     both.send(1, b"GET / HTTP/1.1\r\nHost: h\r\nHost: i\r\n\r\n")
     assert "error at position 31\n" in both.ask(1, "show errors f")
     both.send(1, b"GET / HTTP/1.1\r\nHost: h\r\nX: " + b"a" * 20000 + b"\r\n\r\n")

@@ -1,4 +1,4 @@
-"""The compiled HTTP/1 parser beside two others: the reference, on mutated messages, and h11 on what is accepted."""
+"""The compiled HTTP/1 parser on mutated messages: it agrees with itself, and with h11 on what both accept."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.fuzz import fuzz_http1
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_reference_and_compiled_parser_agree(seed):
+def test_what_is_accepted_reads_the_same_again(seed):
     generator = random.Random(seed)
     for _ in range(20000):
         assert fuzz_http1.one(generator) is None
@@ -31,6 +31,14 @@ def _h11_request(data: bytes) -> tuple[str, str, list[tuple[str, str]]] | None:
     return event.method.decode(), event.target.decode("latin-1"), headers
 
 
+def _tidy(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Codings in lower case, one blank where a line was folded, no default port (of CONNECT)."""
+    return [
+        (name, " ".join(value.lower().split() if name == "transfer-encoding" else value.removesuffix(":443").split()))
+        for name, value in headers
+    ]
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_h11_sees_the_same_request(seed):
     """Where both accept a mutated request, they see one message. h11 normalises Content-Length and codings, no more."""
@@ -43,8 +51,7 @@ def test_h11_sees_the_same_request(seed):
             continue
         both += 1
         assert (ours["method"], ours["target"]) == theirs[:2], data
-        lower = [(name, value.lower() if name == "transfer-encoding" else value) for name, value in ours["headers"]]
-        assert lower == theirs[2], data
+        assert _tidy(ours["headers"]) == _tidy(theirs[2]), data
     assert both > 500
 
 
@@ -54,7 +61,9 @@ def test_h11_sees_the_same_request(seed):
         (b"5\r\nhello\r\n0\r\n\r\nGET", b"5\r\nhello\r\n0\r\n\r\n", b"hello", b"GET"),
         (b"5;a=b\r\nhello\r\n0;c\r\nT: x\r\n\r\n", b"5\r\nhello\r\n0\r\nt: x\r\n\r\n", b"hello", b""),
         (b"0\r\n\r\n", b"0\r\n\r\n", b"", b""),
-        (b"00a\r\n0123456789\r\n000\r\n\r\n", b"00a\r\n0123456789\r\n000\r\n\r\n", b"0123456789", b""),
+        (b"00a\r\n0123456789\r\n000\r\n\r\n", b"a\r\n0123456789\r\n0\r\n\r\n", b"0123456789", b""),
+        (b"5 \t ; a=\x01b\r\nhello\r\n0 \r\n\r\n", b"5\r\nhello\r\n0\r\n\r\n", b"hello", b""),
+        (b"0" * 40 + b"5\r\nhello\r\n0\r\n\r\n", b"5\r\nhello\r\n0\r\n\r\n", b"hello", b""),
     ],
 )
 def test_chunked_bodies(data, forwarded, stripped, rest):

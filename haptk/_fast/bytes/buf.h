@@ -140,6 +140,17 @@ static inline void hk_buf_skip(hk_buf *b, uint32_t count HK_AT)
 	HK_MUST(b->p <= b->n && count <= b->n - b->p);
 	b->p += count;
 }
+/* In place, of what has arrived: a byte, and `count` bytes from one place to another. */
+static inline void hk_buf_set(hk_buf *b, uint32_t at, uint8_t c HK_AT)
+{
+	HK_MUST(at < b->n && b->n <= b->size);
+	b->d[at] = (char)c;
+}
+static inline void hk_buf_shift(hk_buf *b, uint32_t to, uint32_t from, uint32_t count HK_AT)
+{
+	HK_MUST(b->n <= b->size && from <= b->n && count <= b->n - from && to <= b->n && count <= b->n - to);
+	memmove(b->d + to, b->d + from, count);
+}
 /* `token` is scan's TOKEN. */
 static inline uint32_t hk_buf_lower_token(hk_buf *b, uint32_t at, const uint8_t *token HK_AT)
 {
@@ -157,5 +168,7 @@ static inline uint32_t hk_buf_lower_token(hk_buf *b, uint32_t at, const uint8_t 
 #define buf_front(b, count, s) hk_buf_front(b, count, s HK_HERE)
 #define buf_move(b, memory, size) hk_buf_move(b, memory, size HK_HERE)
 #define buf_skip(b, count) hk_buf_skip(b, count HK_HERE)
+#define buf_set(b, at, c) hk_buf_set(b, at, c HK_HERE)
+#define buf_shift(b, to, from, count) hk_buf_shift(b, to, from, count HK_HERE)
 #define buf_lower_token(b, at, token) hk_buf_lower_token(b, at, token HK_HERE)
 #endif

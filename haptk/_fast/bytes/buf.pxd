@@ -40,6 +40,9 @@ cdef extern from "bytes/buf.h" nogil:
     void buf_give "hk_buf_give" (Buf *b, void *memory, uint32_t size) noexcept
     void *buf_take_back "hk_buf_take_back" (Buf *b) noexcept
     void buf_move(Buf *b, void *memory, uint32_t size) noexcept
+    # in place, of what has arrived: one byte; `count` bytes from one place to another
+    void buf_set(Buf *b, uint32_t at, uint8_t c) noexcept
+    void buf_shift(Buf *b, uint32_t to, uint32_t from_, uint32_t count) noexcept
     # length of the run of token characters from `at` on, which are lower-cased in place; `token` is scan.TOKEN
     uint32_t buf_lower_token(Buf *b, uint32_t at, const uint8_t *token) noexcept
 
