@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -219,7 +218,7 @@ def _report(outcome: Outcome, html: Path | None) -> None:
 
 def _how_to_talk(status: dict[str, Any]) -> str:
     """The lines a person needs: who holds the address, curl, and the variables for any AWS tool."""
-    from haptk.lab.client import environment
+    from haptk.lab.client import exports
     from haptk.lab.layout import PROXY_PORT
 
     lines = [f"lab {status['phase']} in {status['directory']}: {status['lb']} balancers, {status['timing']} timings"]
@@ -229,7 +228,7 @@ def _how_to_talk(status: dict[str, Any]) -> str:
     lines.append(f"address {status['address']} is held by {status.get('holder') or 'nobody'}")
     lines.append(f"  curl -c jar -b jar http://{status['address']}:{PROXY_PORT}/")
     lines.append("AWS tools talk to it with")
-    lines += [f"  export {name}={shlex.quote(value)}" for name, value in environment(status).items()]
+    lines += [f"  {line}" for line in exports(status)]
     lines.append(f"  aws ec2 describe-addresses --public-ips {status['address']}")
     lines.append("drills: haptk lab drill --fail proxy|instance|app; the end: haptk lab down")
     return "\n".join(lines)

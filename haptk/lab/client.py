@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Any
 from haptk.errors import HaptkError, NotRunning, PeerError
 from haptk.io import clock, control, files
 from haptk.io.process import die_with_parent
+from haptk.lab import token
 from haptk.lab.balancer import python
 from haptk.lab.layout import MARK, TIMINGS, Layout, lab_dir
 from haptk.lab.processes import marked_pids, sweep
@@ -137,9 +139,18 @@ def environment(status: dict[str, Any]) -> dict[str, str]:
     return {
         "AWS_ENDPOINT_URL": status["endpoint"],
         "AWS_DEFAULT_REGION": "eu-west-1",
-        "AWS_ACCESS_KEY_ID": "AKIALABOPERATOR00000",
+        "AWS_ACCESS_KEY_ID": token.access_key_id("operator", token.read(Path(status["directory"]) / token.NAME)),
         "AWS_SECRET_ACCESS_KEY": "lab",
     }
+
+
+def exports(status: dict[str, Any]) -> list[str]:
+    """The same as lines for a shell, which read the token from its file: no secret is shown."""
+    place = shlex.quote(str(Path(status["directory"]) / token.NAME))
+    known = {**environment(status), "AWS_ACCESS_KEY_ID": token.access_key_id("operator", "")}
+    lines = {name: shlex.quote(value) for name, value in known.items()}
+    lines["AWS_ACCESS_KEY_ID"] += f'"$(cat {place})"'
+    return [f"export {name}={value}" for name, value in lines.items()]
 
 
 def layout_of(status: dict[str, Any]) -> Layout:

@@ -2,7 +2,8 @@
 
     python -m haptk.lab.cloud --listen HOST:PORT [--die-with-parent [PID]]
 
-Speaks the AWS protocols (no signature is checked, any credentials do). When it listens it prints one line on stdout,
+Speaks the AWS protocols. No signature is checked; where HAPTK_LAB_TOKEN_FILE names the token of a lab (token.py), every
+request needs it in its access key or its header, else any credentials do. When it listens it prints one line on stdout,
 its URL, and nothing else ever; port 0 takes a free port. SIGTERM and SIGINT end it with code 0.
 
 One request more than AWS has, answered from the same state:
@@ -29,6 +30,7 @@ from urllib.parse import parse_qs
 
 from haptk.errors import CannotBind, HaptkError, OperatorError
 from haptk.io.process import die_with_parent
+from haptk.lab import token
 
 ASSOCIATIONS = "/_lab/associations"
 BALANCING = "/elasticloadbalancing/"
@@ -57,10 +59,20 @@ def _answer_associations(environ: dict[str, Any], start_response: Callable[..., 
     return [data]
 
 
+def _refuse(start_response: Callable[..., Any]) -> list[bytes]:
+    """EC2's answer to credentials that it does not know."""
+    said = "AWS was not able to validate the provided access credentials"
+    error = f"<Errors><Error><Code>AuthFailure</Code><Message>{said}</Message></Error></Errors>"
+    data = f'<?xml version="1.0" encoding="UTF-8"?>\n<Response>{error}<RequestID>0</RequestID></Response>'.encode()
+    start_response("401 Unauthorized", [("Content-Type", "text/xml"), ("Content-Length", str(len(data)))])
+    return [data]
+
+
 def _application(ledger: Any) -> Callable[..., Iterable[bytes]]:
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
     moto = DomainDispatcherApplication(create_backend_app)
+    wanted = token.current()
     first = threading.Lock()
 
     def correct_balancing() -> None:
@@ -71,6 +83,8 @@ def _application(ledger: Any) -> Callable[..., Iterable[bytes]]:
             moto_elb.apply()
 
     def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if not token.admits(wanted, environ):
+            return _refuse(start_response)
         if environ.get("PATH_INFO") == ASSOCIATIONS:
             return _answer_associations(environ, start_response, ledger)
         if environ.get("PATH_INFO", "").startswith("/moto-api/"):
@@ -88,7 +102,8 @@ def _warm_up(application: Callable[..., Iterable[bytes]]) -> None:
     """Answer one call inside: it loads EC2's service model (0.4 s), which the first client would wait for."""
     from werkzeug.test import Client
 
-    scope = "AWS4-HMAC-SHA256 Credential=lab/20260101/us-east-1/ec2/aws4_request, SignedHeaders=host, Signature=0"
+    key = token.access_key_id("cloud")
+    scope = f"AWS4-HMAC-SHA256 Credential={key}/20260101/us-east-1/ec2/aws4_request, SignedHeaders=host, Signature=0"
     form = {"Action": "DescribeAddresses", "Version": "2016-11-15"}
     Client(application).post("/", data=form, headers={"Authorization": scope})
 

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from haptk.io import clock
+from haptk.lab import token
 from haptk.lab.httpwire import Message, WireError, read_response
 
 POLL_MS = 20_000
@@ -32,6 +33,7 @@ class Feed:
     def __init__(self, cloud_url: str) -> None:
         parts = urlsplit(cloud_url)
         self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
+        self._token = token.current()
         self.version = 0
         self.rows: dict[str, Row] = {}
         self.history: deque[Row] = deque(maxlen=HISTORY_MAX)
@@ -70,8 +72,8 @@ class Feed:
         try:
             while True:
                 target = f"/_lab/associations?after={self.version}&timeout_ms={POLL_MS}"
-                host = ("Host", f"{self._host}:{self._port}")
-                writer.write(Message(("GET", target, "HTTP/1.1"), [host]).encode(connection="keep-alive"))
+                head = [("Host", f"{self._host}:{self._port}"), (token.HEADER, self._token)]
+                writer.write(Message(("GET", target, "HTTP/1.1"), head).encode(connection="keep-alive"))
                 async with asyncio.timeout(POLL_MS / 1000 + 10):
                     answer = await read_response(reader, "GET")
                 if answer.start[1] != "200":

@@ -45,7 +45,7 @@ import msgspec
 
 from haptk.errors import AlreadyRunning, CannotBind, ConfigError, HaptkError, MissingFile, OperatorError, PeerTimeout
 from haptk.io.process import die_with_parent
-from haptk.lab import address
+from haptk.lab import address, token
 from haptk.lab.cloud import parse_endpoint
 from haptk.lab.faults import Switch
 from haptk.lab.feed import Feed
@@ -135,7 +135,9 @@ class Network:
         for one in self.spec.imds:
             instance = self.spec.region.instance(one.instance)
             imds = self.imds[instance.instance_id] = Imds(Metadata(self.spec.region, instance, self.feed))
-            await self._listen(f"imds {instance.name}", one.listen, imds.serve)
+            # it gives credentials: with a token in force not to other users of this machine
+            serve = _own_user(imds.serve) if token.current() else imds.serve
+            await self._listen(f"imds {instance.name}", one.listen, serve)
         for path in self.paths:
             path.bound().close()
         try:
@@ -325,6 +327,18 @@ def _quiet(serve: Serve) -> Serve:
         try:
             await serve(reader, writer)
         except asyncio.CancelledError:
+            writer.transport.abort()
+
+    return served
+
+
+def _own_user(serve: Serve) -> Serve:
+    """`serve` for connections of this user and root; others are reset."""
+
+    async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if token.same_user(writer.get_extra_info("socket")):
+            await serve(reader, writer)
+        else:
             writer.transport.abort()
 
     return served

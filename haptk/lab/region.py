@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from haptk.aws.tier import ROLE, TAG
-from haptk.lab import seed
+from haptk.lab import seed, token
 from haptk.lab.layout import IMDS_PORT, PROXY_PORT, REGION, Layout
 from haptk.lab.plan import AddressPlan, InstancePlan, Plan, Region, SubnetPlan
 
@@ -17,11 +17,6 @@ ZONES = ("a", "b")
 ADDRESS_NAME = "vip"
 TIER = "lab"
 ROLES = {"balancer": "balancer", "application": "server"}
-
-
-def access_key_id(name: str) -> str:
-    """The access key of an instance: it names the caller of an API call in the network's records."""
-    return f"AKIALAB{name.upper()}".ljust(20, "0")
 
 
 def plan(layout: Layout) -> Plan:
@@ -35,7 +30,11 @@ def plan(layout: Layout) -> Plan:
         ),
         instances=tuple(
             InstancePlan(
-                i.name, f"zone-{ZONES[i.zone]}", i.private_ip, access_key_id(i.name), tags=_tags(ROLES.get(i.role, ""))
+                i.name,
+                f"zone-{ZONES[i.zone]}",
+                i.private_ip,
+                token.access_key_id(i.name),
+                tags=_tags(ROLES.get(i.role, "")),
             )
             for i in layout.instances
         ),

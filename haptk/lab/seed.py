@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from haptk.errors import AwsError, AwsUnreachable
+from haptk.lab import token
 from haptk.lab.plan import Address, AddressPlan, Instance, InstancePlan, Plan, Region, Subnet
 
 IMAGE_ID = "ami-0123456789abcdef0"
 INSTANCE_TYPE = "t3.micro"
-ADMIN_KEY_ID = "AKIALABADMIN00000000"
 
 
-def ec2_client(endpoint_url: str, region: str, access_key_id: str = ADMIN_KEY_ID, secret: str = "lab") -> Any:  # noqa: S107
+def ec2_client(endpoint_url: str, region: str, access_key_id: str = "", secret: str = "lab") -> Any:  # noqa: S107
     """A boto3 EC2 client for the lab's API, that reads no configuration of the user and gives up after seconds."""
     import boto3
     from botocore.config import Config
@@ -20,7 +20,8 @@ def ec2_client(endpoint_url: str, region: str, access_key_id: str = ADMIN_KEY_ID
     config = Config(
         connect_timeout=2, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 3}, proxies={}
     )
-    session = boto3.session.Session(aws_access_key_id=access_key_id, aws_secret_access_key=secret, region_name=region)
+    key = access_key_id or token.access_key_id("admin")
+    session = boto3.session.Session(aws_access_key_id=key, aws_secret_access_key=secret, region_name=region)
     return session.client("ec2", endpoint_url=endpoint_url, config=config)
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from haptk.errors import HaptkError, InternalError, MissingProgram, OperatorError, PeerTimeout
 from haptk.io import clock, control, files
-from haptk.lab import balancer, region
+from haptk.lab import balancer, region, token
 from haptk.lab.layout import APP_PORT, MARK, PROXY_PORT, TIMINGS, Instance, Layout
 from haptk.lab.plan import Region
 from haptk.lab.processes import Child
@@ -90,6 +90,7 @@ class Supervisor:
         home = self.root / (instance.name if instance else "cloud")
         env = self._environment()
         if instance:
+            env.pop(token.VARIABLE, None)  # a machine has the credentials that its metadata service gives
             env = balancer.instance_env(env, self.layout, instance) | {"HAPTK_RUN_DIR": str(home / "run")}
         child = Child(name, instance.name if instance else "", argv, env, home / f"{name}.log")
         self.children[name] = child
@@ -380,6 +381,7 @@ async def run(root: Path, options: Options) -> int:
     """Bring the lab up, serve until told to stop, take it down; returns the exit code."""
     supervisor = Supervisor(root, options)
     supervisor.lock.acquire()
+    token.make(root)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, supervisor.stopping.set)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from haptk.lab.client import environment
 from haptk.lab.processes import marked_pids, sweep
 
 HAPTK = [sys.executable, "-m", "haptk"]
@@ -160,12 +166,7 @@ def test_the_aws_cli_sees_the_owner_that_haptk_sees(lab: Runner) -> None:
     assert lab.haptk("lab", "up", "--detach").returncode == 0
     try:
         status = lab.status()
-        variables = {
-            "AWS_ENDPOINT_URL": status["endpoint"],
-            "AWS_ACCESS_KEY_ID": "AKIALABOPERATOR00000",
-            "AWS_SECRET_ACCESS_KEY": "lab",
-            "AWS_DEFAULT_REGION": "eu-west-1",
-        }
+        variables = environment(status)
         argv = [Path(sys.executable).with_name("aws"), "ec2", "describe-addresses", "--public-ips", status["address"]]
         shown = subprocess.run(argv, env={**os.environ, **variables}, capture_output=True, text=True, check=True)
         owner = json.loads(shown.stdout)["Addresses"][0]
@@ -174,6 +175,58 @@ def test_the_aws_cli_sees_the_owner_that_haptk_sees(lab: Runner) -> None:
         assert owner["NetworkInterfaceId"] == instances[status["holder"]]["interface_id"]
     finally:
         lab.haptk("lab", "down")
+
+
+def test_nobody_without_the_token_steers_the_region(lab: Runner) -> None:
+    """The API, the cloud behind it, what AWS does not have, and the credentials of instances."""
+    assert lab.haptk("lab", "up", "--detach").returncode == 0
+    try:
+        status = lab.status()
+        token = (lab.root / "token").read_text()
+        assert len(token) >= 32
+        assert stat.S_IMODE((lab.root / "token").stat().st_mode) == 0o600
+        cloud = json.loads((lab.root / "network.json").read_text())["cloud"]
+        move = b"Action=ReleaseAddress&AllocationId=eipalloc-0&Version=2016-11-15"
+        form = {"content-type": "application/x-www-form-urlencoded"}
+        scope = "/20260101/eu-west-1/ec2/aws4_request, SignedHeaders=host, Signature=0"
+        for key in ("AKIALABOPERATOR00000", "AKIALABLB10000000000", token[:-1] + "0x"):
+            signed = {**form, "authorization": f"AWS4-HMAC-SHA256 Credential={key}{scope}"}
+            assert answer(status["endpoint"], move, signed) == 401
+            assert answer(f"http://{cloud}", move, signed) == 401
+        assert answer(status["endpoint"], move, form) == 401
+        for target in ("/moto-api/reset", "/_lab/associations"):
+            assert answer(f"http://{cloud}{target}", b"" if "reset" in target else None, {}) == 401
+            assert answer(f"http://{cloud}{target}", None, {"x-haptk-lab-token": "0" * len(token)}) == 401
+        assert answer(f"http://{cloud}/_lab/associations", None, {"x-haptk-lab-token": token}) == 200
+        for place in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                assert token.encode() not in place.read_bytes()
+        assert token not in lab.haptk("lab", "status").stdout
+        if os.geteuid() == 0 and shutil.which("setpriv"):
+            imds = json.loads((lab.root / "network.json").read_text())["imds"][0]["listen"]
+            stranger = [
+                "setpriv",
+                "--reuid=65534",
+                "--regid=65534",
+                "--clear-groups",
+                "curl",
+                "-s",
+                "-m",
+                "5",
+                f"http://{imds}/",
+            ]
+            assert subprocess.run(stranger, capture_output=True).returncode != 0
+    finally:
+        lab.haptk("lab", "down")
+
+
+def answer(url: str, body: bytes | None, headers: dict[str, str]) -> int:
+    """The status of one request."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=20) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        return error.code
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -215,7 +215,7 @@ def test_a_pid_file_is_never_written_through_a_link(told: str, started: Callable
     path.symlink_to(victim)
     text = served(f"global\n    pidfile {path}\n" if told == "pidfile" else "", port)
     one = started([*HAPTK, *(["-p", str(path)] if told == "-p" else [])], text)
-    until(lambda: listens(port), "serves")
+    until(lambda: not path.is_symlink() and path.read_text() == f"{one.child.pid}\n", "the pid is written")
     assert victim.read_text() == "precious\n"
     assert not path.is_symlink()
     assert path.read_text() == f"{one.child.pid}\n"
@@ -229,8 +229,7 @@ def test_a_stale_pid_is_replaced_at_once_and_no_other_kind_of_file(
     path.write_text("999999999 and more\n")
     keeper = path.open()
     one = started([*HAPTK, "-p", str(path)], served("", port))
-    until(lambda: listens(port), "serves")
-    assert path.read_text() == f"{one.child.pid}\n"
+    until(lambda: path.read_text() == f"{one.child.pid}\n", "the pid is written")
     assert keeper.read() == "999999999 and more\n"  # another file took its place
     keeper.close()
     os.mkfifo(tmp_path / "fifo")

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from haptk.errors import HaptkError
 from haptk.io import clock
 from haptk.proxy import inherit, supervise
-from haptk.proxy.listeners import Mark, open_stats_socket, unlink
+from haptk.proxy.listeners import Mark, describe, open_stats_socket, unlink
 from haptk.proxy.runtime.dialog import Dialog
 from haptk.proxy.runtime.world import Visitor, World
 from haptk.proxy.tables import Bind, Process
