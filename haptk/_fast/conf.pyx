@@ -115,7 +115,7 @@ cdef class Image:
         self.conf.front_rates = <SharedRate *>self.block(self.conf.frontend_count, sizeof(SharedRate))
         self.conf.request_rates = <SharedRate *>self.block(self.conf.frontend_count, sizeof(SharedRate))
         self.conf.back_rates = <SharedRate *>self.block(self.conf.backend_count, sizeof(SharedRate))
-        self.conf.serv_rates = <SharedRate *>self.block(self.conf.server_count, sizeof(SharedRate))
+        self.conf.serv_rates = <SharedRate *>self.block(self.conf.server_room, sizeof(SharedRate))
         self.conf.request_faults = <void **>self.block(len(tables.frontends), sizeof(void *))
         self.conf.response_faults = <void **>self.block(len(tables.backends), sizeof(void *))
         self.conf.frontends = <FrontendC *>self.block(self.conf.frontend_count, sizeof(FrontendC))
