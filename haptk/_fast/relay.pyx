@@ -289,7 +289,7 @@ cdef int response_heads(Worker *w, Session *s) noexcept nogil:
         got = parse_response(&s.sx, h, s.backend.lax)
         if got == HEAD_MORE:
             return RELAY_WAIT if s.sx.n - s.sx.p < <uint32_t>w.conf.bufsize else RELAY_BAD_RESPONSE
-        if got < 0:
+        if got < 0 or got > w.conf.bufsize:     # one that is too long is so in a large buffer as well
             return RELAY_BAD_RESPONSE
         if h.status == 101 and not switches(s, h):
             return RELAY_BAD_RESPONSE
