@@ -71,7 +71,9 @@ def tcp(
 
             steps = [Step("send", send)] if send else []
             steps += [Step("expect", expect=wish) for wish in expect]
-            return of_probe(probe_tcp(host, port, timeout_s, steps=steps, tls=tls, max_bytes=max_bytes), timeout_s, limits)
+            return of_probe(
+                probe_tcp(host, port, timeout_s, steps=steps, tls=tls, max_bytes=max_bytes), timeout_s, limits
+            )
         # A bare connect needs none of the protocols of haptk.io.probe, and their import costs more than the check.
         return of_probe(_connect(host, port, timeout_s, tls), timeout_s, limits)
 

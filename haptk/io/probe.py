@@ -277,7 +277,9 @@ def _read_response(exchange: Exchange, method: str, wanted: Sequence[Expectation
 def _status_fits(status: int, wanted: Sequence[Expectation]) -> bool:
     """False where an expectation about the status has failed already: then that is what is told."""
     return all(
-        matches(expect, status, (), b"") is not expect.negate for expect in wanted if expect.kind in ("status", "rstatus")
+        matches(expect, status, (), b"") is not expect.negate
+        for expect in wanted
+        if expect.kind in ("status", "rstatus")
     )
 
 
@@ -301,9 +303,7 @@ def _parse_head(exchange: Exchange, head: bytes, rest: bytes) -> _Response:
     return _Response(int(found[1]), (found[2] or b"").decode("latin-1").strip(), headers, rest, False)
 
 
-def _read_body(
-    exchange: Exchange, response: _Response, on_body: Sequence[Expectation], max_bytes: int
-) -> None:
+def _read_body(exchange: Exchange, response: _Response, on_body: Sequence[Expectation], max_bytes: int) -> None:
     """Read until every expectation is met or the body ends; one that breaks off proves nothing of what must not be in it."""
     fields = dict(response.headers)
     chunked = fields.get("transfer-encoding", "").lower().endswith("chunked")

@@ -44,15 +44,15 @@ def _http_steps(work: _Compiler, section: Section) -> list[TcpStep]:
     rules: list[dict[str, Any]] = section.get("http_rules", [])
     option: dict[str, Any] = section.get("httpchk", {})
     found: list[TcpStep] = []
-    number = 0
     merged = False
-    for rule in rules:
-        number += 1
+    for number, rule in enumerate(rules, 1):
         _check_order(work, section, [step for step in found if step.action != "comment"], rule, merged=merged)
         if rule["action"] == "send" and not merged:
             merged, later = True, section.get("httpchk_last", False)
-            rule = {**rule, **option} if later else {**option, **rule}
-        found.append(_step(rule, number))
+            both = {**rule, **option} if later else {**option, **rule}
+            found.append(_step(both, number))
+        else:
+            found.append(_step(rule, number))
     if not merged:
         at = next((at + 1 for at, step in enumerate(found) if step.action == "connect"), 0)
         found.insert(at, _step({"action": "send", **option}, found[at - 1].number + 1 if at else 1))
@@ -79,7 +79,9 @@ def _check_order(
 
 
 def _step(rule: dict[str, Any], number: int) -> TcpStep:
-    values = {key: rule[key] for key in ("action", "data", "port", "comment", "addr", "linger", "plain") if key in rule}
+    values: dict[str, Any] = {
+        key: rule[key] for key in ("action", "data", "port", "comment", "addr", "linger", "plain") if key in rule
+    }
     if rule.get("send_proxy"):
         values["send_proxy"] = rule["send_proxy"]
     if rule["action"] == "send" and "data" not in rule:

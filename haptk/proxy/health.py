@@ -305,7 +305,10 @@ class HealthRunner:
         from haptk._fast.checks.engine import CheckEngine
 
         self.checks = CheckEngine(
-            self.process.bufsize, self.process.spread_checks, self.alarm if self.observed else -1, clock.monotonic_usec() & 0xFFFFFFFF
+            self.process.bufsize,
+            self.process.spread_checks,
+            self.alarm if self.observed else -1,
+            clock.monotonic_usec() & 0xFFFFFFFF,
         )
         return self.checks
 

@@ -110,7 +110,10 @@ class Herald:
             return
         state, up = one.agent.state, not one.health.agent_down
         check = herald.Checked(
-            CHECKS.get(state.code, state.code), 0 if state.code in WITH_STATUS else None, encoded(state.text), state.duration_ms
+            CHECKS.get(state.code, state.code),
+            0 if state.code in WITH_STATUS else None,
+            encoded(state.text),
+            state.duration_ms,
         )
         level, line = herald.checked(
             one.name, spare=known.server.backup, good=state.code == "L7OK", conditional=False, check=check,

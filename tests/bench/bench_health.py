@@ -51,14 +51,20 @@ def measure(folder: Path, rule: str, port: int, options: argparse.Namespace) -> 
     try:
         for name, argv in programs.items():
             file = config(folder, name, rule, port, options.servers, options.inter)
-            running[name] = subprocess.Popen([*argv, "-f", str(file)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            running[name] = subprocess.Popen(
+                [*argv, "-f", str(file)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
         time.sleep(2 * options.inter + 2)  # all servers are fully up
         before = {name: cpu_s(child.pid) for name, child in running.items()}
         time.sleep(options.seconds)
         return {
             name: {
                 "cpu_percent": 100 * (cpu_s(child.pid) - before[name]) / options.seconds,
-                "us_per_check": 1e6 * (cpu_s(child.pid) - before[name]) * options.inter / options.seconds / options.servers,
+                "us_per_check": 1e6
+                * (cpu_s(child.pid) - before[name])
+                * options.inter
+                / options.seconds
+                / options.servers,
                 "rss_mb": rss_kb(child.pid) / 1024,
             }
             for name, child in running.items()
@@ -91,7 +97,9 @@ def main() -> None:
     print(f"{options.servers} servers, each checked every {options.inter:g} s")
     for kind, each in found.items():
         for name, row in each.items():
-            print(f"{kind:12} {name:8} {row['cpu_percent']:6.2f} % CPU  {row['us_per_check']:6.1f} us per check  {row['rss_mb']:6.1f} MB")
+            print(
+                f"{kind:12} {name:8} {row['cpu_percent']:6.2f} % CPU  {row['us_per_check']:6.1f} us per check  {row['rss_mb']:6.1f} MB"
+            )
         print(f"{kind:12} ratio    {each['haptk']['cpu_percent'] / each['haproxy']['cpu_percent']:6.2f}")
 
 

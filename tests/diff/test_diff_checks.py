@@ -163,8 +163,14 @@ TCP_RULES = {
     "min-zero": "option tcp-check\n tcp-check expect min-recv 0 string ESMTP",
     "sends": "option tcp-check\n tcp-check connect\n tcp-check send PING\\r\\n comment hi\n tcp-check expect string 220 comment 'a greeting'",
     "sends-only": "option tcp-check\n tcp-check send-binary 00ff",
-    "commented": "option tcp-check\n tcp-check comment 'look here'\n tcp-check expect string 220\n tcp-check comment 'and there'\n tcp-check expect ! string ESMTP",
-    "words": "option tcp-check\n tcp-check expect ! string 554 on-error 'bad one' on-success 'good one' error-status L7STS tout-status L4TOUT ok-status L7OK",
+    "commented": (
+        "option tcp-check\n tcp-check comment 'look here'\n tcp-check expect string 220\n"
+        " tcp-check comment 'and there'\n tcp-check expect ! string ESMTP"
+    ),
+    "words": (
+        "option tcp-check\n tcp-check expect ! string 554 on-error 'bad one' on-success 'good one' error-status L7STS "
+        "tout-status L4TOUT ok-status L7OK"
+    ),
     "linger": "option tcp-check\n tcp-check connect linger\n tcp-check expect string 220",
     "twice": "option tcp-check\n tcp-check connect\n tcp-check expect string 220\n tcp-check connect linger\n tcp-check expect string ESMTP",
     "plain": "",
@@ -215,7 +221,9 @@ class Server:
             listener.close()
 
 
-def found_by(kind: str, folder: Path, rules: dict[str, str], ports: dict[str, int]) -> dict[str, tuple[str, str, str, str]]:
+def found_by(
+    kind: str, folder: Path, rules: dict[str, str], ports: dict[str, int]
+) -> dict[str, tuple[str, str, str, str]]:
     """(code, status of the answer, text, state) for each rule and answer."""
     folder.mkdir()
     lines = [

@@ -27,7 +27,11 @@ from haptk.cli.checks.common import CheckCommand, tls_options
 @click.option("-r", "--expect-regex", metavar="REGEX", multiple=True, help="The body has to match this.")
 @click.option("--not-expect", metavar="TEXT", multiple=True, help="The body must not contain this.")
 @click.option(
-    "--max-bytes", type=click.IntRange(1, 1 << 30), default=MAX_BYTES, show_default=True, help="Bytes of a body to look at."
+    "--max-bytes",
+    type=click.IntRange(1, 1 << 30),
+    default=MAX_BYTES,
+    show_default=True,
+    help="Bytes of a body to look at.",
 )
 @click.option("--expect-header", metavar="NAME[:VALUE]", multiple=True, help="The answer has to have this header.")
 @tls_options

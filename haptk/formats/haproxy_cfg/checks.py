@@ -25,7 +25,7 @@ _KEYS = {"ok-status": "ok_status", "error-status": "error_status", "tout-status"
 HTTP_EXPECTS = ("status", "rstatus", "string", "rstring", "hdr", "fhdr")
 TCP_EXPECTS = ("string", "rstring", "binary", "rbinary")
 _HOWS = ("str", "beg", "end", "sub", "reg")
-_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 
 
 def httpchk(section: Section, args: Args) -> None:
@@ -62,7 +62,9 @@ def _version(text: str) -> str:
 def _text(text: str, what: str) -> str:
     """A log-format without variables: `%%` is a percent sign."""
     if "%" in text.replace("%%", ""):
-        raise Refused(f"{what}: {text!r} uses a variable of log-format, which haptk does not evaluate in checks (%% is a %)")
+        raise Refused(
+            f"{what}: {text!r} uses a variable of log-format, which haptk does not evaluate in checks (%% is a %)"
+        )
     return text.replace("%%", "%")
 
 
@@ -85,7 +87,9 @@ def http_check(section: Section, args: Args) -> None:
     elif action in ("set-var", "set-var-fmt", "unset-var"):
         raise Refused(f"http-check: HAProxy knows {action!r}, haptk does not")
     else:
-        raise Refused(f"invalid http-check {action!r} (expected send, expect, disable-on-404, connect, comment, send-state)")
+        raise Refused(
+            f"invalid http-check {action!r} (expected send, expect, disable-on-404, connect, comment, send-state)"
+        )
     args.done()
 
 
@@ -101,7 +105,7 @@ def _send(args: Args) -> dict[str, Any]:
             send["version"] = _version(args.take("a version"))
         elif word == "hdr":
             name = args.take("a header's name")
-            if not re.fullmatch(_TOKEN, name):
+            if not re.fullmatch(_NAME, name):
                 raise Refused(f"http-check send: invalid header name {name!r}")
             value = _text(args.take("a header's value"), f"http-check send hdr {name}")
             if name.lower() == "host" and "host" in names:
