@@ -80,3 +80,9 @@ cdef void register_leave() noexcept nogil:
     global hk_register
     free(hk_register)
     hk_register = NULL
+
+
+def use_wrongly(int fd):
+    """For the test of a checked build: enters `fd` as a client's connection and rings it. Does not return there."""
+    register_opened(fd, FD_CLIENT)
+    fd_ring(fd, FD_ALARM)

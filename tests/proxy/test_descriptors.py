@@ -253,3 +253,14 @@ def test_nothing_is_written_to_descriptors_of_others(tmp_path: Path, threads: in
         for ours, theirs in pairs:
             ours.close()
             theirs.close()
+
+
+def test_a_checked_build_ends_at_the_first_use_by_somebody_else() -> None:
+    from haptk._fast import descriptors
+
+    if not descriptors.CHECKED:
+        pytest.skip("this build keeps no register of descriptors (HAPTK_CHECKED)")
+    program = "from haptk._fast import descriptors; descriptors.use_wrongly(60000)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGABRT
+    assert done.stderr == "descriptor 60000: rung as the alarm of observe, but it belongs to a client's connection\n"

@@ -1,0 +1,3 @@
+CHECKED: bool
+
+def use_wrongly(fd: int) -> None: ...
