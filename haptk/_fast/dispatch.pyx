@@ -70,7 +70,8 @@ cdef int go_on(Worker *w, Session *s) noexcept nogil:
 
 cdef int send_there(Worker *w, Session *s) noexcept nogil:
     # `redir`: the client goes to the server itself.
-    give_back(w, s, c"L", c"R")
+    s.queue_ms = w.now
+    give_back(w, s, c"L", c"C")
     if reply_server(w, s) < 0:
         return answer(w, s, PAGE_500, 500, c"P", c"R")
     s.phase = PH_REPLY

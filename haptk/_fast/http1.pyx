@@ -605,6 +605,7 @@ cdef int trailer_line(Body *body, Buf *b) noexcept nogil:
         if span_at(t, 1) != LF:
             return BODY_BAD
         framing(body, b, 2)
+        body.seen += 1          # HAProxy counts the end of trailers, also where there are none
         body.done = 1
         return BODY_DONE
     scratch.bare_lf = scratch.lax = 0
@@ -619,6 +620,7 @@ cdef int trailer_line(Body *body, Buf *b) noexcept nogil:
     if body.left > CHUNK_LINE_MAX:
         return BODY_BAD
     framing(body, b, x.line_end)
+    body.seen += x.name_len + x.value_len
     return BODY_DONE
 
 

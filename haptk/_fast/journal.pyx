@@ -168,7 +168,7 @@ cdef void write_early(Worker *w, Session *s) noexcept nogil:
     cdef Told x
     log_tell(w, s, &x)
     x.end_ms = s.response_ms or s.connect_ms or s.ready_ms
-    x.down = s.in_head.n - s.in_head.r if s.in_head.d != NULL and s.response_ms else 0
+    x.down = s.heads_out if s.response_ms else 0
     s.logged = 1
     send_line(w, s, &x, NULL)
 

@@ -18,6 +18,7 @@ from haptk._fast.program cimport (F_BE_NAME, FormatOp, L_ac, L_B, L_b, L_bc, L_b
                                   L_Tl, L_Tq, L_TR, L_Tr, L_tr, L_trg, L_trl, L_Ts, L_ts, L_tsc, L_Tt, L_Tu, L_Tw, L_U,
                                   LOG_DASH, LOG_ESCAPE, LOG_HEADER, LOG_HEX, LOG_QUOTE)
 from haptk._fast.scan cimport hk_load
+from haptk._fast.tally cimport bytes_out
 from haptk._fast.inet cimport AF_INET, AF_UNIX, getsockname, sockaddr, sockaddr_storage, socklen_t
 from haptk._fast.state cimport (CK_INSERT, CK_PREFIX, CK_REWRITE, FrontendC, Peer, SECONDS, Second)
 
@@ -235,7 +236,7 @@ cdef void log_tell(Worker *w, Session *s, Told *x) noexcept nogil:
     # HAProxy names the frontend until a backend is chosen, which for a `listen` is itself
     x.backend = s.backend if s.in_backend else s.frontend.own
     x.end_ms = w.now
-    x.down = s.bytes_down
+    x.down = bytes_out(s)
     if s.frontend.log != NULL:
         x.early = s.frontend.log.early
         x.lines = hk_load(s.frontend.log.lines)
@@ -259,7 +260,7 @@ cdef int64_t data_ms(Told *x) noexcept nogil:
     cdef Session *s = x.s
     if s.frontend.tcp:
         return span(s.connect_ms, x.end_ms)
-    return span(s.response_ms, x.end_ms)
+    return span(s.response_ms, x.end_ms) if s.at != c"H" or x.seen != NULL else -1
 
 
 cdef int64_t time_of(Told *x, int op) noexcept nogil:
@@ -271,7 +272,8 @@ cdef int64_t time_of(Told *x, int op) noexcept nogil:
     if op == L_Tc:
         return -1 if none else span(s.queue_ms, s.connect_ms)
     if op == L_Tr:
-        return -1 if none else span(s.connect_ms, s.response_ms)
+        # an answer that was never passed on counts as none
+        return -1 if none or (s.at == c"H" and x.seen == NULL) else span(s.connect_ms, s.response_ms)
     if op == L_TR:
         return -1 if none or x.asking else span(began_ms(x), s.request_ms)
     if op == L_Tq:

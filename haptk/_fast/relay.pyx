@@ -20,6 +20,7 @@ from haptk._fast.rules cimport RULES_ANSWER, RULES_GO, rules_response
 from haptk._fast.sockets cimport IO_AGAIN, IO_EOF, established, fill, no_delay, put2, shut_write
 from haptk._fast.state cimport BULK_SIZE, Link, MODE_CLOSE
 from haptk._fast.stick cimport app_response, stick_response
+from haptk._fast.tally cimport weight_of
 
 cdef enum:
     SMALL_BODY = 2048
@@ -233,6 +234,7 @@ cdef int final_head(Worker *w, Session *s, Head *h, uint32_t end) noexcept nogil
         s.keeping = 0
         drop_request(w, s)
     s.response_ms = w.now
+    s.heads_out += weight_of(h)
     s.response_minor = 1 + h.minor
     if w.conf.connection_seen and (h.conn_close or h.conn_keep):
         edits_begin(w, h)
@@ -295,6 +297,7 @@ cdef int response_heads(Worker *w, Session *s) noexcept nogil:
             return RELAY_BAD_RESPONSE
         if h.status >= 200 or h.status == 101:
             return final_head(w, s, h, s.sx.p + <uint32_t>got)
+        s.heads_out += weight_of(h)
         if s.minor and render_response(w, s, h, 1) < 0:
             return RELAY_BAD_RESPONSE
         s.sx.p += <uint32_t>got

@@ -15,6 +15,7 @@ from haptk._fast.pool cimport buf_take
 from haptk._fast.program cimport RD_LOCATION, RD_PREFIX, Text, span_text
 from haptk._fast.sockets cimport IO_AGAIN, put2
 from haptk._fast.state cimport MODE_CLOSE
+from haptk._fast.tally cimport weight_of_text
 
 cdef enum:
     SLASH = 47, ZERO = 48
@@ -60,6 +61,7 @@ cdef int done(Session *s, Room *o) noexcept nogil:
     # The answer is there as a whole or not at all.
     if room_full(o):
         return -1
+    s.heads_out += weight_of_text(room_span(o))
     buf_wrote(&s.in_head, o)
     return 0
 

@@ -39,7 +39,7 @@ from haptk._fast.sockets cimport IO_AGAIN, IO_EOF, close_fd, fill, watch
 from haptk._fast.state cimport (Link, MODE_CLOSE, MODE_KEEP, PAGE_200, PAGE_400, PAGE_408, PAGE_500, PAGE_502, PAGE_503, PAGE_504, PH_DEAD,
                                 PH_HEAD, PH_LINGER, PH_PROXY, PH_QUEUE, PH_RELAY, PH_REPLY, PH_RETRY, PH_SERVICE)
 from haptk._fast.stick cimport stick_request
-from haptk._fast.tally cimport tally_accept, tally_backend, tally_bytes, tally_request
+from haptk._fast.tally cimport tally_accept, tally_backend, tally_bytes, tally_request, weight_of
 from haptk._fast.upstream cimport detach
 
 cdef Session _shape
@@ -81,7 +81,7 @@ cdef int next_request(Worker *w, Session *s) noexcept nogil:
     s.log_level = 0
     s.request_ms = s.queue_ms = s.connect_ms = s.response_ms = 0
     s.server = NULL
-    s.bytes_down = 0
+    s.bytes_down = s.heads_out = s.down.seen = 0
     s.up.done = 1
     s.up.seen = 0
     return 1
@@ -209,7 +209,7 @@ cdef void reset_transaction(Session *s, Head *h) noexcept nogil:
     s.server = NULL
     s.avoid = NULL
     s.last_date = s.first_date = 0
-    s.bytes_down = 0
+    s.bytes_down = s.heads_out = s.down.seen = 0
     s.down.done = 0
     s.connect_ms = s.response_ms = s.queue_ms = 0
 
@@ -247,7 +247,7 @@ cdef int begin(Worker *w, Session *s, uint32_t length) noexcept nogil:
         capture_head(s, h, 0)
     consume_head(s, length)
     w.counters.requests += 1
-    tally_request(w, s, length)
+    tally_request(w, s, weight_of(h))
     s.keep = (h.minor == 1 or h.conn_keep) and not h.conn_close and not w.stopping
     if s.frontend.monitor_uri.n and monitored(s, h):
         s.unlogged = 1

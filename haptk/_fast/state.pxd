@@ -451,7 +451,8 @@ ctypedef struct Session:    # one client connection and its current transaction
     uint8_t at              # log: second letter
     int retries_left
     int status
-    uint32_t head_in        # bytes of the request head
+    uint32_t head_in        # weight of the request head (see tally)
+    uint64_t heads_out      # weight of the response heads, and of answers of our own
     FrontendC *frontend
     BackendC *backend
     ServerC *server

@@ -3,13 +3,20 @@
 # puts the highest values back to zero). Every transaction is opened once and closed once, so in any frontend
 # requests = answers by class + those that are open.
 
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uint64_t
 
+from haptk._fast.bytes.span cimport Span
+from haptk._fast.http1 cimport Head
 from haptk._fast.state cimport Rate, ServerC, SharedRate, Session, Tally, Worker
 
 # A connection was accepted; `open_now` is how many the frontend has, this one included.
 cdef void tally_accept(Worker *w, Session *s, int open_now) noexcept nogil
-# A request (or what was to be one) was received; `head` is its length in bytes.
+# What HAProxy counts of a head as it was received, and of an answer of our own as it is sent.
+cdef uint32_t weight_of(Head *h) noexcept nogil
+cdef uint32_t weight_of_text(Span text) noexcept nogil
+# Bytes to the client, as %B and bout have them.
+cdef uint64_t bytes_out(Session *s) noexcept nogil
+# A request (or what was to be one) was received; `head` is its weight.
 cdef void tally_request(Worker *w, Session *s, uint32_t head) noexcept nogil
 # s.backend was chosen.
 cdef void tally_backend(Worker *w, Session *s) noexcept nogil

@@ -1,8 +1,10 @@
 # Which event counts where was found by sending the same traffic through HAProxy 2.6 (tests/diff/test_diff_counters).
 
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
+from haptk._fast.bytes.span cimport NOWHERE, span_find, span_from, span_len, span_opens
+from haptk._fast.http1 cimport H_CONNECTION, head_method, head_reason, head_target
 from haptk._fast.scan cimport hk_count, hk_load, hk_lock, hk_unlock
 from haptk._fast.state cimport SharedRate
 
@@ -51,6 +53,53 @@ cdef void tally_accept(Worker *w, Session *s, int open_now) noexcept nogil:
         t.sessions += 1
         highest(&t.live_most, hk_count(
             w.conf.workers, &w.conf.door_sessions[s.frontend.door + s.listener_index - w.conf.frontend_count], 1))
+
+
+# ---------------------------------------------------------------- bytes
+
+# HAProxy counts the parts of a message as it keeps them, not what was on the wire: a first line is 20 bytes and its three
+# words, a header its name and value, the end of the head one byte, the end of chunks another. What Connection says of the
+# connection alone is no part of the message.
+
+cdef enum:
+    FIRST_LINE = 20
+    VERSION = 8             # HTTP/1.1
+
+
+cdef uint32_t weight_of(Head *h) noexcept nogil:
+    cdef uint32_t n = FIRST_LINE + VERSION + 1
+    cdef int i
+    if h.status:
+        n += 3 + span_len(head_reason(h))
+    else:
+        n += span_len(head_method(h)) + span_len(head_target(h))
+    for i in range(h.count):
+        if h.headers[i].id != H_CONNECTION or h.conn_other or h.conn_upgrade:
+            n += h.headers[i].name_len + h.headers[i].value_len
+    return n
+
+
+cdef uint32_t weight_of_text(Span text) noexcept nogil:
+    cdef uint32_t n, at, stop = span_find(text, 13, 0), length = span_len(text)
+    if stop == NOWHERE:
+        return length
+    n = FIRST_LINE + (stop - 2 if stop > 2 else 0)
+    while stop + 2 < length:
+        at = stop + 2
+        stop = span_find(text, 13, at)
+        if stop == NOWHERE:
+            return n
+        if stop == at:
+            return n + 1 + (length - at - 2 if length > at + 2 else 0)
+        if stop - at > 2 and not span_opens(span_from(text, at), b"connection: "):
+            n += stop - at - 2
+    return n
+
+
+cdef uint64_t bytes_out(Session *s) noexcept nogil:
+    if s.frontend.tcp or s.service:
+        return s.bytes_down
+    return s.heads_out + s.down.seen if s.request_ms else 0
 
 
 cdef void tally_request(Worker *w, Session *s, uint32_t head) noexcept nogil:
@@ -139,7 +188,7 @@ cdef inline void count_bytes(Tally *t, uint64_t up, uint64_t down) noexcept nogi
 
 
 cdef void tally_bytes(Worker *w, Session *s) noexcept nogil:
-    cdef uint64_t up = s.head_in + s.up.seen - s.told_in, down = s.bytes_down - s.told_out
+    cdef uint64_t up = s.head_in + s.up.seen - s.told_in, down = bytes_out(s) - s.told_out
     count_bytes(&w.fronts[s.frontend.index], up, down)
     if s.frontend.door:
         count_bytes(door_of(w, s), up, down)
@@ -147,6 +196,8 @@ cdef void tally_bytes(Worker *w, Session *s) noexcept nogil:
         count_bytes(&w.backs[s.backend.index], up, down)
         if s.server != NULL:
             count_bytes(&w.servs[s.server.gid], up, down)
+    elif s.frontend.own != NULL:
+        count_bytes(&w.backs[s.frontend.own.index], up, down)   # of a `listen`, also before it is chosen
     s.told_in += up
     s.told_out += down
 
