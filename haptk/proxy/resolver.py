@@ -20,6 +20,7 @@ import dns.message
 import dns.name
 import dns.query
 import dns.rcode
+import dns.rdataclass
 import dns.rdatatype
 
 from haptk.io import clock
@@ -71,7 +72,8 @@ def _meaning(response: dns.message.Message, kind: dns.rdatatype.RdataType) -> An
     if code != dns.rcode.NOERROR:
         return Answer("other")
     # CNAMEs are followed by the name server; what is of the right kind in its answer is the name's
-    return Answer("valid", tuple(item.address for rrset in response.answer if rrset.rdtype == kind for item in rrset))
+    found = (rrset for rrset in response.answer if (rrset.rdtype, rrset.rdclass) == (kind, dns.rdataclass.IN))
+    return Answer("valid", tuple(item.address for rrset in found for item in rrset if hasattr(item, "address")))
 
 
 def _first_response(rules: Resolvers, query: dns.message.Message) -> tuple[dns.message.Message, NameServer] | None:
@@ -126,9 +128,9 @@ def _read(data: bytes, query: dns.message.Message) -> dns.message.Message | None
     """A response to `query`, or None for what is none."""
     try:
         response = dns.message.from_wire(data, ignore_trailing=True)
-    except (dns.exception.DNSException, ValueError):
+        return response if query.is_response(response) else None
+    except Exception:  # whatever a stranger's bytes bring dnspython to
         return None
-    return response if query.is_response(response) else None
 
 
 def _over_tcp(server: NameServer, query: dns.message.Message, ends: float) -> dns.message.Message | None:

@@ -163,6 +163,56 @@ def test_one_name_that_breaks_the_resolver_ends_nobody_else() -> None:
     assert moves == [(1, "10.0.0.1")]
 
 
+def test_whatever_a_name_server_says_is_an_answer() -> None:
+    """Mutated responses, an address of another class, and then the truth: nothing raises, and the truth is found."""
+    import random
+
+    import dns.message
+    import dns.rdata
+    import dns.rdataclass
+    import dns.rdatatype
+    import dns.rrset
+
+    from haptk.proxy import resolver
+    from haptk.proxy.tables import NameServer, Resolvers
+
+    random_ = random.Random(11)  # noqa: S311
+
+    def foreign() -> dns.rrset.RRset:
+        kind = (dns.rdataclass.CH, dns.rdatatype.A)
+        return dns.rrset.from_rdata("a.test.", 5, dns.rdata.GenericRdata(*kind, b"\x0a\0\0\3"))
+
+    def serve(sock: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                data, client = sock.recvfrom(4096)
+                response = dns.message.make_response(dns.message.from_wire(data))
+                response.answer.append(dns.rrset.from_text("a.test.", 5, "IN", "A", "10.0.0.1", "10.0.0.2"))
+                wire = response.to_wire()
+                other = dns.message.make_response(dns.message.from_wire(data))
+                other.answer.append(foreign())
+                for lie in [other.to_wire(), *(mutated(wire) for _ in range(40)), b"", b"\0" * 12, wire]:
+                    sock.sendto(lie, client)
+
+    def mutated(wire: bytes) -> bytes:
+        data = bytearray(wire)
+        for _ in range(random_.randint(1, 9)):
+            data[random_.randrange(2, len(data))] = random_.choice((0, 0xC0, 0xFF, random_.randrange(256)))
+        return bytes(data[: random_.randrange(12, len(data) + 1)])
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        threading.Thread(target=serve, args=(sock,), daemon=True).start()
+        rules = Resolvers("r", (NameServer("127.0.0.1", sock.getsockname()[1]),), retries=2, retry_s=2)
+        for _ in range(20):
+            answer = resolver.ask(rules, "a.test", "ipv4")
+            assert answer.status in ("valid", "nx", "other", "refused", "timeout")
+        query = dns.message.make_query("a.test", dns.rdatatype.A)
+        response = dns.message.make_response(query)
+        response.answer.append(foreign())
+        assert resolver._meaning(response, dns.rdatatype.A).addresses == ()
+
+
 class Rows:
     """A table of a million rows as far as `show table` asks."""
 
