@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -102,8 +103,9 @@ class Surroundings:
         self.ports["agent"] = self._tcp(lambda channel: channel.sendall(b"up 80%\n"))
         self.ports["dns"] = self._udp(self._name)
         (folder / "dev").mkdir()
-        (folder / "run").mkdir(mode=0o775)
-        os.chown(folder / "run", -1, 0)
+        (folder / "run").mkdir()
+        shutil.chown(folder / "run", "haproxy", "haproxy")  # as Debian's tmpfiles.d has it
+        (folder / "run").chmod(0o2775)
         log = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         log.bind(str(folder / "dev/log"))
         (folder / "dev/log").chmod(0o666)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import os
+import pwd
 import re
 import signal
 import subprocess
@@ -68,6 +69,21 @@ def test_every_surface_says_what_haproxy_says(tmp_path: Path) -> None:
         assert re.search(r"^CapEff:\t0+$", status, re.MULTILINE)
         assert re.search(r"^NoNewPrivs:\t1$", status, re.MULTILINE)
         assert ours.child.poll() == 0  # it is a daemon, and said so when it served
+
+
+@pytest.mark.real("setpriv")
+def test_the_unit_leaves_the_capabilities_that_the_stock_file_needs(tmp_path: Path) -> None:
+    """/run/haproxy belongs to the user haproxy there, and others may not write into it; root without rights is another."""
+    unit = (Path(__file__).parents[2] / "packaging/systemd/haptk-proxy.service").read_text()
+    named = re.search(r"^CapabilityBoundingSet=(.*)$", unit, re.MULTILINE)
+    assert named
+    caps = ",".join(["-all", *(f"+{name.removeprefix('CAP_').lower()}" for name in named[1].split())])
+    folder = tmp_path / "ours"
+    with stock(folder, ["setpriv", "--bounding-set", caps, "--no-new-privs", *OURS, "-db"]) as ours:
+        assert (folder / "run").stat().st_uid == pwd.getpwnam("haproxy").pw_uid
+        assert ours.command("show version").strip()
+        ours.config.write_text(ours.config.read_text() + f"listen low\n    bind 127.0.0.1:{_low_port()}\n")
+        assert ours.command("reload").strip() == ""
 
 
 def test_every_runtime_command_is_answered(tmp_path: Path) -> None:

@@ -3,8 +3,9 @@
 * Blanks separate words; `#` outside quotes starts a comment, even in the middle of a word.
 * Outside single quotes a backslash gives space, `\\`, `#`, quotes, `\\n \\r \\t` and `\\xNN`; inside double quotes also `$`.
   A backslash before anything else stays, so that regular expressions survive.
-* Environment variables exist only inside double quotes: `$NAME`, `${NAME}`, `${NAME-default}`, and `${NAME[*]}` for a
-  list that becomes several words. An unset variable is empty. `.FILE`, `.LINE` and `.SECTION` are built in.
+* Environment variables exist only inside double quotes (and in addresses, by another grammar: units.expand): `$NAME`,
+  `${NAME}`, `${NAME-default}`, and `${NAME[*]}` for a list that becomes several words. An unset variable is empty. `.FILE`,
+  `.LINE` and `.SECTION` are built in.
 * There is no line continuation in HAProxy 2.6: a backslash at the end of a line is a word of its own.
 """
 
