@@ -10,7 +10,7 @@ cdef int format_put(Seen *x, FormatC *f, Room *out) noexcept nogil:
         return 0
     log_tell(x.w, x.s, &t)
     t.seen = x
-    t.early = 0
+    t.early = t.down = 0
     t.asking = x.req != NULL and x.s.cause != c"P"   # HAProxy takes the time before a denial
     t.backend = x.s.backend
     t.end_ms = x.s.ready_ms     # HAProxy knows no duration yet

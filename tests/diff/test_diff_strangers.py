@@ -107,6 +107,8 @@ class Side:
 
     def until(self, command: str, pattern: bytes, count: int) -> bytes:
         deadline = time.monotonic() + 20
+        while not self.path.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
         while True:
             found = ask(self.path, command)
             if len(re.findall(pattern, found)) >= count:
