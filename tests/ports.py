@@ -35,3 +35,17 @@ def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
     while len(found) < count:
         found[free_port(host)] = None
     return list(found)
+
+
+def free_base(count: int, host: str = "127.0.0.1") -> int:
+    """The first of that many free ports in a row."""
+    while True:
+        base = _random.randrange(LOWEST, HIGHEST - count)
+        try:
+            with contextlib.ExitStack() as stack:
+                for port in range(base, base + count):
+                    for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+                        stack.enter_context(socket.socket(socket.AF_INET, kind)).bind((host, port))
+        except OSError:
+            continue
+        return base
