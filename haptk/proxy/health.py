@@ -24,6 +24,7 @@ from haptk.proxy import weights, whereabouts
 from haptk.proxy.agents import Asked
 from haptk.proxy.compile_checks import request
 from haptk.proxy.herald import Herald
+from haptk.proxy.standing import Standing
 from haptk.proxy.tables import AgentPlan, Backend, CheckPlan, ProxyTables, Server
 from haptk.proxy.whereabouts import Whereabouts
 
@@ -119,26 +120,6 @@ def _result(code: str, status: int, duration_ms: int, text: bytes) -> ProbeResul
         code in PASSED or code == CONDITIONALLY, text.decode("latin-1"), status if code.startswith("L7") else None,
         duration_ms / 1000, code,
     )  # fmt: skip
-
-
-@dataclass
-class Standing:
-    """Whether a backend has a server for new sessions: since when, how often that ended, and how long it was over."""
-
-    up: bool
-    since: float
-    downs: int = 0
-    down_s: float = 0.0
-
-    def see(self, now: float, *, up: bool) -> None:
-        """Take notice of what it is now."""
-        if up == self.up:
-            return
-        if up:
-            self.down_s += now - self.since
-        else:
-            self.downs += 1
-        self.up, self.since = up, now
 
 
 def _inherit_agent(one: Checked, old: Checked) -> None:
@@ -727,11 +708,8 @@ class HealthRunner:
             if count == one.tripped:
                 continue
             with self._lock:
-                now = clock.monotonic()
-                for _ in range((count - one.tripped) * one.server.error_limit):
-                    change = one.health.observe(False, f"seen at {one.server.observe}", now)
-                    if change is not None:
-                        self._changed(one, change)
+                for _ in range(count - one.tripped):
+                    self._traffic_failed(one)
                 one.tripped = count
                 self._arm(one)
                 if self.checks is not None and one.check >= 0:
@@ -739,6 +717,23 @@ class HealthRunner:
                     # the next check comes sooner; one that is under way comes first
                     if one.health.rules.fastinter_s:
                         self.checks.hasten(one.check, _ms(one.health.rules.fastinter_s))
+
+    def _traffic_failed(self, one: Checked) -> None:
+        """One burst of errors: what is shown of it is HAProxy's, with the error that is usual at that layer."""
+        limit, before = one.server.error_limit, one.health.health
+        last = "L4 unsuccessful connection" if one.server.observe == "layer4" else "Wrong http response"
+        if one.server.on_error != "fastinter" and self.checks is not None and one.check >= 0:
+            text = f"Detected {limit} consecutive errors, last one was: {last}"
+            self.checks.note(one.check, "HANA", 0, text.encode(), False)
+            one.known = "HANA"
+            one.failed += before > 0
+        change = None
+        for _ in range(limit):
+            change = one.health.observe(False, f"seen at {one.server.observe}", clock.monotonic()) or change
+        if self.herald is not None and before != one.health.health:
+            self.herald.checked(one, good=False)
+        if change is not None:
+            self._changed(one, change)
 
     def _warm_up(self, now: float) -> bool:
         """Adjust the weights of servers under slowstart; True while some are."""

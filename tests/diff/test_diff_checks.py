@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import re
 import socket
 import struct
 import subprocess
@@ -14,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.diff.rig import HAPTK, ask
+from tests.diff.rig import HAPTK, ask, start
+from tests.ports import free_ports
 
 Answer = Callable[[socket.socket], None]
 HEAD = b"HTTP/1.1 200 All Right\r\n"
@@ -370,3 +372,43 @@ def test_an_application_sees_of_checks_what_haproxys_show(tmp_path: Path) -> Non
     assert seen["haproxy"] == seen["haptk"]
     assert not seen["haptk"]["plain"]
     assert seen["haptk"]["expect"] == {(0, "reset")} and seen["haptk"]["expect-linger"] == {(0, "closed")}
+
+
+@pytest.mark.real("haproxy")
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("action", ["mark-down", "sudden-death", "fail-check"])
+def test_what_live_traffic_took_down_is_told_as_haproxy_tells_it(tmp_path: Path, action: str) -> None:
+    told = {}
+    for kind in ("haproxy", "fast"):
+        server = Server({"bad": sends(whole(b"500 Sorry"))}, asked=True)
+        (port,) = free_ports(1)
+        text = (
+            "defaults\n mode http\n log @LOG@ local0\n timeout connect 2s\n timeout client 9s\n timeout server 9s\n"
+            f"listen web\n bind 127.0.0.1:{port}\n option log-health-checks\n server s 127.0.0.1:{server.ports['bad']} check inter 60s fall 1 "
+            f"observe layer7 error-limit 3 on-error {action}\n"
+        )
+        program = start(kind, text, tmp_path, [("127.0.0.1", port)])
+        try:
+            deadline = time.monotonic() + 40
+            lines: list[str] = []
+            while not any("is DOWN" in line for line in lines):
+                assert time.monotonic() < deadline, (kind, lines)
+                for _ in range(3):
+                    with socket.create_connection(("127.0.0.1", port), 5) as channel:
+                        channel.settimeout(5)
+                        channel.sendall(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+                        while channel.recv(4096):
+                            pass
+                time.sleep(0.3)
+                lines = [line for each in list(program.log.lines.values()) for line in list(each)]
+            heard = [
+                re.sub(r"^<(\d+)>.*?\]: ", r"<\1> ", line)
+                for line in lines
+                if "erver web/s" in line and "Layer4" not in line
+            ]
+            told[kind] = [re.sub(r"duration: \d+ms|\d+ sessions active", "N", line) for line in heard]
+        finally:
+            program.stop()
+            server.close()
+    assert told["fast"] == told["haproxy"]
+    assert any("Detected 3 consecutive errors" in line for line in told["fast"])
