@@ -1,6 +1,6 @@
 # Rules, logs and the unique id have one kind of format, as in HAProxy: logline carries it out.
 
-from haptk._fast.bytes.span cimport room_left, room_raw, room_refuse, room_wrote
+from haptk._fast.bytes.span cimport room_refuse
 from haptk._fast.logline cimport Told, log_tell, log_text
 
 
@@ -14,7 +14,7 @@ cdef int format_put(Seen *x, FormatC *f, Room *out) noexcept nogil:
     t.asking = x.req != NULL and x.s.cause != c"P"   # HAProxy takes the time before a denial
     t.backend = x.s.backend
     t.end_ms = x.s.ready_ms     # HAProxy knows no duration yet
-    room_wrote(out, log_text(&t, f, room_raw(out), room_left(out)))
+    log_text(&t, f, out)
     if t.cut:
         room_refuse(out)
         return -1

@@ -6,7 +6,7 @@ from libc.string cimport memchr, memcmp, memcpy, memset
 
 from haptk._fast.address cimport note_address, note_local
 from haptk._fast.bytes.buf cimport buf_put
-from haptk._fast.bytes.span cimport span_cut, span_over
+from haptk._fast.bytes.span cimport Room, room_char, room_len, room_over, room_span, room_within, room_wrote, span_cut, span_over
 from haptk._fast.captures cimport CAPTURED_REQUEST, ID_SLOT, OUR_END_SLOT, SERVER_END_SLOT, captured_text, keep_item
 from haptk._fast.descriptors cimport FD_LANE, fd_ring
 from haptk._fast.http1 cimport head_line
@@ -103,11 +103,13 @@ cdef void note_request(Worker *w, Session *s, Head *h) noexcept nogil:
 
 cdef Span make_id(Worker *w, Session *s) noexcept nogil:
     cdef char made[128]
+    cdef Room room = room_over(made, sizeof(made))
     cdef Told x
     log_tell(w, s, &x)
     x.naming = x.asking = 1
     x.early = 0
-    keep_item(s, ID_SLOT, span_over(made, log_text(&x, &s.frontend.unique, made, sizeof(made))))
+    log_text(&x, &s.frontend.unique, &room)
+    keep_item(s, ID_SLOT, room_span(&room))
     return captured_text(s, CAPTURED_REQUEST, ID_SLOT)
 
 
@@ -136,13 +138,13 @@ cdef bint failed(Session *s) noexcept nogil:
 cdef void send_line(Worker *w, Session *s, Told *x, const char *why) noexcept nogil:
     cdef LogPlanC *plan = s.frontend.log
     cdef Record *r = reserve(w.lane, <uint32_t>sizeof(Record) + 2 * plan.most + 8)
-    cdef char *out
+    cdef Room whole, part
     if r == NULL:
         w.counters.log_dropped += 1
         return
     if plan.wants_local:
         note_local(s)
-    out = <char *>r + sizeof(Record)
+    whole = room_over(r + 1, 2 * <size_t>plan.most)
     r.plan = <uint16_t>plan.index
     r.level = LEVEL_ERR if plan.separate_errors and (x.bare or failed(s)) else LEVEL_INFO
     if s.log_level:
@@ -150,16 +152,22 @@ cdef void send_line(Worker *w, Session *s, Told *x, const char *why) noexcept no
     r.wall_us = log_wall_us(&w.calendar, w.now, w.now)
     r.structured = 0
     if plan.structured.count:
-        r.structured = log_text(x, &plan.structured, out, plan.most - 1)
+        part = room_within(&whole, plan.most - 1)
+        log_text(x, &plan.structured, &part)
+        r.structured = room_len(&part)
+        room_wrote(&whole, r.structured)
+    part = room_within(&whole, plan.most - 1)
     if why != NULL and not plan.own_error:
-        r.length = log_refused(x, why, out + r.structured, plan.most - 1)
+        log_refused(x, why, &part)
     elif plan.plain and not (x.bare and plan.own_error):
-        r.length = log_plain(x, out + r.structured, plan.most - 1)
+        log_plain(x, &part)
     else:
-        r.length = log_text(x, &plan.error if x.bare else &plan.line, out + r.structured, plan.most - 1)
+        log_text(x, &plan.error if x.bare else &plan.line, &part)
+    r.length = room_len(&part)
+    room_wrote(&whole, r.length)
     if r.length == 0:
         return
-    out[r.structured + r.length] = 10       # for whoever sends the line as it is
+    room_char(&whole, 10)       # for whoever sends the line as it is
     hk_add(plan.lines, 1)
     publish(w.lane, r)
 

@@ -2,6 +2,7 @@
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
+from haptk._fast.bytes.span cimport Room
 from haptk._fast.facts cimport Seen
 from haptk._fast.program cimport FormatC
 from haptk._fast.state cimport BackendC, Calendar, Session, Worker
@@ -23,11 +24,11 @@ ctypedef struct Told:       # what a line says that the session alone does not
 
 # What is known of a session now; the caller fills in the rest.
 cdef void log_tell(Worker *w, Session *s, Told *x) noexcept nogil
-# Compose into out[0..size); returns the length. Never more than fits: what does not is cut, a number is left out whole.
-cdef uint32_t log_text(Told *x, FormatC *f, char *out, uint32_t size) noexcept nogil
+# Append; what does not fit is cut, a number is left out whole.
+cdef void log_text(Told *x, FormatC *f, Room *out) noexcept nogil
 # HAProxy's line for a frontend without a format.
-cdef uint32_t log_plain(Told *x, char *out, uint32_t size) noexcept nogil
+cdef void log_plain(Told *x, Room *out) noexcept nogil
 # The line for a connection whose PROXY header failed; `why` is HAProxy's sentence.
-cdef uint32_t log_refused(Told *x, const char *why, char *out, uint32_t size) noexcept nogil
+cdef void log_refused(Told *x, const char *why, Room *out) noexcept nogil
 # Unix time in us of a moment of the worker's clock.
 cdef int64_t log_wall_us(Calendar *calendar, int64_t now_ms, int64_t at_ms) noexcept nogil

@@ -2,10 +2,13 @@
 # (tests/diff/test_diff_logs.py); core/logline.py is the readable twin.
 
 from libc.stdint cimport uint8_t
-from libc.string cimport memchr, memcpy, memset, strlen
+from libc.string cimport memset
 
 from haptk._fast.address cimport note_address
-from haptk._fast.bytes.span cimport Span, span_len, span_none, span_over, span_raw
+from haptk._fast.bytes.buf cimport buf_held, buf_part
+from haptk._fast.bytes.span cimport (NOWHERE, Span, room_char, room_decimal, room_hex, room_left, room_len, room_over,
+                                     room_put, room_span, span_at, span_between, span_find, span_first, span_from,
+                                     span_get, span_given, span_len, span_none, span_over, span_sub, word)
 from haptk._fast.captures cimport (CAPTURED_CLIENT_COOKIE, CAPTURED_REQUEST, CAPTURED_RESPONSE, CAPTURED_SERVER_COOKIE,
                                    ID_SLOT, OUR_END_SLOT, SERVER_END_SLOT, captured_text)
 from haptk._fast.convert cimport fetch_one
@@ -16,7 +19,8 @@ from haptk._fast.program cimport (F_BE_NAME, FormatOp, L_ac, L_B, L_b, L_bc, L_b
                                   L_hsl, L_HU, L_HV, L_ID, L_lc, L_ms, L_pid, L_r, L_rc, L_rt, L_s, L_sc, L_si, L_sp,
                                   L_SPACE, L_sq, L_sslc, L_sslv, L_ST, L_T, L_t, L_Ta, L_Tc, L_Td, L_TEXT, L_Th, L_Ti,
                                   L_Tl, L_Tq, L_TR, L_Tr, L_tr, L_trg, L_trl, L_Ts, L_ts, L_tsc, L_Tt, L_Tu, L_Tw, L_U,
-                                  LOG_DASH, LOG_ESCAPE, LOG_HEADER, LOG_HEX, LOG_QUOTE)
+                                  LOG_DASH, LOG_ESCAPE, LOG_HEADER, LOG_HEX, LOG_QUOTE,
+                                  span_text)
 from haptk._fast.scan cimport hk_load
 from haptk._fast.tally cimport bytes_out
 from haptk._fast.inet cimport AF_INET, AF_UNIX, getsockname, sockaddr, sockaddr_storage, socklen_t
@@ -42,113 +46,96 @@ cdef enum:
     LOOK_MS = 50            # between two comparisons of the clocks
     ID_MAX = 128            # HAProxy's UNIQUEID_LEN
 
-cdef const char *HEXITS = b"0123456789ABCDEF"
 cdef const char *MONTHS = b"JanFebMarAprMayJunJulAugSepOctNovDec"
 
 ctypedef struct Out:        # where the next byte goes
-    char *p
-    char *end
+    Room *room
     int stop                # something did not fit
     int spaced              # the last thing was a space that the format asked for
 
 
 # ---------------------------------------------------------------- bytes
 
-cdef inline void put(Out *o, const char *p, uint32_t n) noexcept nogil:
-    if <int64_t>n > o.end - o.p:
-        n = <uint32_t>(o.end - o.p)
+cdef inline void put(Out *o, Span s) noexcept nogil:
+    cdef uint32_t left = room_left(o.room)
+    if span_len(s) > left:
+        s = span_first(s, left)
         o.stop = 1
-    memcpy(o.p, p, n)
-    o.p += n
+    room_put(o.room, s)
 
 
-cdef inline void put_char(Out *o, char c) noexcept nogil:
-    if o.p == o.end:
+cdef inline void put_char(Out *o, uint8_t c) noexcept nogil:
+    if room_left(o.room) == 0:
         o.stop = 1
         return
-    o.p[0] = c
-    o.p += 1
+    room_char(o.room, c)
 
 
 cdef void number(Out *o, int64_t v) noexcept nogil:
-    cdef char text[24]
-    cdef char *at = text + 24
-    cdef uint64_t rest = <uint64_t>(-v if v < 0 else v)
+    # As a whole or not at all.
+    cdef char digits[24]
+    cdef Room made
     if 0 <= v <= 9:
-        put_char(o, <char>(48 + v))
+        put_char(o, <uint8_t>(48 + v))
         return
-    while True:
-        at -= 1
-        at[0] = <char>(48 + rest % 10)
-        rest //= 10
-        if rest == 0:
-            break
+    made = room_over(digits, sizeof(digits))
     if v < 0:
-        at -= 1
-        at[0] = 45
-    if text + 24 - at > o.end - o.p:
+        room_char(&made, 45)
+    room_decimal(&made, <uint64_t>0 - <uint64_t>v if v < 0 else <uint64_t>v)
+    if room_len(&made) > room_left(o.room):
         o.stop = 1
         return
-    memcpy(o.p, at, text + 24 - at)
-    o.p += text + 24 - at
+    room_put(o.room, room_span(&made))
 
 
 cdef void hexadecimal(Out *o, uint64_t v, int width) noexcept nogil:
-    cdef char text[16]
-    cdef int n = 0, i
-    while v or n < width:
-        text[n] = HEXITS[v & 15]
-        v >>= 4
-        n += 1
-    for i in range(n):
-        put_char(o, text[n - 1 - i])
+    cdef int n = 16
+    while n > width and n > 1 and v >> (4 * (n - 1)) == 0:
+        n -= 1
+    while n:
+        n -= 1
+        put_char(o, span_at(word(b"0123456789ABCDEF"), v >> (4 * n) & 15))
 
 
-cdef void encode(Out *o, const char *p, uint32_t n, int mask, char sign, int flags) noexcept nogil:
-    cdef uint32_t i = 0, start = 0
+cdef void encode(Out *o, Span s, int mask, uint8_t sign, int flags) noexcept nogil:
+    cdef uint32_t i = 0, start = 0, n = span_len(s)
     cdef uint8_t what, all_of_it = <uint8_t>(mask | (LOG_STRUCTURED if flags & LOG_ESCAPE else 0))
     while i < n:
-        what = LOG_BYTES[<uint8_t>p[i]] & all_of_it
+        what = LOG_BYTES[span_at(s, i)] & all_of_it
         if what == 0:
             i += 1
             continue
-        put(o, p + start, i - start)
+        put(o, span_between(s, start, i))
+        if room_left(o.room) < <uint32_t>(3 if what & mask else 2):
+            o.stop = 1
+            return
         if what & mask:
-            if o.end - o.p < 3:
-                o.stop = 1
-                return
-            o.p[0] = sign
-            o.p[1] = HEXITS[<uint8_t>p[i] >> 4]
-            o.p[2] = HEXITS[<uint8_t>p[i] & 15]
-            o.p += 3
+            room_char(o.room, sign)
+            room_hex(o.room, span_at(s, i))
         else:
-            if o.end - o.p < 2:
-                o.stop = 1
-                return
-            o.p[0] = 92
-            o.p[1] = p[i]
-            o.p += 2
+            room_char(o.room, 92)
+            room_char(o.room, span_at(s, i))
         i += 1
         start = i
-    put(o, p + start, n - start)
+    put(o, span_from(s, start))
 
 
-cdef void quoted(Out *o, const char *p, uint32_t n, int mask, int flags) noexcept nogil:
+cdef void quoted(Out *o, Span s, int mask, int flags) noexcept nogil:
     if flags & LOG_QUOTE:
         put_char(o, 34)
-    encode(o, p, n, mask, 35, flags)
+    encode(o, s, mask, 35, flags)
     if flags & LOG_QUOTE:
         put_char(o, 34)
 
 
-cdef void text(Out *o, const char *p, uint32_t n, int flags) noexcept nogil:
+cdef void text(Out *o, Span s, int flags) noexcept nogil:
     if flags & LOG_QUOTE:
         put_char(o, 34)
-    if p != NULL and n:
+    if span_len(s):
         if flags & LOG_ESCAPE:
-            encode(o, p, n, LOG_ENDS, 35, flags)
+            encode(o, s, LOG_ENDS, 35, flags)
         else:
-            put(o, p, n)
+            put(o, s)
     elif flags & (LOG_QUOTE | LOG_DASH) == LOG_DASH:
         put_char(o, 45)
     if flags & LOG_QUOTE:
@@ -167,22 +154,26 @@ cdef int64_t log_wall_us(Calendar *calendar, int64_t now_ms, int64_t at_ms) noex
     return at_ms * 1000 + calendar.offset_us
 
 
-cdef inline void two(char *out, int v) noexcept nogil:
-    out[0] = <char>(48 + v // 10 % 10)
-    out[1] = <char>(48 + v % 10)
+cdef inline void two(Room *out, int v) noexcept nogil:
+    room_char(out, <uint8_t>(48 + v // 10 % 10))
+    room_char(out, <uint8_t>(48 + v % 10))
 
 
-cdef void spell(char *out, tm *t) noexcept nogil:
+cdef void spell(char[20] where, tm *t) noexcept nogil:
     # 26/Nov/2026:10:14:05
-    two(out, t.tm_mday)
-    out[2] = out[6] = 47
-    memcpy(out + 3, MONTHS + 3 * (t.tm_mon % 12), 3)
-    two(out + 7, (t.tm_year + 1900) // 100)
-    two(out + 9, (t.tm_year + 1900) % 100)
-    out[11] = out[14] = out[17] = 58
-    two(out + 12, t.tm_hour)
-    two(out + 15, t.tm_min)
-    two(out + 18, t.tm_sec)
+    cdef Room out = room_over(where, 20)
+    two(&out, t.tm_mday)
+    room_char(&out, 47)
+    room_put(&out, span_sub(word(MONTHS), 3 * (t.tm_mon % 12), 3))
+    room_char(&out, 47)
+    two(&out, (t.tm_year + 1900) // 100)
+    two(&out, (t.tm_year + 1900) % 100)
+    room_char(&out, 58)
+    two(&out, t.tm_hour)
+    room_char(&out, 58)
+    two(&out, t.tm_min)
+    room_char(&out, 58)
+    two(&out, t.tm_sec)
 
 
 cdef Second *second_of(Calendar *calendar, int64_t at) noexcept nogil:
@@ -191,6 +182,7 @@ cdef Second *second_of(Calendar *calendar, int64_t at) noexcept nogil:
     cdef tm t
     cdef time_t moment = <time_t>at
     cdef long minutes
+    cdef Room zone
     if found.at == at:
         return found
     found.at = at
@@ -200,32 +192,33 @@ cdef Second *second_of(Calendar *calendar, int64_t at) noexcept nogil:
     localtime_r(&moment, &t)
     spell(found.local, &t)
     minutes = t.tm_gmtoff // 60 if t.tm_gmtoff >= 0 else -t.tm_gmtoff // 60
-    found.zone[0] = 43 if t.tm_gmtoff >= 0 else 45
-    two(found.zone + 1, <int>(minutes // 60))
-    two(found.zone + 3, <int>(minutes % 60))
+    zone = room_over(found.zone, 5)
+    room_char(&zone, 43 if t.tm_gmtoff >= 0 else 45)
+    two(&zone, <int>(minutes // 60))
+    two(&zone, <int>(minutes % 60))
     return found
 
 
 cdef void put_date(Out *o, Calendar *calendar, int64_t wall_us) noexcept nogil:
     # In local time, with milliseconds.
     cdef int64_t ms = wall_us // 1000 % 1000
-    cdef char tail[4]
-    put(o, second_of(calendar, wall_us // 1000000).local, 20)
-    tail[0] = 46
-    tail[1], tail[2], tail[3] = <char>(48 + ms // 100), <char>(48 + ms // 10 % 10), <char>(48 + ms % 10)
-    put(o, tail, 4)
+    put(o, span_over(second_of(calendar, wall_us // 1000000).local, 20))
+    put_char(o, 46)
+    put_char(o, <uint8_t>(48 + ms // 100))
+    put_char(o, <uint8_t>(48 + ms // 10 % 10))
+    put_char(o, <uint8_t>(48 + ms % 10))
 
 
 cdef void put_dated(Out *o, Told *x, int64_t at_ms, bint universal) noexcept nogil:
     # Apache's form, with the zone.
     cdef Second *found = second_of(&x.w.calendar, log_wall_us(&x.w.calendar, x.w.now, at_ms) // 1000000)
     if universal:
-        put(o, found.universal, 20)
-        put(o, b" +0000", 6)
+        put(o, span_over(found.universal, 20))
+        put(o, word(b" +0000"))
     else:
-        put(o, found.local, 20)
+        put(o, span_over(found.local, 20))
         put_char(o, 32)
-        put(o, found.zone, 5)
+        put(o, span_over(found.zone, 5))
 
 
 # ---------------------------------------------------------------- what a transaction is made of
@@ -247,7 +240,7 @@ cdef inline int64_t began_ms(Told *x) noexcept nogil:
     return x.s.started_ms if x.s.started_ms > x.s.ready_ms else x.s.ready_ms
 
 
-cdef inline int64_t span(int64_t start, int64_t end) noexcept nogil:
+cdef inline int64_t between(int64_t start, int64_t end) noexcept nogil:
     return end - start if start and end else -1
 
 
@@ -259,8 +252,8 @@ cdef int64_t active_ms(Told *x) noexcept nogil:
 cdef int64_t data_ms(Told *x) noexcept nogil:
     cdef Session *s = x.s
     if s.frontend.tcp:
-        return span(s.connect_ms, x.end_ms)
-    return span(s.response_ms, x.end_ms) if s.at != c"H" or x.seen != NULL else -1
+        return between(s.connect_ms, x.end_ms)
+    return between(s.response_ms, x.end_ms) if s.at != c"H" or x.seen != NULL else -1
 
 
 cdef int64_t time_of(Told *x, int op) noexcept nogil:
@@ -268,16 +261,16 @@ cdef int64_t time_of(Told *x, int op) noexcept nogil:
     cdef Session *s = x.s
     cdef bint none = x.bare
     if op == L_Tw:
-        return -1 if none else span(s.request_ms or s.ready_ms, s.queue_ms)
+        return -1 if none else between(s.request_ms or s.ready_ms, s.queue_ms)
     if op == L_Tc:
-        return -1 if none else span(s.queue_ms, s.connect_ms)
+        return -1 if none else between(s.queue_ms, s.connect_ms)
     if op == L_Tr:
         # an answer that was never passed on counts as none
-        return -1 if none or (s.at == c"H" and x.seen == NULL) else span(s.connect_ms, s.response_ms)
+        return -1 if none or (s.at == c"H" and x.seen == NULL) else between(s.connect_ms, s.response_ms)
     if op == L_TR:
-        return -1 if none or x.asking else span(began_ms(x), s.request_ms)
+        return -1 if none or x.asking else between(began_ms(x), s.request_ms)
     if op == L_Tq:
-        return -1 if none or x.asking else span(s.ready_ms, s.request_ms)
+        return -1 if none or x.asking else between(s.ready_ms, s.request_ms)
     if op == L_Td:
         return -1 if none else data_ms(x)
     if op == L_Th:
@@ -288,19 +281,19 @@ cdef int64_t time_of(Told *x, int op) noexcept nogil:
 cdef void address(Out *o, Told *x, Peer *peer, int flags) noexcept nogil:
     cdef int i
     if peer.family == AF_UNIX:
-        text(o, b"unix", 4, flags)
+        text(o, word(b"unix"), flags)
     elif flags & LOG_HEX and peer.text_len:
         for i in range(4 if peer.family == AF_INET else 16):
             hexadecimal(o, peer.address[i], 2)
     else:
-        text(o, peer.text, peer.text_len, flags)
+        text(o, span_over(peer.text, peer.text_len), flags)
 
 
 cdef void port(Out *o, Told *x, Peer *peer, int flags) noexcept nogil:
     if peer.family == AF_UNIX:
         number(o, x.s.listener_index + 1)
     elif peer.family == 0:
-        text(o, NULL, 0, flags)
+        text(o, span_none(), flags)
     elif flags & LOG_HEX:
         hexadecimal(o, peer.port, 4)
     else:
@@ -319,7 +312,7 @@ cdef void link_end(Out *o, Told *x, bint ours, bint wants_port, int flags) noexc
         # it is closed already, but what there was of it is kept
         kept = captured_text(x.s, CAPTURED_REQUEST, OUR_END_SLOT if ours else SERVER_END_SLOT)
         if span_len(kept) == sizeof(Peer):
-            memcpy(&peer, span_raw(kept), sizeof(Peer))
+            span_get(kept, 0, &peer, sizeof(Peer))
     elif not x.bare and x.s.link.connected:
         if not ours:
             note_address(&peer, &x.s.link.place.addr)
@@ -334,19 +327,19 @@ cdef void link_end(Out *o, Told *x, bint ours, bint wants_port, int flags) noexc
 cdef void server_name(Out *o, Told *x, int flags) noexcept nogil:
     cdef Session *s = x.s
     if s.service == 1 and not x.bare:
-        text(o, b"<STATS>", 7, flags)
+        text(o, word(b"<STATS>"), flags)
     elif s.service == 2 and not x.bare:
-        text(o, b"<PROMEX>", 8, flags)
+        text(o, word(b"<PROMEX>"), flags)
     elif s.server == NULL or x.bare:
-        text(o, b"<NOSRV>", 7, flags)
+        text(o, word(b"<NOSRV>"), flags)
     else:
-        text(o, s.server.name.p, s.server.name.n, flags)
+        text(o, span_text(&s.server.name), flags)
 
 
 cdef void termination(Out *o, Told *x, bint cookies) noexcept nogil:
     cdef Session *s = x.s
     if x.seen != NULL:
-        put(o, b"--", 2)        # a rule that answers is not at the end yet
+        put(o, word(b"--"))        # a rule that answers is not at the end yet
     else:
         put_char(o, s.cause or <char>45)
         put_char(o, s.at or <char>45)
@@ -354,7 +347,7 @@ cdef void termination(Out *o, Told *x, bint cookies) noexcept nogil:
         return
     # a cookie without a mode is only read, and HAProxy logs nothing about it
     if x.bare or x.backend == NULL or s.frontend.tcp or not x.backend.cookie & (CK_INSERT | CK_PREFIX | CK_REWRITE):
-        put(o, b"--", 2)
+        put(o, word(b"--"))
         return
     put_char(o, s.ck_request)
     put_char(o, s.ck_response)
@@ -362,59 +355,42 @@ cdef void termination(Out *o, Told *x, bint cookies) noexcept nogil:
 
 cdef void request_part(Out *o, Told *x, int op, int flags) noexcept nogil:
     # Of "METHOD TARGET VERSION" as the client sent it.
-    cdef const char *p = x.s.line.d
-    cdef uint32_t n = x.s.line_len
-    cdef const char *end
-    cdef const char *target
-    cdef const char *version
-    cdef const char *query
-    cdef uint32_t start = 0, stop = 0
-    if p == NULL and x.seen != NULL:
-        p, n = span_raw(x.seen.line), span_len(x.seen.line)
-    if p == NULL or n == 0 or x.bare:
-        quoted(o, b"<BADREQ>", 8, LOG_URL, flags)
+    cdef Span line = span_none(), target, version = span_none()
+    cdef uint32_t at, start = 0, stop = 0
+    if buf_held(&x.s.line):
+        line = buf_part(&x.s.line, 0, x.s.line_len)
+    elif x.seen != NULL:
+        line = x.seen.line
+    at = span_find(line, 32, 0)
+    if span_len(line) == 0 or x.bare or (at == NOWHERE and op != L_r):
+        quoted(o, word(b"<BADREQ>"), LOG_URL, flags)
         return
-    end = p + n
-    if op == L_r:
-        quoted(o, p, n, LOG_URL, flags)
+    if op == L_r or op == L_HM:
+        quoted(o, line if op == L_r else span_first(line, at), LOG_URL, flags)
         return
-    target = <const char *>memchr(p, 32, end - p)
-    if target == NULL:
-        quoted(o, b"<BADREQ>", 8, LOG_URL, flags)
-        return
-    if op == L_HM:
-        quoted(o, p, <uint32_t>(target - p), LOG_URL, flags)
-        return
-    target += 1
-    version = <const char *>memchr(target, 32, end - target)
-    if version == NULL:
-        version = end
+    target = span_from(line, at + 1)
+    at = span_find(target, 32, 0)
+    if at != NOWHERE:
+        version = span_from(target, at + 1)
+        target = span_first(target, at)
     if op == L_HV:
-        if version == end:
-            quoted(o, b"<BADREQ>", 8, LOG_URL, flags)
-        else:
-            quoted(o, version + 1, <uint32_t>(end - version - 1), LOG_URL, flags)
+        quoted(o, version if span_given(version) else word(b"<BADREQ>"), LOG_URL, flags)
     elif op == L_HU:
-        quoted(o, target, <uint32_t>(version - target), LOG_URL, flags)
+        quoted(o, target, LOG_URL, flags)
     elif op == L_HPO:
-        if not path_in(span_over(target, <size_t>(version - target)), &start, &stop):
+        if not path_in(target, &start, &stop):
             start = stop = 0
-        quoted(o, target + start, stop - start, LOG_URL, flags)
+        quoted(o, span_between(target, start, stop), LOG_URL, flags)
     else:
-        query = <const char *>memchr(target, 63, version - target)
-        if query == NULL:
-            query = version
-        if op == L_HP:
-            quoted(o, target, <uint32_t>(query - target), LOG_URL, flags)
-        else:
-            quoted(o, query, <uint32_t>(version - query), LOG_URL, flags)
+        at = span_find(target, 63, 0)
+        if at == NOWHERE:
+            at = span_len(target)
+        quoted(o, span_first(target, at) if op == L_HP else span_from(target, at), LOG_URL, flags)
 
 
 cdef void captures(Out *o, Told *x, int which, bint listed, int flags) noexcept nogil:
     cdef int i, slots = x.s.frontend.request_slots if which == CAPTURED_REQUEST else x.s.frontend.response_slots
     cdef Span kept
-    cdef uint32_t n
-    cdef const char *p
     if slots == 0 or x.bare:
         return
     o.spaced = 0
@@ -426,14 +402,12 @@ cdef void captures(Out *o, Told *x, int which, bint listed, int flags) noexcept 
         if i:
             put_char(o, 32 if listed else 124)
         kept = captured_text(x.s, which, i)
-        p, n = span_raw(kept), span_len(kept)
         if not listed:
-            if p != NULL:
-                encode(o, p, n, LOG_CAPTURE, 35, flags)
-        elif p != NULL:
-            quoted(o, p, n, LOG_CAPTURE, flags)
+            encode(o, kept, LOG_CAPTURE, 35, flags)
+        elif span_given(kept):
+            quoted(o, kept, LOG_CAPTURE, flags)
         elif flags & LOG_QUOTE:
-            put(o, b'""', 2)
+            put(o, word(b'""'))
         else:
             put_char(o, 45)
     if not listed:
@@ -454,30 +428,28 @@ cdef void expression(Out *o, Told *x, FormatOp *op) noexcept nogil:
     if (x.bare and op.expr.fetch == F_BE_NAME) or not fetch_one(sight, op.expr, &v) or not as_text(sight, &v):
         v.text = span_none()
     if op.flags & LOG_HEADER:
-        encode(o, span_raw(v.text), span_len(v.text), LOG_FIELD, 37, op.flags)
+        encode(o, v.text, LOG_FIELD, 37, op.flags)
     elif span_len(v.text) and not op.flags & (LOG_QUOTE | LOG_ESCAPE):
-        encode(o, span_raw(v.text), span_len(v.text), LOG_ENDS, 35, 0)
+        encode(o, v.text, LOG_ENDS, 35, 0)
     elif span_len(v.text):
-        quoted(o, span_raw(v.text), span_len(v.text), LOG_ENDS, op.flags)
+        quoted(o, v.text, LOG_ENDS, op.flags)
     else:
-        text(o, NULL, 0, op.flags)
+        text(o, span_none(), op.flags)
 
 
 cdef void unique_id(Out *o, Told *x, int flags) noexcept nogil:
     # The one that the server got, else one that a log line makes now.
     cdef char made[ID_MAX]
-    cdef Span kept
-    cdef uint32_t n = 0
-    cdef const char *p = NULL
+    cdef Room room = room_over(made, ID_MAX)
+    cdef Span kept = span_none()
     if not x.bare:
         kept = captured_text(x.s, CAPTURED_REQUEST, ID_SLOT)
-        p, n = span_raw(kept), span_len(kept)
-        if p == NULL and x.seen == NULL and not x.naming and x.s.frontend.unique.count:
+        if not span_given(kept) and x.seen == NULL and not x.naming and x.s.frontend.unique.count:
             x.naming = 1
-            n = log_text(x, &x.s.frontend.unique, made, ID_MAX)
+            log_text(x, &x.s.frontend.unique, &room)
             x.naming = 0
-            p = made
-    text(o, p, n, flags)
+            kept = room_span(&room)
+    text(o, kept, flags)
 
 
 cdef void counted(Out *o, Told *x, int op) noexcept nogil:
@@ -557,28 +529,24 @@ cdef void whole(Out *o, int64_t v, int flags) noexcept nogil:
 cdef void named(Out *o, Told *x, FormatOp *op) noexcept nogil:
     cdef Session *s = x.s
     cdef FrontendC *fe = s.frontend
-    cdef Span kept
-    cdef uint32_t n = 0
-    cdef const char *p
+    cdef Span kept = span_none()
     if op.op == L_b:
         if x.backend != NULL:
-            text(o, x.backend.name.p, x.backend.name.n, op.flags)
+            text(o, span_text(&x.backend.name), op.flags)
         else:
-            text(o, fe.name.p, fe.name.n, op.flags)
+            text(o, span_text(&fe.name), op.flags)
     elif op.op == L_s:
         server_name(o, x, op.flags)
     elif op.op == L_H:
-        text(o, op.text.p, op.text.n, op.flags)
+        text(o, span_text(&op.text), op.flags)
     elif op.op == L_ID:
         unique_id(o, x, op.flags)
     elif op.op == L_CC or op.op == L_CS:
-        p = NULL
         if not x.bare:
             kept = captured_text(s, CAPTURED_CLIENT_COOKIE if op.op == L_CC else CAPTURED_SERVER_COOKIE, 0)
-            p, n = span_raw(kept), span_len(kept)
-        text(o, p, n, op.flags)
+        text(o, kept, op.flags)
     else:
-        text(o, fe.name.p, fe.name.n, op.flags)
+        text(o, span_text(&fe.name), op.flags)
 
 
 cdef void places(Out *o, Told *x, FormatOp *op) noexcept nogil:
@@ -626,7 +594,7 @@ cdef void step(Out *o, Told *x, FormatOp *op) noexcept nogil:
     elif which == L_U:
         number(o, <int64_t>(x.s.up.seen + x.s.head_in) if not (x.bare or x.asking or x.seen != NULL) else 0)
     elif which == L_sslc or which == L_sslv:
-        text(o, NULL, 0, op.flags)
+        text(o, span_none(), op.flags)
     elif which == L_rt:
         whole(o, x.s.number, op.flags)
     elif which == L_lc:
@@ -635,16 +603,16 @@ cdef void step(Out *o, Told *x, FormatOp *op) noexcept nogil:
         whole(o, getpid(), op.flags)
 
 
-cdef uint32_t log_text(Told *x, FormatC *f, char *out, uint32_t size) noexcept nogil:
+cdef void log_text(Told *x, FormatC *f, Room *out) noexcept nogil:
     cdef Out o
     cdef int i, which
     cdef FormatOp *op
-    o.p, o.end, o.stop, o.spaced = out, out + size, 0, 1
+    o.room, o.stop, o.spaced = out, 0, 1
     for i in range(f.count):
         op = &f.ops[i]
         which = op.op
         if which == L_TEXT:
-            put(&o, op.text.p, op.text.n)
+            put(&o, span_text(&op.text))
             o.spaced = 0
         elif which == L_SPACE:
             if not o.spaced:
@@ -660,47 +628,44 @@ cdef uint32_t log_text(Told *x, FormatC *f, char *out, uint32_t size) noexcept n
         if o.stop:
             break
     x.cut = o.stop
-    return <uint32_t>(o.p - out)
 
 
-cdef uint32_t log_plain(Told *x, char *out, uint32_t size) noexcept nogil:
+cdef void log_plain(Told *x, Room *out) noexcept nogil:
     cdef Out o
     cdef Session *s = x.s
-    o.p, o.end, o.stop, o.spaced = out, out + size, 0, 0
+    o.room, o.stop, o.spaced = out, 0, 0
     if s.peer.family == AF_UNIX:
-        put(&o, b"Connect to unix:", 16)
+        put(&o, word(b"Connect to unix:"))
         number(&o, s.listener_index + 1)
     else:
-        put(&o, b"Connect from ", 13)
-        put(&o, s.peer.text, s.peer.text_len)
+        put(&o, word(b"Connect from "))
+        put(&o, span_over(s.peer.text, s.peer.text_len))
         put_char(&o, 58)
         number(&o, s.peer.port)
-        put(&o, b" to ", 4)
-        put(&o, s.local.text, s.local.text_len)
+        put(&o, word(b" to "))
+        put(&o, span_over(s.local.text, s.local.text_len))
         put_char(&o, 58)
         number(&o, s.local.port)
-    put(&o, b" (", 2)
-    put(&o, s.frontend.name.p, s.frontend.name.n)
-    put(&o, b"/TCP)" if s.frontend.tcp else b"/HTTP)", 5 if s.frontend.tcp else 6)
-    return <uint32_t>(o.p - out)
+    put(&o, word(b" ("))
+    put(&o, span_text(&s.frontend.name))
+    put(&o, word(b"/TCP)" if s.frontend.tcp else b"/HTTP)"))
 
 
-cdef uint32_t log_refused(Told *x, const char *why, char *out, uint32_t size) noexcept nogil:
+cdef void log_refused(Told *x, const char *why, Room *out) noexcept nogil:
     cdef Out o
     cdef Session *s = x.s
-    o.p, o.end, o.stop, o.spaced = out, out + size, 0, 0
+    o.room, o.stop, o.spaced = out, 0, 0
     address(&o, x, &s.peer, 0)
     put_char(&o, 58)
     port(&o, x, &s.peer, 0)
-    put(&o, b" [", 2)
+    put(&o, word(b" ["))
     put_date(&o, &x.w.calendar, log_wall_us(&x.w.calendar, x.w.now, s.accepted_ms))
-    put(&o, b"] ", 2)
-    put(&o, s.frontend.name.p, s.frontend.name.n)
+    put(&o, word(b"] "))
+    put(&o, span_text(&s.frontend.name))
     put_char(&o, 47)
     if s.frontend.bind_names[s.listener_index].n:
-        put(&o, s.frontend.bind_names[s.listener_index].p, s.frontend.bind_names[s.listener_index].n)
+        put(&o, span_text(&s.frontend.bind_names[s.listener_index]))
     else:
         number(&o, s.listener_index + 1)
-    put(&o, b": ", 2)
-    put(&o, why, <uint32_t>strlen(why))
-    return <uint32_t>(o.p - out)
+    put(&o, word(b": "))
+    put(&o, word(why))

@@ -327,13 +327,11 @@ static inline char *hk_room_next(hk_room *r, size_t n HK_AT)
 	r->n += (uint32_t)n;
 	return at;
 }
-/* For code that is not converted yet. */
-static inline char *hk_room_raw(hk_room *r) { HK_UNPOISON(r->p + r->n, r->size - r->n); return r->p + r->n; }
+/* Take over what was written by room_within. */
 static inline void hk_room_wrote(hk_room *r, uint32_t n HK_AT)
 {
 	HK_MUST(!r->full && n <= r->size - r->n);
 	r->n += n;
-	HK_POISON(r->p + r->n, r->size - r->n);
 }
 /* As if something had not fit. */
 static inline void hk_room_refuse(hk_room *r) { r->full = 1; }
@@ -404,6 +402,13 @@ static inline void hk_room_cut(hk_room *r, uint32_t mark HK_AT)
 	HK_POISON(r->p + mark, r->n - mark);
 	r->n = mark;
 	r->full = 0;
+}
+/* The next `most` bytes of the room, or what is left, as a room; what is written there counts by room_wrote only. */
+static inline hk_room hk_room_within(hk_room *r, uint32_t most)
+{
+	hk_room out = {r->p + r->n, 0, 0, r->full};
+	out.size = r->full ? 0 : most < r->size - r->n ? most : r->size - r->n;
+	return out;
 }
 static inline uint8_t hk_room_last(const hk_room *r) { return r->n ? (uint8_t)r->p[r->n - 1] : 0; }
 /* Overwrite a byte that was written. */

@@ -101,8 +101,8 @@ cdef extern from "bytes/span.h" nogil:
     int room_char(Room *r, uint8_t c) noexcept
     int room_decimal(Room *r, uint64_t v) noexcept
     int room_hex(Room *r, uint8_t v) noexcept           # two digits, with capitals
-    # the place behind what was written, for code that is not converted yet; go away
-    char *room_raw "hk_room_raw" (Room *r) noexcept
+    # the next `most` bytes, or what is left of them, as a room of their own; room_wrote counts what was written there
+    Room room_within "hk_room_within" (Room *r, uint32_t most) noexcept
     void room_wrote(Room *r, uint32_t n) noexcept
     # refuse what comes, as if something had not fit
     void room_refuse "hk_room_refuse" (Room *r) noexcept
