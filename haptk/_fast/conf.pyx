@@ -441,6 +441,11 @@ cdef class Image:
         out.bind_names = <Text *>self.block(len(fe.binds) + 1, sizeof(Text))
         for i, bind in enumerate(fe.binds):
             self.text(&out.bind_names[i], bind.name)
+        if any(bind.maxconn for bind in fe.binds):
+            out.bind_limits = <int *>self.block(len(fe.binds), sizeof(int))
+            out.bind_admitted = <int *>self.block(len(fe.binds), sizeof(int))
+            for i, bind in enumerate(fe.binds):
+                out.bind_limits[i] = bind.maxconn
         return 0
 
     cdef int fill_log(self, FrontendC *out, int index, fe) except -1:

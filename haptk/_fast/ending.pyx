@@ -27,7 +27,7 @@ cdef void leave(Worker *w, Session *s) noexcept nogil:
     drop_kept(w, s)
     w.unwatched -= not s.watched
     hk_count(w.conf.workers, s.frontend.sessions, -1)
-    gate_leave(w, s.frontend)
+    gate_leave(w, s.frontend, s.listener_index)
     if s.frontend.door:
         hk_count(w.conf.workers, &w.conf.door_sessions[s.frontend.door + s.listener_index - w.conf.frontend_count], -1)
     if w.conf.actives != NULL:

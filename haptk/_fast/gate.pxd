@@ -6,13 +6,14 @@ from libc.stdint cimport int64_t
 
 from haptk._fast.state cimport FrontendC, Gate, Worker
 
+# `bind` is the index of the socket in its frontend, which may have a limit of its own.
 # True when nobody may come in now.
-cdef bint gate_closed(Worker *w, FrontendC *fe) noexcept nogil
+cdef bint gate_closed(Worker *w, FrontendC *fe, int bind) noexcept nogil
 # Take a place for a client of fe; 0 when there is none.
-cdef bint gate_enter(Worker *w, FrontendC *fe) noexcept nogil
+cdef bint gate_enter(Worker *w, FrontendC *fe, int bind) noexcept nogil
 # Nobody came: the place was not used.
-cdef void gate_return(Worker *w, FrontendC *fe) noexcept nogil
+cdef void gate_return(Worker *w, FrontendC *fe, int bind) noexcept nogil
 # The client has left.
-cdef void gate_leave(Worker *w, FrontendC *fe) noexcept nogil
+cdef void gate_leave(Worker *w, FrontendC *fe, int bind) noexcept nogil
 # Events that are left in the present second, INT32_MAX without a limit.
 cdef int gate_left(Gate *g, int64_t now) noexcept nogil

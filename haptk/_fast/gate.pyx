@@ -53,9 +53,12 @@ cdef void untake(Gate *g) noexcept nogil:
     hk_unlock(&g.busy)
 
 
-cdef bint crowded(Worker *w, FrontendC *fe, int more) noexcept nogil:
+cdef bint crowded(Worker *w, FrontendC *fe, int bind, int more) noexcept nogil:
     # Whether there is no place for so many more.
     cdef int limit = hk_load(&fe.maxconn), i, total = 0
+    if fe.bind_limits != NULL and fe.bind_limits[bind] and \
+            hk_load(&fe.bind_admitted[bind]) + more > fe.bind_limits[bind]:
+        return 1
     if limit > 0 and hk_load(fe.admitted) + more > limit:
         return 1
     limit = hk_load(&w.conf.limit)
@@ -66,27 +69,33 @@ cdef bint crowded(Worker *w, FrontendC *fe, int more) noexcept nogil:
     return total + more > limit
 
 
-cdef bint gate_closed(Worker *w, FrontendC *fe) noexcept nogil:
-    return crowded(w, fe, 1) or gate_left(w.conf.connections, w.now) == 0 or gate_left(w.conf.sessions, w.now) == 0
+cdef inline void admit(Worker *w, FrontendC *fe, int bind, int more) noexcept nogil:
+    hk_count(w.conf.workers, fe.admitted, more)
+    if fe.bind_admitted != NULL:
+        hk_count(w.conf.workers, &fe.bind_admitted[bind], more)
 
 
-cdef bint gate_enter(Worker *w, FrontendC *fe) noexcept nogil:
+cdef bint gate_closed(Worker *w, FrontendC *fe, int bind) noexcept nogil:
+    return crowded(w, fe, bind, 1) or gate_left(w.conf.connections, w.now) == 0 or gate_left(w.conf.sessions, w.now) == 0
+
+
+cdef bint gate_enter(Worker *w, FrontendC *fe, int bind) noexcept nogil:
     # The place is taken first: other workers ask at the same moment.
-    hk_count(w.conf.workers, fe.admitted, 1)
-    if not crowded(w, fe, 0):
+    admit(w, fe, bind, 1)
+    if not crowded(w, fe, bind, 0):
         if take(w.conf.connections, w.now):
             if take(w.conf.sessions, w.now):
                 return 1
             untake(w.conf.connections)
-    hk_count(w.conf.workers, fe.admitted, -1)
+    admit(w, fe, bind, -1)
     return 0
 
 
-cdef void gate_return(Worker *w, FrontendC *fe) noexcept nogil:
+cdef void gate_return(Worker *w, FrontendC *fe, int bind) noexcept nogil:
     untake(w.conf.connections)
     untake(w.conf.sessions)
-    hk_count(w.conf.workers, fe.admitted, -1)
+    admit(w, fe, bind, -1)
 
 
-cdef void gate_leave(Worker *w, FrontendC *fe) noexcept nogil:
-    hk_count(w.conf.workers, fe.admitted, -1)
+cdef void gate_leave(Worker *w, FrontendC *fe, int bind) noexcept nogil:
+    admit(w, fe, bind, -1)

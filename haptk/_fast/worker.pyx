@@ -96,7 +96,7 @@ cdef void resume_accepting(Worker *w) noexcept nogil:
         l = &w.listeners[i]
         if l.fd < 0 or l.watched or hk_load(&l.frontend.paused):
             continue
-        if gate_closed(w, l.frontend):
+        if gate_closed(w, l.frontend, l.bind):
             w.listener_full = 1
             continue
         l.watched = 1
@@ -122,7 +122,7 @@ cdef void accept_some(Worker *w, Listener *l) noexcept nogil:
         if hk_load(&l.frontend.paused):
             unlisten(w, l)
             return
-        if not gate_enter(w, l.frontend):
+        if not gate_enter(w, l.frontend, l.bind):
             # the rest waits in the kernel's queue, as with HAProxy
             unlisten(w, l)
             w.listener_full = 1
@@ -130,7 +130,7 @@ cdef void accept_some(Worker *w, Listener *l) noexcept nogil:
         n = sizeof(addr)
         fd = accept_one(l.fd, &addr, &n, &error)
         if fd < 0:
-            gate_return(w, l.frontend)
+            gate_return(w, l.frontend, l.bind)
             if error == EMFILE or error == ENFILE or error == ENOBUFS or error == ENOMEM:
                 if not give_up_idle(w):
                     pause_accepting(w)
@@ -138,7 +138,7 @@ cdef void accept_some(Worker *w, Listener *l) noexcept nogil:
         s = session_new(w)
         if s == NULL:
             close_fd(fd)
-            gate_return(w, l.frontend)
+            gate_return(w, l.frontend, l.bind)
             return
         s.kind = KIND_SESSION
         s.fd = fd
