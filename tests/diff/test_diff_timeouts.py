@@ -247,7 +247,8 @@ class World:
         holders = [
             threading.Thread(target=self.hold, args=(one, place)) for one in SETS for place in ("queue", "tcp-queue")
         ]
-        jobs = [threading.Thread(target=self.play, args=(one, name)) for one in SETS for name in CASES]
+        order = sorted(CASES, key=lambda name: "queue" not in name)  # while the slots are held
+        jobs = [threading.Thread(target=self.play, args=(one, name)) for name in order for one in SETS]
         for thread in holders:
             thread.start()
         time.sleep(0.2)
