@@ -184,7 +184,7 @@ cdef int read_head(Worker *w, Session *s) noexcept nogil:
             buf_drop(w, &s.rx)
         return 0
     s.readable = 0
-    if got == IO_EOF or s.rx.n != s.rx.p:
+    if got == IO_EOF or s.rx.n != s.rx.p or s.phase == PH_HEAD:
         s.eof = 1
         return 1
     close_fd(s.fd)

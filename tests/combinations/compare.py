@@ -1,6 +1,6 @@
 """What differs between two runs of a case: (kind, detail) pairs. A kind has no numbers of the case in it, so that cases can be grouped."""
 
-# ruff: noqa: E501 (tables of texts)
+
 from __future__ import annotations
 
 import re

@@ -1,6 +1,6 @@
 """Random configurations out of words that both programs know. Ports stand in braces: {fe0} {sv0} {log} {sock} {dir}."""
 
-# ruff: noqa: E501 (tables of texts)
+
 from __future__ import annotations
 
 BALANCE = [

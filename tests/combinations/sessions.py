@@ -1,6 +1,6 @@
 """Random sessions of one client, and what the servers answer to each request. Plain data (JSON): strings are latin-1."""
 
-# ruff: noqa: E501 (tables of texts)
+
 from __future__ import annotations
 
 PATHS = [
