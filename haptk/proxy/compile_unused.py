@@ -55,7 +55,8 @@ def _frontend(work: _Compiler, section: Section) -> None:
 def _backend(work: _Compiler, section: Section) -> None:
     _mode(work, section, _HTTP_BACK)
     kind = section.get("check_kind")
-    if (section.get("http_expects") or section.get("http_send") or section.get("disable_on_404")) and kind != "http":
+    said = ("http_rules", "disable_on_404", "check_send_state")
+    if any(section.get(key) for key in said) and kind != "http":
         work.warn(section, f"{section.title}: 'http-check' needs 'option httpchk'; ignored")
     if section.get("tcp_steps") and kind != "tcp-check":
         work.warn(section, f"{section.title}: 'tcp-check' needs 'option tcp-check'; ignored")

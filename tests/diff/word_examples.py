@@ -174,7 +174,9 @@ RESPONSE: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 GLOBAL: dict[str, tuple[str, ...]] = {
     "chroot": ("chroot /var/lib/haproxy",), "daemon": ("daemon",), "default-path": ("default-path current",),
-    "description": ("description some words",), "gid": ("gid 0",), "group": ("group root",), "insecure-setuid-wanted": ("insecure-setuid-wanted",), "hard-stop-after": ("hard-stop-after 5s",),
+    "description": ("description some words",), "gid": ("gid 0",), "group": ("group root",), "insecure-setuid-wanted": ("insecure-setuid-wanted",),
+    "fd-hard-limit": ("fd-hard-limit 10000",), "strict-limits": ("strict-limits",),
+    "hard-stop-after": ("hard-stop-after 5s",),
     "localpeer": ("localpeer x",), "log": ("log 127.0.0.1:514 local0", "no log"), "log-send-hostname": ("log-send-hostname", "log-send-hostname x"),
     "log-tag": ("log-tag x",), "master-worker": ("master-worker",), "max-spread-checks": ("max-spread-checks 5s",),
     "maxconn": ("maxconn 100",), "maxconnrate": ("maxconnrate 100",), "maxsessrate": ("maxsessrate 100",), "nbproc": ("nbproc 2",),
