@@ -38,7 +38,7 @@ from haptk._fast.table cimport Table
 from haptk.proxy.sticktables import appsession_name, stores_for
 
 from haptk.core.acl import Variable
-from haptk.proxy.compile_rules import keeps_line, looks_at_connection, needs_destination, parts_of
+from haptk.proxy.compile_rules import keeps_line, looks_at_connection, needs_destination, parts_of, sees_added
 from haptk.proxy.pages import STATUSES, as_sent, builtin
 
 _BALANCE = {
@@ -398,6 +398,7 @@ cdef class Image:
         out.pretend_ka = be.pretend_keepalive
         out.allbackups = be.allbackups
         self.fill_stick(out, be)
+        out.sees_added = sees_added(self.tables, be)
         out.sessions = <int *>self.block(1, 64)
         self.fill_shared(out, out.room)
         self.text(&out.stats_uri, be.stats.uri if be.stats is not None and be.mode == "http" else None)

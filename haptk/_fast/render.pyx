@@ -8,6 +8,7 @@ from haptk._fast.bytes.span cimport (NOWHERE, Room, Span, room_char, room_cut, r
                                      span_find, span_find_span, span_first, span_from, span_given, span_is_ci, span_len,
                                      span_opens_ci, span_over, span_skip, span_trim)
 from haptk._fast.cookie cimport cookie_line, cookie_request, cookie_response, cookie_wanted
+from haptk._fast.edit cimport edits_begin, header_add
 from haptk._fast.http1 cimport (Header, H_CACHE_CONTROL, H_CODING, H_CONNECTION, H_COOKIE, H_ETAG, H_EXPIRES,
                                 H_KEEP_ALIVE, H_LAST_MODIFIED, H_LENGTH, H_PRAGMA, H_PROXY_CONNECTION, H_SET_COOKIE,
                                 H_SET_COOKIE2, M_GET, M_HEAD, M_OPTIONS, M_TRACE, head_asked, head_name, head_reason,
@@ -68,17 +69,43 @@ cdef bint excepted(AddHeaderC *a, Peer *peer) noexcept nogil:
     return 0
 
 
-cdef void address_line(Room *o, Head *h, AddHeaderC *front, AddHeaderC *back, Peer *peer) noexcept nogil:
+cdef Text *address_name(Head *h, AddHeaderC *front, AddHeaderC *back, Peer *peer) noexcept nogil:
     # The name is the backend's where it has the option; an exception holds whoever made it, `if-none` when everybody did.
+    # NULL: nothing is added.
     cdef AddHeaderC *a = back if back.name.p != NULL else front
     if a.name.p == NULL or peer.text_len == 0 or excepted(front, peer) or excepted(back, peer):
-        return
+        return NULL
     if (front.name.p == NULL or front.if_none) and (back.name.p == NULL or back.if_none) and has_header(h, &a.name):
+        return NULL
+    return &a.name
+
+
+cdef void address_line(Room *o, Head *h, AddHeaderC *front, AddHeaderC *back, Peer *peer) noexcept nogil:
+    cdef Text *name = address_name(h, front, back, peer)
+    if name == NULL:
         return
-    room_put(o, span_text(&a.name))
+    room_put(o, span_text(name))
     room_word(o, b": ")
     room_put(o, span_over(peer.text, peer.text_len))
     room_word(o, b"\r\n")
+
+
+cdef int add_line(Worker *w, Head *h, Text *name, Span value) noexcept nogil:
+    if name == NULL or not span_given(value):
+        return 0
+    return -1 if edits_begin(w, h) < 0 else header_add(w, h, span_text(name), value)
+
+
+cdef int add_lines(Worker *w, Session *s, Head *h) noexcept nogil:
+    # What is chosen by a header is chosen by these as well: they become headers like those that the client sent.
+    cdef Text *name
+    if s.frontend.unique_header.p != NULL and add_line(w, h, &s.frontend.unique_header, make_id(w, s)) < 0:
+        return -1
+    name = address_name(h, &s.frontend.forwardfor, &s.backend.forwardfor, &s.peer)
+    if add_line(w, h, name, span_over(s.peer.text, s.peer.text_len)) < 0:
+        return -1
+    name = address_name(h, &s.frontend.originalto, &s.backend.originalto, &s.local)
+    return add_line(w, h, name, span_over(s.local.text, s.local.text_len))
 
 
 # ---------------------------------------------------------------- requests
@@ -140,12 +167,13 @@ cdef void connection_to_server(Session *s, Room *o, Head *h) noexcept nogil:
 
 cdef int render_request(Worker *w, Session *s, Head *h) noexcept nogil:
     cdef Room o
-    cdef Span t = h.text
+    cdef Span t
     cdef uint32_t run = 0, run_end = 0
     cdef int i
     cdef Header *x
-    if buf_take(w, &s.out_head) < 0:
+    if (s.backend.sees_added and add_lines(w, s, h) < 0) or buf_take(w, &s.out_head) < 0:
         return -1
+    t = h.text
     buf_empty(&s.out_head)
     o = buf_room(&s.out_head)
     if h.first_end and h.first_end == h.target + h.target_len + 11 and span_at(t, h.first_end - 3) == 49:
@@ -168,9 +196,10 @@ cdef int render_request(Worker *w, Session *s, Head *h) noexcept nogil:
         else:
             plain_line(&o, h, x)
     room_put(&o, span_between(t, run, run_end))
-    if s.frontend.unique_header.p != NULL:
-        unique_line(w, s, &o)
-    our_request_lines(s, &o, h)
+    if not s.backend.sees_added:
+        if s.frontend.unique_header.p != NULL:
+            unique_line(w, s, &o)
+        our_request_lines(s, &o, h)
     connection_to_server(s, &o, h)
     room_word(&o, b"\r\n")
     if room_left(&o) < <uint32_t>s.backend.head_room or room_full(&o):

@@ -229,6 +229,7 @@ ctypedef struct BackendC:
     int max_ka_queue        # as long as its queue is no longer than this; 0 for no limit
     int pretend_ka          # the server is not told that its connection will be closed
     StickC *stick           # NULL: nothing is learned
+    int sees_added          # a stick rule or the balance may look at a header that the proxy itself adds
     int *sessions           # atomic, shared by all workers
     SharedC *shared
     Text stats_uri          # prefix of the statistics page; p is NULL without one

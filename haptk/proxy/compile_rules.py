@@ -12,7 +12,7 @@ from typing import Any
 
 from haptk.core.acl import Call, Expr, Format, Test, Variable
 from haptk.formats.haproxy_cfg import Section
-from haptk.proxy.tables import Backend, Frontend, Rule
+from haptk.proxy.tables import Backend, Frontend, ProxyTables, Rule
 
 Complain = Callable[[str, str], None]
 # These say where a message ends: a rule that could change them could make two messages of one.
@@ -63,6 +63,19 @@ def looks_at_connection(one: Frontend | Backend) -> bool:
         isinstance(part, Call) and any(text.lower() == "connection" for text in part.args)
         for part in parts_of(one.rules)
     )
+
+
+def sees_added(tables: ProxyTables, back: Backend) -> bool:
+    """Whether a stick rule or the balance may look at a header that the proxy adds: HAProxy adds before both look."""
+    added = {
+        rule.header.lower()
+        for one in (*tables.frontends, back)
+        for rule in (one.forwardfor, one.originalto)
+        if rule is not None
+    } | {front.unique_id_header.lower() for front in tables.frontends if front.unique_id_header}
+    names = {back.balance.argument.lower()} if back.balance.algorithm == "hdr" else set()
+    names |= {rule.argument.lower() for rule in back.sticks}
+    return bool(added) and (bool(added & names) or any(rule.condition is not None for rule in back.sticks))
 
 
 def keeps_line(value: Any) -> bool:

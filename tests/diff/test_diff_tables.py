@@ -51,6 +51,14 @@ SECTIONS = {
     "counted": "stick-table type string len 20 size 1k expire 1m store gpc0,gpc0_rate(1h),conn_cnt,bytes_in_cnt,gpt0"
     + " store http_req_rate(1h),gpc1",
     "arrays": "stick-table type string len 20 size 1k expire 1m store gpc(3),gpt(2),gpc_rate(2,1h)\n stick on hdr(X)",
+    "added": "option forwardfor\n stick-table type ip size 10k expire 1m\n stick on hdr(x-forwarded-for)",
+    "named": "option forwardfor header X-Real\n option originalto\n "
+    + STRING
+    + "stick on hdr(x-real)\n stick store-request hdr(x-original-to) table aside",
+    "aside": STRING,
+    "unless": "option forwardfor if-none\n " + STRING + "stick on path if { hdr(x-forwarded-for) -m found }",
+    "unique": "unique-id-format fixed\n unique-id-header X-Id\n " + STRING + "stick on hdr(x-id)",
+    "hashed": "unique-id-format fixed\n unique-id-header X-Id\n balance hdr(x-id)\n " + STRING + "stick on path",
     "dead": "retries 1\n " + STRING + "stick on hdr(X)",
 }  # fmt: skip
 
@@ -208,6 +216,14 @@ ADDRESSES = [
 )  # fmt: skip
 def test_who_sticks_where(pair: Pair, name: str, steps: list[tuple[bytes, bytes]]) -> None:
     same(pair, name, steps)
+
+
+@pytest.mark.parametrize("name", ["added", "named", "unless", "unique", "hashed"])
+def test_headers_that_the_proxy_adds_are_looked_at(pair: Pair, name: str) -> None:
+    if pair.programs[1][1].kind == "reference":
+        pytest.skip("the compiled path only")
+    lines = ([], [], ["X-Forwarded-For: 1.2.3.4"], ["Connection: close", "X-Real: 5"], [])
+    same(pair, name, [get(*more, target="/x") for more in lines])
 
 
 @pytest.mark.parametrize("name", ["ip_src", "ipv6_src", "integer_src", "binary_src", "text_src"])
