@@ -199,6 +199,8 @@ cdef void note_end(Worker *w, Session *s) noexcept nogil:
     log_tell(w, s, &x)
     tally_end(w, s)         # and only then the counts: HAProxy has left the backend when it writes the line
     x.ended = 1
+    if bare and plan.dontlognull and not s.got_byte:
+        return
     if bare:
         x.bare = 1
         x.down = 0

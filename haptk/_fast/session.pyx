@@ -122,10 +122,8 @@ cdef int head_step(Worker *w, Session *s) noexcept nogil:
     if s.eof:
         if s.rx.n != s.rx.p:
             return refuse(w, s, c"C")
-        if s.first and not s.frontend.dontlognull and not s.frontend.ignore_probes:
-            s.cause, s.at, s.status = c"C", c"R", 400
-            tally_request(w, s, 0)
-            note_end(w, s)
+        if s.first and not s.frontend.ignore_probes:
+            return refuse(w, s, c"C")   # half of the connection may still want to know
         close_fd(s.fd)
         leave(w, s)
         return 0

@@ -53,7 +53,7 @@ def kinds() -> list[Exchange]:
         Exchange(get("/half", "X-Do: half")),
         Exchange(get("/hang", "X-Do: hang")),
         Exchange(get("/halfhang", "X-Do: halfhang"), answers=9),
-        Exchange(get("/up", "X-Do: upgrade", "Connection: upgrade", "Upgrade: x"), answers=9, rest_s=0.2),
+        Exchange(get("/up", "X-Do: upgrade", "Connection: upgrade", "Upgrade: x"), answers=9, rest_s=1.0),
         Exchange(get("/deny", "X-Deny: yes")),
         Exchange(get("/moved", "X-Moved: yes")),
         Exchange(get("/monitor")),
