@@ -123,6 +123,7 @@ class _Compiler:
         self.front_sections = [s for s in config.proxies() if s.kind in ("frontend", "listen")]
         self.back_sections = [s for s in config.proxies() if s.kind in ("backend", "listen")]
         self.back_index = {s.name: index for index, s in enumerate(self.back_sections)}
+        self.ring_names = {s.name for s in config.sections if s.kind == "ring"}
         self.known_tables: dict[str, StickTable] = {}
         self.named = ""  # this node's name on the command line
 

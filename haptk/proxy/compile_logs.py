@@ -40,7 +40,7 @@ def rings(sections: list[Section]) -> tuple[LogRing, ...]:
 def plan(work: _Compiler, section: Section, *, front: bool = True) -> LogPlan:
     """What a proxy logs, and where. Of a `listen` the `front` half tells what is wrong."""
     targets: list[LogTarget] = []
-    known = {one.name for one in work.config.sections if one.kind == "ring"}
+    known = work.ring_names
     wanted = section.get("logs", ())
     # however often `log global` is said, also by the defaults: each target of the global section is there once
     first = wanted.index("global") if "global" in wanted else -1

@@ -7,7 +7,7 @@ way a pattern and what it is compared with are the same thing on both paths.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 from haptk.core.acl import Call, Expr, Format, Test, Variable
@@ -87,9 +87,8 @@ def keeps_line(value: Any) -> bool:
     )
 
 
-def check(rules: Iterable[Rule], backends: Iterable[str], complain: Complain) -> None:
-    """Report by `complain(where, why)` what a rule asks for and cannot have."""
-    known = tuple(backends)
+def check(rules: Iterable[Rule], known: Collection[str], complain: Complain) -> None:
+    """Report by `complain(where, why)` what a rule asks for and cannot have; `known` are the names of the backends."""
     for rule in rules:
         _check_framing(rule, complain)
         for part in parts_of((rule.condition, *(value for _, value in rule.values))):

@@ -57,6 +57,8 @@ class _Reader:
         self.section: Section | None = None
         self.defaults: Section | None = None  # the last defaults section, which unnamed inheritance takes
         self.named_defaults: dict[str, Section] = {}
+        self.named_proxies: dict[str, list[Section]] = {}
+        self.top: Section | None = None  # the global section
         self.skipping = False  # inside a section that could not be opened
 
     def read(self, source: Source) -> None:
@@ -111,10 +113,10 @@ class _Reader:
             raise Refused(f"HAProxy knows the section {kind!r}, haptk does not; accepted are {', '.join(TABLES)}")
         name, base, rest = self._heading(found)
         if kind == "global":
-            existing = next((s for s in self.config.sections if s.kind == "global"), None)
-            self.section = existing or Section(kind, "", file, number)
-            if existing is None:
+            self.section = self.top or Section(kind, "", file, number)
+            if self.top is None:
                 self.config.sections.append(self.section)
+                self.top = self.section
         else:
             self.section = Section(kind, name, file, number)
             if kind in ("frontend", "backend", "listen"):
@@ -122,6 +124,8 @@ class _Reader:
             if kind not in ("peers", "userlist", "ring", "resolvers"):
                 self._inherit(self.section, base)
             self.config.sections.append(self.section)
+            if kind in ("frontend", "backend", "listen"):
+                self.named_proxies.setdefault(name, []).append(self.section)
         self.section.read, self.section.directory = self.read_file, self._directory(file)
         if kind == "defaults":
             self._new_defaults(self.section)
@@ -131,7 +135,7 @@ class _Reader:
 
     def _directory(self, file: str) -> str:
         """What relative names in a file are relative to, as `default-path` says."""
-        how, origin = self.config.globals().get("default_path", ("current", ""))
+        how, origin = self.top.get("default_path", ("current", "")) if self.top else ("current", "")
         here = PurePath(file).parent
         return str({"config": here, "parent": here.parent, "origin": origin}.get(how, ""))
 
@@ -179,9 +183,8 @@ class _Reader:
 
     def _check_duplicate(self, section: Section) -> None:
         """HAProxy lets a frontend and a backend share a name, and nothing else."""
-        for other in self.config.proxies():
-            pair = {other.kind, section.kind}
-            if other.name == section.name and pair != {"frontend", "backend"}:
+        for other in self.named_proxies.get(section.name, ()):
+            if {other.kind, section.kind} != {"frontend", "backend"}:
                 raise Refused(f"the {other.kind} of {other.where} has the name {section.name!r} already")
 
     # -- directives ----------------------------------------------------------------------------------------------
