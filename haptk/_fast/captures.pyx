@@ -1,8 +1,8 @@
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t
 
 from haptk._fast.bytes.buf cimport buf_cut, buf_held, buf_part, buf_put
-from haptk._fast.bytes.span cimport (NOWHERE, Room, room_char, room_left, room_len, room_over, room_put, room_span, span_at,
-                                     span_begins, span_between, span_cut, span_eq, span_find, span_first, span_from,
+from haptk._fast.bytes.span cimport (NOWHERE, Room, room_char, room_left, room_over, room_put, room_span, span_at,
+                                     span_begins, span_between, span_cut, span_eq, span_find, span_first,
                                      span_len, span_none, span_over, span_skip, span_sub, span_trim_end)
 from haptk._fast.http1 cimport (H_COOKIE, H_SET_COOKIE, H_SET_COOKIE2, Header, head_name, head_value)
 from haptk._fast.program cimport span_text
@@ -77,8 +77,6 @@ cdef void capture(Session *s, int which, int i, Span text) noexcept nogil:
     text = span_cut(text, most)
     end = span_find(text, 0, 0)
     keep_item(s, slot_of(which, i), text if end == NOWHERE else span_first(text, end))
-
-
 
 
 cdef void capture_head(Session *s, Head *h, bint response) noexcept nogil:

@@ -179,7 +179,8 @@ cdef class Image:
         return 0
 
     cdef Place *place(self, str host, int port, str unix_path, bint mapped=False) except NULL:
-        # A mapped port is added to the port that the client asked for. One structure for each address that was ever asked for: a name that goes to and fro costs no memory.
+        # A mapped port is added to the port that the client asked for. One structure for each address that was ever asked for:
+        # a name that goes to and fro costs no memory.
         cdef Place *out
         cdef sockaddr_in *four
         cdef sockaddr_in6 *six

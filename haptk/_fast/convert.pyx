@@ -5,7 +5,7 @@ cimport cython
 from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint8_t, uint32_t, uint64_t
 
 from haptk._fast.bytes.span cimport (NOWHERE, room_char, room_full, room_hex, room_len, room_put, span_at, span_between,
-                                     span_cut, span_find, span_first, span_from, span_len, span_sub, word)
+                                     span_find, span_first, span_from, span_len, span_sub, word)
 from haptk._fast.facts cimport S_BOOL, as_int, as_text, fetch_last, is_int, is_text, made_text
 from haptk._fast.program cimport (C_ADD, C_AND, C_B64DEC, C_BASE64, C_BOOL, C_BYTES, C_CONCAT, C_DIV, C_EVEN,
                                   C_FIELD, C_HEX, C_LENGTH, C_LOWER, C_LTRIM, C_MOD, C_MUL, C_NEG, C_NOT, C_ODD,

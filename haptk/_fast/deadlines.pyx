@@ -7,7 +7,7 @@ from haptk._fast.http1 cimport BODY_EOF
 from haptk._fast.relay cimport owes_client
 from haptk._fast.service cimport service_deadline
 from haptk._fast.state cimport (BackendC, FrontendC, Limits, Link, PH_HEAD, PH_LINGER, PH_PROXY, PH_QUEUE, PH_RELAY,
-                                PH_REPLY, PH_RETRY, PH_SERVICE, Timer)
+                                PH_REPLY, PH_RETRY, PH_SERVICE)
 from haptk._fast.wheel cimport timer_set, wheel_init, wheel_next, wheel_wait
 
 cdef enum:

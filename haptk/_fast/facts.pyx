@@ -23,7 +23,8 @@ from haptk._fast.scan cimport hk_load
 from haptk._fast.state cimport BackendC, Peer
 
 cdef enum:
-    SP = 32, HTAB = 9, SLASH = 47, COLON = 58, SEMI = 59, COMMA = 44, EQUAL = 61, QUOTE = 34, BACKSLASH = 92, DOLLAR = 36, QUESTION = 63, AMPERSAND = 38
+    SP = 32, HTAB = 9, SLASH = 47, COLON = 58, SEMI = 59, COMMA = 44, EQUAL = 61, QUOTE = 34, BACKSLASH = 92, DOLLAR = 36
+    QUESTION = 63, AMPERSAND = 38
     OCCURRENCES_MAX = 10    # from the end; HAProxy remembers no more
 
 

@@ -2,8 +2,7 @@
 
 import socket as pysocket
 
-from libc.stdint cimport int64_t
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from haptk._fast.address cimport note_bytes

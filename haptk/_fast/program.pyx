@@ -14,7 +14,7 @@ from libc.string cimport memcpy
 
 from haptk._fast.regex cimport regex_compile, regex_free, regex_native
 
-from haptk.core.acl import Expr, Variable
+from haptk.core.acl import Expr
 from haptk.proxy.pages import REDIRECT_REASONS, reason
 from haptk.proxy.service import SERVICES
 

@@ -6,7 +6,7 @@ from libc.string cimport memset
 from haptk._fast.bytes.buf cimport buf_empty, buf_owed, buf_part, buf_room, buf_wrote
 from haptk._fast.bytes.span cimport (NOWHERE, Room, Span, room_char, room_decimal, room_full, room_last, room_len,
                                      room_put, room_span, room_word, span_at, span_between, span_find,
-                                     span_find_span, span_first, span_from, span_is, span_len, span_none, word)
+                                     span_find_span, span_first, span_from, span_len, span_none, word)
 from haptk._fast.edit cimport DRAFT_TEXT, draft
 from haptk._fast.facts cimport path_in, query_in
 from haptk._fast.format cimport format_put

@@ -1,11 +1,11 @@
 # Conditions see what earlier rules changed: facts reads the very head that edit changes.
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memset
 
-from haptk._fast.bytes.span cimport (NOWHERE, Room, Span, room_char, room_full, room_len, room_put, room_span,
-                                     room_word, span_at, span_begins, span_between, span_cut, span_ends, span_eq,
-                                     span_find_span, span_first, span_from, span_is, span_len, span_over, span_raw,
+from haptk._fast.bytes.span cimport (NOWHERE, Room, Span, room_char, room_full, room_put, room_span,
+                                     span_at, span_begins, span_between, span_ends, span_eq,
+                                     span_find_span, span_first, span_from, span_len,
                                      span_trim, word)
 from haptk._fast.captures cimport CAPTURED_REQUEST, CAPTURED_RESPONSE, capture, capture_cookie
 from haptk._fast.convert cimport expand_groups, fetch_one

@@ -160,7 +160,7 @@ ctypedef struct WaitLine:   # sessions of all workers that wait for a slot, olde
     Session *last
     int count               # atomic for those who only look
 
-ctypedef struct ServerTurn: # of one server in its backend's turns
+ctypedef struct ServerTurn:  # of one server in its backend's turns
     int64_t npos            # weighted round robin
     int64_t rweight
     int started
@@ -297,7 +297,7 @@ ctypedef struct Rate:       # events by the second
     uint32_t before
     uint32_t most           # in any one
 
-ctypedef struct SharedRate: # of all workers, where there are several
+ctypedef struct SharedRate:  # of all workers, where there are several
     int busy                # a lock, held for a few instructions
     Rate rate
 

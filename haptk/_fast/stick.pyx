@@ -9,11 +9,10 @@ from libc.string cimport memset
 from haptk._fast.bytes.address cimport span_address
 from haptk._fast.bytes.buf cimport buf_held, buf_part, buf_put
 from haptk._fast.bytes.span cimport (NOWHERE, Span, octets_16, span_at, span_begins, span_between, span_big16, span_cut, span_eq,
-                                     span_find, span_find_span, span_first, span_from, span_get, span_given, span_len,
-                                     span_none, span_over, span_raw, span_skip, span_sub, span_trim, span_trim_end,
-                                     word)
+                                     span_find, span_first, span_from, span_get, span_given, span_len,
+                                     span_none, span_over, span_raw, span_skip, span_sub, span_trim, span_trim_end)
 from haptk._fast.facts cimport Seen, path_in
-from haptk._fast.http1 cimport H_COOKIE, H_SET_COOKIE, Header, head_name, head_target, head_value
+from haptk._fast.http1 cimport H_COOKIE, H_SET_COOKIE, head_name, head_target, head_value
 from haptk._fast.match cimport holds
 from haptk._fast.pool cimport buf_drop, buf_take
 from haptk._fast.program cimport span_text

@@ -286,8 +286,8 @@ cdef void take_granted(Worker *w, Session *s) noexcept nogil:
 
 
 cdef inline bint worth_keeping(Worker *w, ServerC *srv, ServerW *sw) noexcept nogil:
-    # Counts it as idle if so. No more than were in use at once lately: with http-reuse safe a first request takes none, and clients that come
-    # for one request would otherwise leave one behind each.
+    # Counts it as idle if so. No more than were in use at once lately: with http-reuse safe a first request takes none, and
+    # clients that come for one request would otherwise leave one behind each.
     if w.now - sw.peak_at > 1000:
         sw.peak_at = w.now
         sw.peak = sw.used if sw.used > sw.peak // 2 else sw.peak // 2

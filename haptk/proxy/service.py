@@ -89,6 +89,9 @@ def answer_safely(handle: Handle, ask: Ask) -> Answer:
         )
 
 
+UNAVAILABLE = Answer(503, b"<html><body><h1>503 Service Unavailable</h1></body></html>\n")
+
+
 class Desk:
     """Serves `workers` with `handle`: `start` once, `stop` after the workers have ended."""
 
@@ -133,8 +136,5 @@ class Desk:
 
     def _answer(self, request: Any, *, busy: bool) -> None:
         ask = ask_of(request)
-        if busy:
-            answer = Answer(503, b"<html><body><h1>503 Service Unavailable</h1></body></html>\n")
-        else:
-            answer = answer_safely(self.handle, ask)
+        answer = UNAVAILABLE if busy else answer_safely(self.handle, ask)
         request.answer(answer.status, answer.wire(ask))

@@ -54,9 +54,23 @@ def _was(words: list[str]) -> Was:
     if not FEWEST_FIELDS <= len(words) <= FIELDS:
         raise ValueError(f"{len(words)} fields instead of {FIELDS}")
     words = words + ["0", "0", "-", "-", "0"][len(words) - FEWEST_FIELDS :]
-    numbers = [int(words[at]) for at in (5, 6, 7, 8, 9, 12, 13, 14)]
-    hostname = "" if words[17] == "-" else words[17]
-    return Was(words[4], *numbers, hostname, int(words[18]), int(words[21]), words[22], words[23], int(words[24]))
+    return Was(
+        address=words[4],
+        operational=int(words[5]),
+        admin=int(words[6]),
+        weight=int(words[7]),
+        configured_weight=int(words[8]),
+        since_s=int(words[9]),
+        health=int(words[12]),
+        check_state=int(words[13]),
+        agent_state=int(words[14]),
+        hostname="" if words[17] == "-" else words[17],
+        port=int(words[18]),
+        check_port=int(words[21]),
+        check_address=words[22],
+        agent_address=words[23],
+        agent_port=int(words[24]),
+    )
 
 
 def parse(text: str, name: str = "") -> dict[tuple[str, str], Was]:

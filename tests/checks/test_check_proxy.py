@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from haptk import __version__
 from haptk.cli.app import haptk
 from haptk.cli.base import run
 from haptk.io import clock
@@ -99,7 +100,7 @@ def test_the_check_follows_servers_that_die_drain_and_return(site: Site, capsys:
     code, out = check()
     assert out.startswith("PROXY OK"), out
     assert "frontend site OPEN; backend web 2/2 servers up" in out
-    assert "(haptk 0.1.0, up 0d 0h00m" in out
+    assert f"haptk-{__version__}, up 0d 0h00m" in out
     assert "'site load'=0%" in out
     assert check(at="user.sock")[0] == 0
 

@@ -1,6 +1,5 @@
 """What differs between two runs of a case: (kind, detail) pairs. A kind has no numbers of the case in it, so that cases can be grouped."""
 
-
 from __future__ import annotations
 
 import re
@@ -103,7 +102,8 @@ class Normal:
             else line
         )
         clf = re.match(
-            r'(<\d+>\S+ - - @ ".*" \d+) \+?\d+ "" "" \d+ \d+ ("[^"]*" "[^"]*" "[^"]*") (-?\d+ -?\d+ -?\d+ -?\d+) \+?\d+ (\S+) \d+ \d+ \d+ \d+ (\+?\d+) \d+ \d+ (.*)',
+            r'(<\d+>\S+ - - @ ".*" \d+) \+?\d+ "" "" \d+ \d+ ("[^"]*" "[^"]*" "[^"]*") '
+            r"(-?\d+ -?\d+ -?\d+ -?\d+) \+?\d+ (\S+) \d+ \d+ \d+ \d+ (\+?\d+) \d+ \d+ (.*)",
             line,
         )
         if clf:
@@ -127,9 +127,10 @@ def responses(mine, theirs, normal, where):
     for n in range(max(len(a), len(b))):
         if n >= len(a) or n >= len(b):
             more = (b if n >= len(a) else a)[n]
+            who, status = "haptk" if n >= len(a) else "haproxy", " ".join(more["head"][0].split()[:2])
             out.append(
                 (
-                    f"client: {'haptk' if n >= len(a) else 'haproxy'} sent one answer more: {' '.join(more['head'][0].split()[:2])} (haproxy ended {theirs['end']}, haptk {mine['end']})",
+                    f"client: {who} sent one answer more: {status} (haproxy ended {theirs['end']}, haptk {mine['end']})",
                     f"{where} answer {n}: {more}",
                 )
             )
@@ -149,16 +150,17 @@ def responses(mine, theirs, normal, where):
             )
         elif x != y:
             out.append(("client: order of header lines", f"{where} answer {n}: {x} / {y}"))
-        if a[n]["body"] != b[n]["body"] and "<html" not in a[n].get("text", "") + b[n].get("text", ""):
-            if a[n].get("text") is None or normal.text(a[n].get("text", "")) != normal.text(b[n].get("text", "")):
-                p, t = a[n]["body"], b[n]["body"]
-                what = "how it ends " + f"{p[2][:6]}/{t[2][:6]}" if p[2] != t[2] else "bytes"
-                out.append(
-                    (
-                        f"client: body: {what}",
-                        f"{where} answer {n} {x[0]}: {p} {a[n].get('text', '')!r} / {t} {b[n].get('text', '')!r}",
-                    )
+        texts = [each[n].get("text", "") for each in (a, b)]
+        same_text = a[n].get("text") is not None and normal.text(texts[0]) == normal.text(texts[1])
+        if a[n]["body"] != b[n]["body"] and "<html" not in "".join(texts) and not same_text:
+            p, t = a[n]["body"], b[n]["body"]
+            what = "how it ends " + f"{p[2][:6]}/{t[2][:6]}" if p[2] != t[2] else "bytes"
+            out.append(
+                (
+                    f"client: body: {what}",
+                    f"{where} answer {n} {x[0]}: {p} {a[n].get('text', '')!r} / {t} {b[n].get('text', '')!r}",
                 )
+            )
     if not out and mine["end"] != theirs["end"]:
         last = a[-1]["head"][0].split()[1:2] if a else ["nothing"]
         out.append((f"client: connection {theirs['end']} became {mine['end']} after {last}", f"{where}: {a[-1:]}"))
@@ -224,17 +226,18 @@ def compare(case, theirs, mine):
         for x, y in zip(a, b, strict=True):
             if x["server"] != y["server"] and not normal.turns:
                 out.append(("server: another server", f"plan {plan}: {x['server']} / {y['server']} {x['head']}"))
-            if x["proxy"] != y["proxy"]:
-                if re.sub(r"\d+", "N", x["proxy"]) != re.sub(r"\d+", "N", y["proxy"]) or "v2" not in x["proxy"]:
-                    out.append(("server: PROXY header", f"plan {plan}: {x['proxy']} / {y['proxy']}"))
+            shapes = [re.sub(r"\d+", "N", each["proxy"]) for each in (x, y)]
+            if x["proxy"] != y["proxy"] and (shapes[0] != shapes[1] or "v2" not in x["proxy"]):
+                out.append(("server: PROXY header", f"plan {plan}: {x['proxy']} / {y['proxy']}"))
             p, t = normal.head(x["head"]), normal.head(y["head"])
             if p != t:
                 one, two = Counter(p), Counter(t)
                 gone, new = one - two, two - one
                 if gone or new:
+                    names = [sorted(z.split(":")[0][:20] for z in each) for each in (gone, new)]
                     out.append(
                         (
-                            f"server: head lines: haproxy {sorted(z.split(':')[0][:20] for z in gone)} haptk {sorted(z.split(':')[0][:20] for z in new)}",
+                            f"server: head lines: haproxy {names[0]} haptk {names[1]}",
                             f"plan {plan}: haproxy {list(gone)} haptk {list(new)}",
                         )
                     )

@@ -1,6 +1,5 @@
 """Random configurations out of words that both programs know. Ports stand in braces: {fe0} {sv0} {log} {sock} {dir}."""
 
-
 from __future__ import annotations
 
 BALANCE = [

@@ -1,6 +1,5 @@
 """Random sessions of one client, and what the servers answer to each request. Plain data (JSON): strings are latin-1."""
 
-
 from __future__ import annotations
 
 PATHS = [

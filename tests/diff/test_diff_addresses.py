@@ -51,7 +51,10 @@ class Side:
 
     def addresses(self, backend: str) -> list[str]:
         """Where the servers of a backend are; `-` for one without an address, which has to be in maintenance."""
-        lines = [line.split() for line in ask(self.folder / f"{self.kind}.sock", f"show servers state {backend}").splitlines()]
+        lines = [
+            line.split()
+            for line in ask(self.folder / f"{self.kind}.sock", f"show servers state {backend}").splitlines()
+        ]
         found = []
         for row in lines:
             if len(row) > 20 and row[0] != "#":

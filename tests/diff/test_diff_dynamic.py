@@ -215,7 +215,9 @@ def test_a_hundred_servers_come_move_and_go_under_load(tmp_path: Path, machine: 
         for number in range(100):
             side.say(f"set server web/s{number} state drain")
             side.say(f"set server web/s{number} state maint")
-            until(lambda number=number: side.say(f"del server web/s{number}") == "Server deleted.\n", f"s{number} is free")
+            until(
+                lambda number=number: side.say(f"del server web/s{number}") == "Server deleted.\n", f"s{number} is free"
+            )
         load.names.clear()
         time.sleep(0.3)
         until(lambda: load.names == {"one"}, f"only the first one is left: {load.names}")
@@ -235,7 +237,10 @@ def test_a_hundred_servers_come_move_and_go_under_load(tmp_path: Path, machine: 
 def test_there_is_an_end_to_it(tmp_path: Path, machine: Machine) -> None:
     side = Side("fast", tmp_path, machine.port)
     try:
-        answers = [side.say(";".join(f"add server web/n{n} 127.0.0.1:80" for n in range(at, at + 64))) for at in range(0, 1088, 64)]
+        answers = [
+            side.say(";".join(f"add server web/n{n} 127.0.0.1:80" for n in range(at, at + 64)))
+            for at in range(0, 1088, 64)
+        ]
         assert "New server registered" in answers[0]
         assert "no room for another server before a reload" in answers[-1]
         assert "show info" in side.say("help")

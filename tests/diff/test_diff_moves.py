@@ -172,7 +172,9 @@ def test_slots_of_a_template_that_are_filled_at_run_time(world: tuple[list[Side]
     sides, machines = world
     for side in sides:
         for number in (1, 2, 3):
-            until(lambda side=side, number=number: "DOWN" in side.status(f"slot{number}"), f"{side.kind}: nobody is there")
+            until(
+                lambda side=side, number=number: "DOWN" in side.status(f"slot{number}"), f"{side.kind}: nobody is there"
+            )
         for number, machine in enumerate(machines, 1):
             side.say(f"set server slots/slot{number} addr 127.0.0.1 port {machine.port}")
         for number in (1, 2):

@@ -45,7 +45,9 @@ def test_retries_end_with_their_server(way: str, line: str, tmp_path: Path) -> N
             got: list[Got] = []
             raw = b"GET / HTTP/1.1\r\nHost: h\r\nCookie: SRV=one\r\nConnection: close\r\n\r\n"
             client = threading.Thread(
-                target=lambda host=host, port=port, got=got: got.append(exchange((host, port), raw, timeout_s=40))
+                target=lambda host=host, port=port, got=got, raw=raw: got.append(
+                    exchange((host, port), raw, timeout_s=40)
+                )
             )
             try:
                 client.start()

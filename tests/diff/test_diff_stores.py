@@ -68,7 +68,9 @@ class Side:
         self.program = start(kind, text, folder, [(self.host, port) for port in ports])
 
     def table(self, name: str) -> list[str]:
-        rows = re.findall(r"key=(\S*) use=\d exp=\d+ (server_id=\d+ server_key=\S+)", ask(self.socket, f"show table {name}"))
+        rows = re.findall(
+            r"key=(\S*) use=\d exp=\d+ (server_id=\d+ server_key=\S+)", ask(self.socket, f"show table {name}")
+        )
         return sorted(f"{key} {server}" for key, server in rows)
 
 
@@ -104,8 +106,6 @@ def test_what_is_stored(sides: tuple[list[Side], Upstreams]) -> None:
     assert not wrong, "\n".join(wrong)
 
 
-
-
 def test_what_a_second_request_of_a_connection_stores(tmp_path: Path) -> None:
     """The first one has a server, the second one is answered by a rule: it stores nothing under the first one's server."""
     rules = {
@@ -136,7 +136,8 @@ def test_what_a_second_request_of_a_connection_stores(tmp_path: Path) -> None:
                             case = f"{kind}-{name}-{number.decode()}".lower()
                             servers.scripts[case] = PLAIN.replace(b"\r\n\r\n", b"\r\n" + told + b"\r\n", 1)
                             sock.sendall(
-                                b"GET /%s HTTP/1.1\r\nHost: h\r\nX-Case: %s\r\nX-Key: %s\r\n\r\n" % (number, case.encode(), number)
+                                b"GET /%s HTTP/1.1\r\nHost: h\r\nX-Case: %s\r\nX-Key: %s\r\n\r\n"
+                                % (number, case.encode(), number)
                             )
                             data = b""
                             while not re.search(rb"\r\n\r\n(ok|hi)?", data) and (part := sock.recv(65536)):
@@ -166,7 +167,10 @@ def test_appsession_learns_what_the_client_gets(tmp_path: Path) -> None:
                 servers.scripts[what] = COOKIE.replace(b"fromserver", what.encode()).replace(
                     b"\r\nset", b"\r\nx-what: %s\r\nset" % what.encode(), 1
                 )
-                exchange(("127.0.0.1", port), f"GET / HTTP/1.1\r\nHost: h\r\nX-Case: {what}\r\nConnection: close\r\n\r\n".encode())
+                exchange(
+                    ("127.0.0.1", port),
+                    f"GET / HTTP/1.1\r\nHost: h\r\nX-Case: {what}\r\nConnection: close\r\n\r\n".encode(),
+                )
             rows = re.findall(r"key=(\S*) ", ask(tmp_path / "s.sock", "show table web/appsession"))
             assert sorted(rows) == ["byrule", "plain"]
         finally:

@@ -3,8 +3,8 @@ compares with HAProxy is tests/diff/test_diff_grammar.py's business.)
 
     .venv/bin/python tests/fuzz/fuzz_http1.py [--seconds N] [--seed N]
 
-Prints the seed first; a disagreement prints the message and both readings and ends with 1. To look for memory errors, build the extension with CFLAGS=-fsanitize=address,undefined and preload libasan with
-PYTHONMALLOC=malloc.
+Prints the seed first; a disagreement prints the message and both readings and ends with 1. To look for memory errors, build
+the extension with CFLAGS=-fsanitize=address,undefined and preload libasan with PYTHONMALLOC=malloc.
 """
 
 from __future__ import annotations

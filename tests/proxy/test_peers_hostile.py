@@ -59,7 +59,10 @@ class Node:
         config.write_text(CONFIG.format(folder=folder, name=name, **values))
         with (folder / f"{name}.out").open("wb") as out:
             self.child = subprocess.Popen(
-                [*prefix, *HAPTK, str(config), "-L", name], stdout=out, stderr=out, env={**os.environ, "HAPTK_NO_FAST": ""}
+                [*prefix, *HAPTK, str(config), "-L", name],
+                stdout=out,
+                stderr=out,
+                env={**os.environ, "HAPTK_NO_FAST": ""},
             )
         until(lambda: self.cli("show table web"), f"{name} answers")
 
@@ -106,7 +109,9 @@ class Stranger:
 
     def update(self, number: int, key: bytes, name: bytes) -> bytes:
         told = wire.put_int(number % 128 + 1) + wire.put_int(len(name)) + name
-        data = struct.pack(">I", number) + wire.put_int(len(key)) + key + wire.put_int(1) + wire.put_int(len(told)) + told
+        data = (
+            struct.pack(">I", number) + wire.put_int(len(key)) + key + wire.put_int(1) + wire.put_int(len(told)) + told
+        )
         return wire.put_message(wire.UPDATES, wire.UPDATE, data)
 
     def learn(self) -> bytes:

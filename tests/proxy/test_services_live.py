@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -176,7 +177,7 @@ def test_whatever_a_name_server_says_is_an_answer() -> None:
     from haptk.proxy import resolver
     from haptk.proxy.tables import NameServer, Resolvers
 
-    random_ = random.Random(11)  # noqa: S311
+    random_ = random.Random(11)
 
     def foreign() -> dns.rrset.RRset:
         kind = (dns.rdataclass.CH, dns.rdatatype.A)
@@ -236,7 +237,7 @@ class Rows:
 
 def test_a_long_answer_is_made_as_it_is_taken() -> None:
     class Look:
-        stores = {"big": Rows()}
+        stores: ClassVar = {"big": Rows()}
         sticky: frozenset[str] = frozenset()
 
     dialog = Dialog(Look, "admin")  # type: ignore[arg-type]

@@ -9,8 +9,8 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memset
 
-from haptk._fast.bytes.span cimport (Room, room_cut, room_close, room_left, room_open, room_over, room_put, room_span, span_bytes,
-                                     span_cut, span_given, span_len, span_none, span_of)
+from haptk._fast.bytes.span cimport (Room, room_cut, room_close, room_open, room_over, room_put, room_span, span_bytes,
+                                     span_given, span_none, span_of)
 from haptk._fast.checks.judge cimport say_span, unsay
 from haptk._fast.checks.plan cimport O_INI, O_UNK, Steps, address_of
 from haptk._fast.checks.play cimport play_begin, play_drop, play_event, play_expired
@@ -18,7 +18,7 @@ from haptk._fast.checks.state cimport DESC_SIZE, LINE_SIZE, P_IDLE
 from haptk._fast.checks.timers cimport timer_next, timer_set
 from haptk._fast.descriptors cimport FD_EPOLL, FD_WAKE, fd_opened
 from haptk._fast.regex cimport regex_close, regex_open
-from haptk._fast.scan cimport hk_load, hk_lock, hk_store, hk_unlock
+from haptk._fast.scan cimport hk_lock, hk_unlock
 from haptk._fast.sockets cimport (EPOLLERR, EPOLLHUP, clock_ms, close_fd, epoll_event, epoll_wait, watch_input)
 
 from haptk._fast.checks.plan import CODES

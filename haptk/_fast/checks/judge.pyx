@@ -7,7 +7,7 @@ from libc.string cimport memset, strlen
 from haptk._fast.bytes.buf cimport Buf, buf_put, buf_ready, buf_unseen
 from haptk._fast.bytes.span cimport (NOWHERE, Room, Span, room_cut, room_decimal, room_hex, room_left, room_over, room_put,
                                      room_span, span_at, span_begins, span_cut, span_ends, span_eq, span_find,
-                                     span_find_span, span_first, span_from, span_len, span_over, span_sub, span_trim)
+                                     span_find_span, span_first, span_from, span_len, span_over, span_trim)
 from haptk._fast.checks.plan cimport (A_CONNECT, A_EXPECT, A_SEND, HOW_BEG, HOW_END, HOW_NONE, HOW_REG, HOW_STR, HOW_SUB,
                                       K_BINARY, K_BINARY_REGEX, K_HEADER, K_REGEX, K_STATUS_REGEX, K_STRING, O_L4CON,
                                       O_L4OK, O_L4TOUT, O_L7OK, O_L7OKC, O_L7RSP, O_L7STS, O_L7TOUT, O_SOCKERR, O_UNK)

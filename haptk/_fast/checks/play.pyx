@@ -5,14 +5,14 @@
 # be guarded, unless the server has closed first or the file says `linger`. A check that only connects does not even
 # acknowledge the handshake: the reset comes first, and the application never hears of a connection.
 
-from libc.errno cimport EADDRINUSE, EAGAIN, EALREADY, ECONNRESET, EINPROGRESS, EINTR, EISCONN, errno
+from libc.errno cimport EADDRINUSE, EALREADY, ECONNRESET, EINPROGRESS, EISCONN, errno
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport malloc
 from libc.string cimport memset
 
 from haptk._fast.bytes.address cimport room_address
-from haptk._fast.bytes.buf cimport buf_held, buf_unseen
-from haptk._fast.bytes.span cimport (Room, Span, room_char, room_decimal, room_full, room_over, room_put, room_span, room_word,
+from haptk._fast.bytes.buf cimport buf_held
+from haptk._fast.bytes.span cimport (Room, Span, room_char, room_decimal, room_over, room_put, room_span, room_word,
                                      span_from, span_given, span_len, span_none, span_over)
 from haptk._fast.checks.judge cimport (judge, say, say_comment, say_number, settle, settle_broken, settle_passed, unsay)
 from haptk._fast.checks.plan cimport A_CONNECT, A_SEND, Address, O_L7RSP, O_SOCKERR, O_UNK, StepC
@@ -52,12 +52,12 @@ cdef extern from *:
 cdef int bind_source(CheckC *c, int fd) noexcept nogil:
     # 0, or an errno. Ports of a range are taken in turn.
     cdef Address from_where = c.source
-    cdef int one = 1, tried, port, most = c.source_high - c.source_low + 1
+    cdef int one = 1, port, most = c.source_high - c.source_low + 1
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one))
     if c.source_low == 0:
         setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof(one))
         return 0 if bind(fd, <sockaddr *>&from_where.a, from_where.n) == 0 else errno
-    for tried in range(most):
+    for _ in range(most):
         port = c.source_low + (c.source_next % most)
         c.source_next += 1
         if from_where.a.ss_family == AF_INET6:

@@ -50,7 +50,7 @@ ctypedef struct CheckC:
     int send_proxy
     # how long, ms
     int64_t inter
-    int64_t connect_timeout # 0: inter alone
+    int64_t connect_timeout  # 0: inter alone
     int64_t timeout         # 0: what is left of inter
     # what the control plane said
     int steady              # an outcome that changes nothing; O_UNK: it decides each time

@@ -80,7 +80,7 @@ class Dialog:
             return b""
         if self.caller.follow is not None:
             return answer.encode("latin-1")
-        if self.caller.rest is not None:
+        if self._long():
             return answer.encode("utf-8", "surrogateescape")
         return f"{answer}\n{'> ' if self.caller.prompt else ''}".encode("utf-8", "surrogateescape")
 
@@ -91,6 +91,9 @@ class Dialog:
             return piece.encode("utf-8", "surrogateescape")
         self.caller.rest = None
         return f"\n{'> ' if self.caller.prompt else ''}".encode()
+
+    def _long(self) -> bool:
+        return self.caller.rest is not None
 
     def _left(self) -> bool:
         return self.caller.over

@@ -36,7 +36,9 @@ def _line(world: World, proxy: Proxy, one: Checked) -> str:
     # a server without checks that the file disables keeps the mark of a paused check in HAProxy, even when it is enabled
     result, checking = UNKNOWN, PAUSED if server.disabled else 0
     if one.plan is not None:
-        checking = CONFIGURED | (0 if one.paused else ENABLED) | (PAUSED if health.wish == "maint" and not one.paused else 0)
+        checking = (
+            CONFIGURED | (0 if one.paused else ENABLED) | (PAUSED if health.wish == "maint" and not one.paused else 0)
+        )
         checking |= ASKING if one.busy else 0
         if one.last is not None:
             result = (CONDITIONALLY if health.stopping else PASSED) if one.last.ok or health.stopping else FAILED
