@@ -194,8 +194,8 @@ cdef int reply_redirect(Seen *x, RuleC *rule) noexcept nogil:
     if room_len(text) == 0 and r.ignore_empty and r.kind == RD_LOCATION:
         return 0
     s.status = r.code
-    if s.up.mode != BODY_NONE:
-        s.keep = 0          # HAProxy does not go on behind a request that had a body
+    if x.req != NULL and s.up.mode != BODY_NONE:
+        s.keep = 0          # HAProxy does not go on behind a request that had a body, unless a server has answered it
     if begin(x.w, s) < 0:
         return -1
     o = buf_room(&s.in_head)

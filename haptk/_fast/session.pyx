@@ -249,6 +249,7 @@ cdef int begin(Worker *w, Session *s, uint32_t length) noexcept nogil:
     s.keep = (h.minor == 1 or h.conn_keep) and not h.conn_close and not w.stopping
     if s.frontend.monitor_uri.n and monitored(s, h):
         s.unlogged = 1
+        settle_body(s)
         if s.frontend.program.monitor_count and rules_monitor(w, s, h):
             return answer(w, s, PAGE_503, 503, c"L", c"R")
         return answer(w, s, PAGE_200, 200, c"L", c"R")
@@ -378,9 +379,9 @@ cdef int relay_step(Worker *w, Session *s) noexcept nogil:
         if s.tunnel and not s.up.done:
             rest_tunnel(w, s)
             return 0
-        if up == RELAY_WAIT and s.server_keep and not l.hup:
+        if up == RELAY_WAIT and not l.hup and (s.server_keep or s.keep):
             return 0        # answered early, but the server goes on reading: so does everybody
-        return finish(w, s)
+        return drain(w, s) if s.keep else finish(w, s)
     if down == RELAY_LINK:
         return link_failed(w, s)
     if down == RELAY_RULED:
@@ -399,12 +400,32 @@ cdef int relay_step(Worker *w, Session *s) noexcept nogil:
     return bad_response(w, s, c"P")
 
 
+cdef int drain(Worker *w, Session *s) noexcept nogil:
+    # The response is delivered and the server takes no more: the client was promised that its connection lasts, so the
+    # rest of its request is read for nobody.
+    cdef int got = 1
+    s.up_failed |= s.out_head.r < s.out_head.n or s.rx.r < s.rx.f or not s.up.done
+    s.out_head.r = s.out_head.n
+    s.rx.r = s.rx.f
+    while got == 1 and not s.up.done:
+        got = more_request(w, s)
+        s.rx.r = s.rx.f
+    if s.up.done:
+        return finish(w, s)
+    if got == RELAY_BAD_REQUEST:
+        return bad_body(w, s)
+    if got == RELAY_CLIENT:
+        session_kill(w, s, c"C", c"D")
+    return 0
+
+
 cdef int finish(Worker *w, Session *s) noexcept nogil:
     # The response is delivered.
     cdef Link *l = s.link
-    cdef bint clean = s.up.done and s.out_head.r == s.out_head.n and s.rx.r == s.rx.f and not s.up_failed
+    cdef bint whole = s.up.done and s.out_head.r == s.out_head.n and s.rx.r == s.rx.f
+    cdef bint clean = whole and not s.up_failed
     cdef int cls = s.status // 100
-    if not clean:
+    if not whole:
         s.keep = 0
         s.up.done = 0
     w.counters.responses[cls if cls <= 5 else 0] += 1
