@@ -35,7 +35,7 @@ from haptk._fast.rules cimport (RULES_ANSWER, RULES_FAILED, RULES_GO, RULES_SERV
 from haptk._fast.scan cimport hk_count
 from haptk._fast.service cimport (SERVICE_BAD, SERVICE_FAILED, SERVICE_GONE, SERVICE_SENT, service_begin,
                                   service_drop, service_expired, service_step)
-from haptk._fast.sockets cimport IO_AGAIN, IO_EOF, close_fd, fill, watch
+from haptk._fast.sockets cimport IO_AGAIN, IO_EOF, close_fd, drained, fill, watch
 from haptk._fast.state cimport (Link, MODE_CLOSE, MODE_KEEP, PAGE_200, PAGE_400, PAGE_408, PAGE_500, PAGE_502, PAGE_503, PAGE_504,
                                 PH_DEAD, PH_HEAD, PH_LINGER, PH_PROXY, PH_QUEUE, PH_RELAY, PH_REPLY, PH_RETRY, PH_SERVICE)
 from haptk._fast.stick cimport stick_request
@@ -380,6 +380,7 @@ cdef int relay_step(Worker *w, Session *s) noexcept nogil:
             rest_tunnel(w, s)
             return 0
         if up == RELAY_WAIT and not l.hup and (s.server_keep or s.keep):
+            l.early = 1
             return 0        # answered early, but the server goes on reading: so does everybody
         return drain(w, s) if s.keep else finish(w, s)
     if down == RELAY_LINK:
@@ -419,6 +420,18 @@ cdef int drain(Worker *w, Session *s) noexcept nogil:
     return 0
 
 
+cdef bint at_rest(Link *l) noexcept nogil:
+    # Whether the server has nothing more to say: bytes beyond its answer would be read as that of the next client.
+    # Events are edges, so what is unread now will not be announced again.
+    if l.early:
+        return 0
+    if l.readable:
+        if not drained(l.fd):
+            return 0
+        l.readable = 0
+    return 1
+
+
 cdef int finish(Worker *w, Session *s) noexcept nogil:
     # The response is delivered.
     cdef Link *l = s.link
@@ -431,7 +444,8 @@ cdef int finish(Worker *w, Session *s) noexcept nogil:
     w.counters.responses[cls if cls <= 5 else 0] += 1
     w.counters.bytes_down += s.bytes_down
     note_end(w, s)
-    detach(w, s, s.server_keep and clean and not l.hup and not s.server_eof and s.sx.p == s.sx.n)
+    detach(w, s, s.server_keep and clean and not l.hup and not s.server_eof and s.sx.p == s.sx.n
+           and at_rest(l))
     if s.keep:
         return next_request(w, s)
     return close_client(w, s)

@@ -31,6 +31,8 @@ cdef int watch_input(int epfd, int fd, void *what, bint exclusive) noexcept nogi
 cdef void unwatch(int epfd, int fd) noexcept nogil
 # Bytes read into b's free space (b.n moved), or an IoResult.
 cdef int64_t fill(int fd, Buf *b) noexcept nogil
+# Whether nothing can be read now, an end of stream included. Takes nothing.
+cdef bint drained(int fd) noexcept nogil
 # Bytes written of up to two pieces, or an IoResult.
 cdef int64_t put2(int fd, Span a, Span b) noexcept nogil
 # New non-blocking stream connection to addr, from `source` where that is not NULL. *fd is set when it is >= 0.

@@ -16,6 +16,8 @@ cdef extern from "sys/socket.h" nogil:
     int socket(int family, int kind, int protocol)
     int connect(int fd, const sockaddr *addr, socklen_t n)
     int accept4(int fd, sockaddr *addr, socklen_t *n, int flags)
+    int MSG_PEEK, MSG_DONTWAIT
+    long recv(int fd, void *buffer, size_t n, int flags)
     int shutdown(int fd, int how)
     int getpeername(int fd, sockaddr *addr, socklen_t *n)
     int getsockopt(int fd, int level, int name, void *value, socklen_t *n)
@@ -70,6 +72,11 @@ cdef int64_t fill(int fd, Buf *b) noexcept nogil:
     if got == 0:
         return IO_EOF
     return IO_AGAIN if errno == EAGAIN else IO_ERROR
+
+
+cdef bint drained(int fd) noexcept nogil:
+    cdef char one
+    return recv(fd, &one, 1, MSG_PEEK | MSG_DONTWAIT) < 0 and errno == EAGAIN
 
 
 cdef int64_t put2(int fd, Span a, Span b) noexcept nogil:

@@ -380,6 +380,7 @@ ctypedef struct Link:       # one connection to a server; idle ones stand in the
     uint8_t prompt          # TCP_NODELAY is set
     uint8_t shut            # our end of stream was sent
     uint8_t broken          # reset, refused or closed both ways
+    uint8_t early           # it answered before it had the whole request, and may take the rest for another one
     ServerC *server
     Place *place            # where it leads
     Session *session        # NULL while it stands in the server's idle list; the owner of a kept one
