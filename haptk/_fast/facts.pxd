@@ -68,3 +68,5 @@ cdef bint query_in(Span t, uint32_t *start) noexcept nogil
 cdef bint made_text(Seen *x, uint32_t mark, Sample *v) noexcept nogil
 # A text that is an address becomes one; 0 for any other.
 cdef bint address_of(Sample *v) noexcept nogil
+# The name of a method that HAProxy knows; not given for any other.
+cdef Span method_name(int method) noexcept nogil

@@ -4,10 +4,11 @@ from libc.stdint cimport uint32_t
 from libc.string cimport memset
 
 from haptk._fast.bytes.span cimport (NOWHERE, Span, span_at, span_eq, span_eq_ci, span_find,
-                                     span_find_span, span_first, span_last, span_len, span_sub, word)
+                                     span_find_span, span_first, span_given, span_last, span_len, span_sub, word)
 from haptk._fast.convert cimport convert
-from haptk._fast.facts cimport Cursor, S_ADDR, S_STR, address_of, as_int, as_text, fetch_next, sample_begin
-from haptk._fast.program cimport (MT_BEG, MT_BOOL, MT_DIR, MT_DOM, MT_END, MT_FOUND, MT_INT, MT_IP, MT_LEN, MT_REG,
+from haptk._fast.facts cimport Cursor, S_ADDR, S_STR, address_of, as_int, as_text, fetch_next, method_name, sample_begin
+from haptk._fast.http1 cimport M_CONNECT, M_GET
+from haptk._fast.program cimport (F_METHOD, MT_BEG, MT_BOOL, MT_DIR, MT_DOM, MT_END, MT_FOUND, MT_INT, MT_IP, MT_LEN, MT_REG,
                                   MT_STR, MT_SUB, TermC, span_text)
 from haptk._fast.regex cimport Groups, regex_exec
 
@@ -54,6 +55,17 @@ cdef bint holds_segment(Span v, Span pattern, bint ignore_case, Span ends) noexc
     return 0
 
 
+cdef bint made_known(Seen *x, Span name) noexcept nogil:
+    # A method that HAProxy knows is looked for in what the client asked with: a rule does not make one of another.
+    cdef int method
+    if span_given(method_name(x.s.method)):
+        return 0
+    for method in range(M_GET, M_CONNECT + 1):
+        if span_eq(method_name(method), name):
+            return 1
+    return 0
+
+
 cdef bint text_matches(Seen *x, TestC *t, PatternC *p, Span v) noexcept nogil:
     cdef Groups groups
     cdef Span pattern = span_text(&p.text)
@@ -63,7 +75,7 @@ cdef bint text_matches(Seen *x, TestC *t, PatternC *p, Span v) noexcept nogil:
     if t.method == MT_REG:
         return regex_exec(&x.w.regex, p.regex, v, 0, &groups)
     if t.method == MT_STR:
-        return same(v, pattern, t.ignore_case)
+        return same(v, pattern, t.ignore_case) and not (t.expr.fetch == F_METHOD and made_known(x, pattern))
     if t.method == MT_BEG:
         return n <= span_len(v) and same(span_first(v, n), pattern, t.ignore_case)
     if t.method == MT_END:

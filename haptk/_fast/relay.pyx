@@ -222,7 +222,7 @@ cdef bint starts_well(Worker *w, Session *s, Head *h, uint32_t end) noexcept nog
 cdef int final_head(Worker *w, Session *s, Head *h, uint32_t end) noexcept nogil:
     # A head that ends at `end` in s.sx.
     cdef int got
-    cdef bint rule_keep = 0
+    cdef bint rule_keep = 0, keep = s.keep, framed
     s.status = h.status
     s.server_keep = not s.server_close and not h.conn_close and (h.minor == 1 or h.conn_keep)
     if not starts_well(w, s, h, end):
@@ -245,9 +245,12 @@ cdef int final_head(Worker *w, Session *s, Head *h, uint32_t end) noexcept nogil
     if w.stopping:
         s.keep = 0
     if s.backend.ruled_response or s.frontend.ruled_response:
+        framed = s.keep
+        s.keep = keep and not w.stopping    # an answer of ours has an end of its own, whatever ends the server's
         got = rules_response(w, s, h)
         if got != RULES_GO:
             return RELAY_RULED if got == RULES_ANSWER else RELAY_RULES_FAILED
+        s.keep = s.keep and framed
         if h.edited:
             edited(s, h)
             rule_keep = h.conn_keep

@@ -171,3 +171,83 @@ def test_an_early_answer_ends_or_keeps_the_client_as_in_haproxy(tmp_path: Path) 
     wrong = [f"{cell}: {theirs[cell]} | {ours[cell]}" for cell in cells if theirs[cell] != ours[cell]]
     assert not wrong, "\n".join(wrong)
     assert len(theirs) == len(PATHS) * len(KINDS)
+
+
+RULED = """defaults
+ mode http
+ timeout client 2s
+ timeout server 2s
+ timeout connect 1s
+listen returned
+ bind {host}:{0}
+ http-response return status 200 content-type text/plain string x if {{ status 200 404 }}
+ server s 127.0.0.1:{server}
+listen redirected
+ bind {host}:{1}
+ http-response redirect location /x if {{ status 200 404 }}
+ server s 127.0.0.1:{server}
+listen denied
+ bind {host}:{2}
+ http-response deny if {{ status 200 404 }}
+ server s 127.0.0.1:{server}
+listen methods
+ bind {host}:{3}
+ http-request set-method POST if {{ hdr(x-make) -m found }}
+ http-request deny deny_status 410 if {{ method POST }}
+ http-request deny deny_status 429 if {{ method FOO BAR }}
+ http-request deny deny_status 403 if METH_GET
+ http-request set-header x-m %[method]
+ server s 127.0.0.1:{server}
+"""
+ANSWERS = {
+    "length": b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", "until close": b"HTTP/1.1 200 OK\r\n\r\nok",
+    "old": b"HTTP/1.0 404 No\r\n\r\nno", "close": b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nok",
+    "chunks": b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+}  # fmt: skip
+
+
+class Once:
+    """Gives the answer of that number once, and closes."""
+
+    def __init__(self) -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.port: int = self.listener.getsockname()[1]
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                channel, _ = self.listener.accept()
+                with channel, contextlib.suppress(OSError):
+                    channel.settimeout(5)
+                    head = channel.recv(65536)
+                    found = re.search(rb"/answer/(\d)", head)
+                    channel.sendall(list(ANSWERS.values())[int(found[1])] if found else ANSWERS["length"])
+
+
+def test_what_a_server_s_answer_was_does_not_end_the_client_of_one_that_replaces_it(tmp_path: Path) -> None:
+    server, found = Once(), []
+    for kind, host in (("haproxy", "127.0.0.1"), ("fast", "127.0.0.9")):
+        ports = free_ports(4)
+        text = RULED.format(*ports, host=host, server=server.port)
+        program = start(kind, text, tmp_path, [(host, port) for port in ports])
+        outcome: dict[tuple[object, ...], object] = {}
+        try:
+            for at, place in enumerate(("returned", "redirected", "denied")):
+                for number, name in enumerate(ANSWERS):
+                    for method in ("GET", "HEAD", "POST"):
+                        length = "Content-Length: 0\r\n" if method == "POST" else ""
+                        with socket.create_connection((host, ports[at])) as channel:
+                            channel.sendall(f"{method} /answer/{number} HTTP/1.1\r\nHost: h\r\n{length}\r\n".encode())
+                            outcome[place, name, method] = read(channel, 0.15)
+            for method in ("GET", "POST", "PUT", "FOO", "PATCH"):
+                for make in ("", "X-Make: 1\r\n"):
+                    with socket.create_connection((host, ports[3])) as channel:
+                        channel.sendall(f"{method} / HTTP/1.1\r\nHost: h\r\n{make}Content-Length: 0\r\n\r\n".encode())
+                        outcome[method, make] = read(channel, 0.3)
+        finally:
+            program.stop()
+        found.append(outcome)
+    server.listener.close()
+    wrong = [f"{key}: {found[0][key]} | {found[1][key]}" for key in found[0] if found[0][key] != found[1][key]]
+    assert not wrong, "\n".join(wrong)
