@@ -178,12 +178,12 @@ class Health:
     # -- events --------------------------------------------------------------------------------------------------
 
     def check(self, verdict: Verdict, reason: str, now: float) -> Change | None:
-        """One finished check. Schedules the next one; a result that arrives in maintenance is dropped."""
+        """One finished check. Schedules the next one; a result that arrives in maintenance is dropped.
+
+        A conditional pass counts as one. (That a 404 is none on a server that is down, the check itself knows.)
+        """
         if self._maint:
             return None
-        if verdict is Verdict.DRAIN and self.health < self.rules.rise:
-            # A 404 says "let my sessions finish": it cannot start a server that has none.
-            verdict = Verdict.FAIL
         if verdict is Verdict.FAIL:
             self._count_down()
         else:

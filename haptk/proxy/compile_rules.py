@@ -67,12 +67,10 @@ def looks_at_connection(one: Frontend | Backend) -> bool:
 
 def sees_added(tables: ProxyTables, back: Backend) -> bool:
     """Whether a stick rule or the balance may look at a header that the proxy adds: HAProxy adds before both look."""
-    added = {
-        rule.header.lower()
-        for one in (*tables.frontends, back)
-        for rule in (one.forwardfor, one.originalto)
-        if rule is not None
-    } | {front.unique_id_header.lower() for front in tables.frontends if front.unique_id_header}
+    owners: list[Frontend | Backend] = [*tables.frontends, back]
+    added = {rule.header.lower() for one in owners for rule in (one.forwardfor, one.originalto) if rule is not None} | {
+        front.unique_id_header.lower() for front in tables.frontends if front.unique_id_header
+    }
     names = {back.balance.argument.lower()} if back.balance.algorithm == "hdr" else set()
     names |= {rule.argument.lower() for rule in back.sticks}
     return bool(added) and (bool(added & names) or any(rule.condition is not None for rule in back.sticks))

@@ -20,7 +20,7 @@ from haptk.core import agent
 from haptk.core.health import Change, CheckRules, Health, State, Verdict, transplant
 from haptk.io import clock
 from haptk.io.exchange import ProbeResult
-from haptk.proxy import weights, whereabouts
+from haptk.proxy import supervise, weights, whereabouts
 from haptk.proxy.agents import Asked
 from haptk.proxy.compile_checks import request
 from haptk.proxy.herald import Herald
@@ -294,9 +294,7 @@ class HealthRunner:
         return self.checks
 
     def _first_inter(self, one: Checked, of_agent: bool) -> float:
-        if of_agent and one.agent is not None:
-            return one.agent.plan.inter_s
-        return one.health.interval_s()
+        return one.agent.plan.inter_s if of_agent and one.agent is not None else one.health.interval_s()
 
     # -- checks of the engine; from its thread, or before that runs
 
@@ -618,20 +616,33 @@ class HealthRunner:
     def _run(self) -> None:
         """The engine's thread: checks run in compiled code, and come back where something is to be decided."""
         engine = self.checks
-        if engine is None:
-            return
-        while not self._stopping.is_set():
+        if engine is not None:
+            supervise.keep("the thread of the health checks", lambda: self._turn(engine), self._stopping)
+
+    def _turn(self, engine: CheckEngine) -> None:
+        if self.observed:
+            self._look_at_traffic()
+        wait_s = WARMING_S if self._warm_up(clock.monotonic()) else IDLE_S
+        found, _rung, _alarmed = engine.turn(int(wait_s * 1000))
+        for index in found:
             try:
-                if self.observed:
-                    self._look_at_traffic()
-                wait_s = WARMING_S if self._warm_up(clock.monotonic()) else IDLE_S
-                found, rung, _alarmed = engine.turn(int(wait_s * 1000))
-                for index in found:
-                    self._answered(engine, index)
-                while rung and not self._calls.empty():
-                    self._calls.get()(engine)
-            except Exception:  # one result must not end the checks of all servers
-                log.exception("a health check could not be dealt with")
+                self._answered(engine, index)
+            except Exception:  # neither this check nor those behind it may be the last of their servers
+                self._again(engine, index)
+        while not self._calls.empty():
+            call = self._calls.get()
+            try:
+                call(engine)
+            except Exception:
+                log.exception("a change of the health checks could not be carried out")
+
+    def _again(self, engine: CheckEngine, index: int) -> None:
+        """The check whose result was not dealt with runs again after its interval."""
+        one = self._by_check.get(index) or self._by_agent.get(index)
+        log.exception("the result of a check of %s could not be dealt with", one.name if one else "no server")
+        if one is not None:
+            plan = one.agent.plan if one.agent is not None and index in self._by_agent else one.plan
+            engine.decide(index, _ms(plan.inter_s if plan else IDLE_S), stopped=not one.health.state.usable)
 
     def _answered(self, engine: CheckEngine, index: int) -> None:
         """The engine has a result that somebody must look at, or wants to know what to send."""

@@ -37,9 +37,9 @@ def feed(health: Health, text: str, start: float = 0.0) -> str:
         ("up", "+4", "UN"),  # 404 drains
         ("up", "+4+", "UNU"),
         ("up", "+4---", "UNNND"),
-        ("up", "-4444", "DDDDD"),  # and cannot start a stopped server
-        ("up", "-44++", "DDDDU"),
-        ("up", "-+4++", "DDDDU"),
+        ("up", "-4444", "DDNNN"),  # ok-status L7OKC lets a server return that drains at once
+        ("up", "-44++", "DDNUU"),
+        ("up", "-+4++", "DDNUU"),
     ],
 )
 def test_sequences(init: str, checks: str, states: str) -> None:

@@ -84,7 +84,10 @@ class Scripted:
         """The next answer of the script, judged by our side at the same moment; after its end all is well."""
         mark = self.script[self.checks] if self.checks < LENGTH else "+"
         self.checks += 1
-        change = self.health.check(VERDICTS.get(mark, Verdict.FAIL), mark, float(self.checks))
+        verdict = VERDICTS.get(mark, Verdict.FAIL)
+        if verdict is Verdict.DRAIN and not self.health.state.usable:
+            verdict = Verdict.FAIL  # disable-on-404 is nothing to a server that is down
+        change = self.health.check(verdict, mark, float(self.checks))
         if change is not None:
             self.expected.append((change.new, self.checks))
         return ANSWERS[mark]

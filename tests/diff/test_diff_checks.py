@@ -412,3 +412,37 @@ def test_what_live_traffic_took_down_is_told_as_haproxy_tells_it(tmp_path: Path,
             server.close()
     assert told["fast"] == told["haproxy"]
     assert any("Detected 3 consecutive errors" in line for line in told["fast"])
+
+
+@pytest.mark.real("haproxy")
+@pytest.mark.timeout(120)
+def test_a_conditional_pass_brings_a_server_back_as_haproxys_does(tmp_path: Path) -> None:
+    """`ok-status L7OKC` counts for a server that is down: it returns, and takes no new sessions."""
+    seen: dict[str, list[tuple[str, str]]] = {}
+    for kind in ("haproxy", "fast"):
+        statuses = iter([b"503 No"] * 2 + [b"200 Yes"] * 40)
+        server = Server({"s": lambda channel, left=statuses: channel.sendall(whole(next(left)))}, asked=True)  # type: ignore[misc]
+        text = (
+            f"global\n stats socket {tmp_path}/{kind}.sock level admin\ndefaults\n mode http\n timeout connect 2s\n timeout client 9s\n"
+            f" timeout server 9s\nlisten web\n bind {tmp_path}/{kind}.web\n option httpchk\n"
+            " http-check expect ok-status L7OKC status 200\n"
+            f" server s 127.0.0.1:{server.ports['s']} check inter 300ms fall 1 rise 2\n"
+        )
+        program = start(kind, text, tmp_path, [])
+        states: list[tuple[str, str]] = []
+        try:
+            deadline = time.monotonic() + 40
+            while not states or states[-1][0] != "NOLB":
+                assert time.monotonic() < deadline, (kind, states)
+                time.sleep(0.05)
+                with contextlib.suppress(OSError):
+                    rows = csv.DictReader(ask(tmp_path / f"{kind}.sock", "show stat").removeprefix("# ").splitlines())
+                    row = next(each for each in rows if each["svname"] == "s")
+                    state = (row["status"].split()[0], row["check_status"].lstrip("* "))
+                    if state[1] not in ("", "INI") and (not states or states[-1] != state):
+                        states.append(state)
+        finally:
+            program.stop()
+            server.close()
+        seen[kind] = states
+    assert seen["fast"] == seen["haproxy"]

@@ -199,3 +199,31 @@ def test_a_server_comes_goes_and_moves_while_checks_run(moody):
         assert _state(proxy) == "DOWN"
         health.attach(one, at_once=True)
         _until(lambda: _state(proxy) == "UP")
+
+
+def test_a_result_that_cannot_be_dealt_with_ends_no_checks(moody, monkeypatch, caplog):
+    """What goes wrong with one result costs that result only: its own server and all others are checked on."""
+    moods, ports = moody
+    with contextlib.closing(_start(ports)) as proxy:
+        _until(lambda: _state(proxy, 0) == "UP")
+        runner = proxy.engine.health
+        settle, faults = runner._settle, []
+
+        def failing(one, result):
+            if one.gid == 0 and len(faults) < 3:
+                faults.append(result)
+                raise RuntimeError("a fault")
+            settle(one, result)
+
+        monkeypatch.setattr(runner, "_settle", failing)
+        runner._do(lambda _: 1 / 0)
+        for mood in moods:
+            mood.mood = b"500 Oops"
+        _until(lambda: _state(proxy, 0) == _state(proxy, 1) == "DOWN")
+        assert len(faults) == 3
+        for mood in moods:
+            mood.mood = b"200 OK"
+        _until(lambda: _state(proxy, 0) == _state(proxy, 1) == "UP")
+    told = [record.getMessage() for record in caplog.records if record.exc_info]
+    assert len([line for line in told if "could not be dealt with" in line]) == 3
+    assert len([line for line in told if "could not be carried out" in line]) == 1

@@ -117,7 +117,7 @@ def test_hatop_shows_it(proxy: Path) -> None:
 
     try:
         look(b"BACKEND")
-        look(b"haptk Version: 0.1.0")
+        look(b"HAProxy Version: ")
         os.write(terminal, b"q")
         deadline = time.monotonic() + 60
         while (ended := os.waitpid(pid, os.WNOHANG))[0] == 0:
