@@ -26,6 +26,8 @@ from haptk._fast.retry cimport (RE_401, RE_403, RE_404, RE_408, RE_425, RE_500, 
 from haptk._fast.ring cimport ring_fill, ring_size
 from haptk._fast.scan cimport hk_load, hk_store, hk_store_ptr
 from haptk._fast.sockets cimport close_fd
+from haptk._fast.observe cimport (SAW_BAD_BODY, SAW_BAD_HEAD, SAW_BAD_STATUS, SAW_CLOSE, SAW_NO_CONNECT, SAW_READ_ERROR,
+                                  SAW_READ_TIMEOUT)
 from haptk._fast.state cimport (AddHeaderC, AppSessionC, BackendC, CK_INDIRECT, CK_INSERT, CK_NOCACHE, CK_POSTONLY, CK_PREFIX,
                                 CK_PRESERVE, CK_REWRITE, CK_RULE, FETCH_COOKIE, FETCH_HEADER, FETCH_LINE, FETCH_PARAM,
                                 FETCH_PATH, FETCH_SRC, FETCH_URL, FrontendC, Gate, LB_FIRST, LB_HDR, LB_LEASTCONN,
@@ -33,7 +35,7 @@ from haptk._fast.state cimport (AddHeaderC, AppSessionC, BackendC, CK_INDIRECT, 
                                 LIVE_DRAIN, LIVE_MAINT, LIVE_UP, Limits, MODE_CLOSE, MODE_KEEP, MODE_SERVER_CLOSE,
                                 Net, Place, REUSE_AGGRESSIVE, REUSE_ALWAYS, REUSE_NEVER, REUSE_SAFE, RingPoint, ServerC,
                                 ServerTurn, SharedC, SharedRate, WaitLine,
-                                STICK_MATCH, STICK_STORE, StickC, StickRuleC, StickTableC, Text, WEIGHT_SCALE)
+                                STICK_MATCH, STICK_STORE, StickC, StickRuleC, StickTableC, Text, Turns, WEIGHT_SCALE)
 from haptk._fast.table cimport Table
 from haptk.proxy.sticktables import appsession_name, stores_for
 
@@ -58,6 +60,11 @@ _STATES = {"DOWN": LIVE_DOWN, "UP": LIVE_UP, "DRAIN": LIVE_DRAIN, "MAINT": LIVE_
 SPARE = 1024                                                # servers that may be added to one configuration
 ADDING = ("roundrobin", "leastconn", "first", "random")     # balances that know no map of their servers
 _STATE_NAMES = {value: name for name, value in _STATES.items()}
+_SIGHTS = {
+    SAW_NO_CONNECT: "L4 unsuccessful connection", SAW_BAD_STATUS: "Wrong http response",
+    SAW_BAD_HEAD: "Invalid http response (headers)", SAW_BAD_BODY: "Invalid http response",
+    SAW_READ_ERROR: "Read error (http)", SAW_READ_TIMEOUT: "Read timeout (http)", SAW_CLOSE: "Close from server (http)",
+}
 
 
 # What `retry-on all-retryable-errors` stands for.
@@ -441,6 +448,7 @@ cdef class Image:
         out.wants_local = any(one.originalto is not None for one in reached) or \
             any(needs_destination(one.rules) for one in reached) or needs_destination(fe.unique_id_format)
         out.bind_names = <Text *>self.block(len(fe.binds) + 1, sizeof(Text))
+        out.turns = <Turns *>self.block(len(fe.binds) + 1, sizeof(Turns))
         for i, bind in enumerate(fe.binds):
             self.text(&out.bind_names[i], bind.name)
         if any(bind.maxconn for bind in fe.binds):
@@ -676,6 +684,14 @@ cdef class Image:
     def tripped(self, int gid):
         """How often live traffic reached the server's error-limit so far (`observe`)."""
         return hk_load(&self.live[gid].tripped)
+
+    def trip_cause(self, int gid):
+        """The sentence of the error that reached the server's error-limit last, as HAProxy writes it."""
+        return _SIGHTS.get(hk_load(&self.live[gid].trip_cause), "Unknown")
+
+    def forgive(self, int gid):
+        """A check has passed: errors of live traffic are counted from zero again."""
+        hk_store(&self.live[gid].observed, 0)
 
     def cut_sessions(self, int gid):
         """Have all sessions of a server ended (on-marked-down shutdown-sessions); wake the workers afterwards."""

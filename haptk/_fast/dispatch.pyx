@@ -1,7 +1,7 @@
 from haptk._fast.balance cimport active_servers, any_eligible, choose, turn_begin, turn_end
 from haptk._fast.ending cimport answer, bad_response, give_back, leave, session_kill
 from haptk._fast.http1 cimport M_GET, M_HEAD
-from haptk._fast.observe cimport SAW_BAD_ANSWER, SAW_NO_CONNECT, observe
+from haptk._fast.observe cimport SAW_CLOSE, SAW_NO_CONNECT, SAW_READ_ERROR, observe
 from haptk._fast.queue cimport enqueue, must_wait
 from haptk._fast.reply cimport reply_server
 from haptk._fast.retry cimport RE_CONN, RE_EMPTY, forget_answer, may_repeat, redispatch_now, repeatable
@@ -179,7 +179,7 @@ cdef int link_failed(Worker *w, Session *s) noexcept nogil:
                 leave(w, s)
                 return 0
     if not s.head_done:
-        observe(s.server, SAW_BAD_ANSWER)
+        observe(s.server, SAW_CLOSE if s.server_eof else SAW_READ_ERROR)
     if not s.head_done and may_repeat(s, RE_EMPTY):
         return again(w, s)
     if not s.response_any:

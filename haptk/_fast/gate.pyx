@@ -3,7 +3,9 @@
 
 from libc.stdint cimport INT32_MAX, int64_t
 
-from haptk._fast.scan cimport hk_count, hk_load, hk_lock, hk_unlock
+from haptk._fast.descriptors cimport FD_WAKE, fd_ring
+from haptk._fast.scan cimport hk_add, hk_count, hk_load, hk_lock, hk_store, hk_unlock
+from haptk._fast.state cimport Turns
 
 
 cdef void turn(Gate *g, int64_t now) noexcept nogil:
@@ -75,27 +77,92 @@ cdef inline void admit(Worker *w, FrontendC *fe, int bind, int more) noexcept no
         hk_count(w.conf.workers, &fe.bind_admitted[bind], more)
 
 
+# ---------------------------------------------------------------- turns of the workers
+
+cdef int longest(Worker *w, Turns *t) noexcept nogil:
+    # The worker with the oldest ticket, -1 where nobody waits.
+    cdef int i, ticket, oldest = 0, found = -1
+    for i in range(w.conf.workers):
+        ticket = hk_load(&t.tickets[i])
+        if ticket and (found < 0 or ticket - oldest < 0):
+            oldest, found = ticket, i
+    return found
+
+
+cdef inline int ahead(Worker *w, Turns *t) noexcept nogil:
+    # The worker whose turn comes before ours, -1 when it is our turn.
+    cdef int first
+    if hk_load(&t.waiting) == 0:
+        return -1
+    first = longest(w, t)
+    return first if first != w.index else -1
+
+
+cdef void take_ticket(Worker *w, Turns *t) noexcept nogil:
+    cdef int ticket
+    if hk_load(&t.tickets[w.index]):
+        return
+    ticket = hk_add(&t.last, 1)
+    if ticket == 0:
+        ticket = hk_add(&t.last, 1)
+    hk_store(&t.tickets[w.index], ticket)
+    hk_add(&t.waiting, 1)
+
+
+cdef inline void drop_ticket(Worker *w, Turns *t) noexcept nogil:
+    if hk_load(&t.tickets[w.index]):
+        hk_store(&t.tickets[w.index], 0)
+        hk_add(&t.waiting, -1)
+
+
+cdef inline void wake_next(Worker *w, Turns *t) noexcept nogil:
+    cdef int first = ahead(w, t)
+    if first >= 0:
+        fd_ring(w.conf.bells[first], FD_WAKE)
+
+
+# ---------------------------------------------------------------- coming in
+
 cdef bint gate_closed(Worker *w, FrontendC *fe, int bind) noexcept nogil:
-    return crowded(w, fe, bind, 1) or gate_left(w.conf.connections, w.now) == 0 or gate_left(w.conf.sessions, w.now) == 0
+    cdef bint closed = crowded(w, fe, bind, 1) or gate_left(w.conf.connections, w.now) == 0 or \
+        gate_left(w.conf.sessions, w.now) == 0 or ahead(w, &fe.turns[bind]) >= 0
+    if closed:
+        take_ticket(w, &fe.turns[bind])
+    return closed
+
+
+cdef bint gate_waits(Worker *w, FrontendC *fe, int bind) noexcept nogil:
+    return hk_load(&fe.turns[bind].tickets[w.index]) != 0
 
 
 cdef bint gate_enter(Worker *w, FrontendC *fe, int bind) noexcept nogil:
+    cdef Turns *t = &fe.turns[bind]
     # The place is taken first: other workers ask at the same moment.
     admit(w, fe, bind, 1)
     if not crowded(w, fe, bind, 0):
-        if take(w.conf.connections, w.now):
+        if ahead(w, t) >= 0:
+            wake_next(w, t)
+        elif take(w.conf.connections, w.now):
             if take(w.conf.sessions, w.now):
+                drop_ticket(w, t)
                 return 1
             untake(w.conf.connections)
     admit(w, fe, bind, -1)
+    take_ticket(w, t)
     return 0
 
 
 cdef void gate_return(Worker *w, FrontendC *fe, int bind) noexcept nogil:
     untake(w.conf.connections)
     untake(w.conf.sessions)
-    admit(w, fe, bind, -1)
+    gate_leave(w, fe, bind)
 
 
 cdef void gate_leave(Worker *w, FrontendC *fe, int bind) noexcept nogil:
     admit(w, fe, bind, -1)
+    wake_next(w, &fe.turns[bind])
+
+
+cdef void gate_quit(Worker *w, FrontendC *fe, int bind) noexcept nogil:
+    drop_ticket(w, &fe.turns[bind])
+    wake_next(w, &fe.turns[bind])

@@ -6,7 +6,9 @@
 from haptk._fast.state cimport ServerC
 
 cdef enum Sight:
-    SAW_CONNECT, SAW_NO_CONNECT, SAW_ANSWER, SAW_BAD_ANSWER
+    SAW_CONNECT, SAW_ANSWER
+    # errors, from here on
+    SAW_NO_CONNECT, SAW_BAD_STATUS, SAW_BAD_HEAD, SAW_BAD_BODY, SAW_READ_ERROR, SAW_READ_TIMEOUT, SAW_CLOSE
 
 cdef void observe_closely(ServerC *srv, int sight) noexcept nogil
 

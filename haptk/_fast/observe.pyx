@@ -3,9 +3,10 @@ from haptk._fast.scan cimport hk_add, hk_load, hk_store
 from haptk._fast.state cimport LIVE_DOWN, LIVE_DRAIN, LIVE_UP
 
 
-cdef void trip(ServerC *srv) noexcept nogil:
+cdef void trip(ServerC *srv, int sight) noexcept nogil:
     cdef int state = hk_load(&srv.live.state)
     hk_store(&srv.live.observed, 0)
+    hk_store(&srv.live.trip_cause, sight)
     hk_add(&srv.live.tripped, 1)
     if hk_load(&srv.live.fuse) > 0 and hk_add(&srv.live.fuse, -1) == 0 and (state == LIVE_UP or state == LIVE_DRAIN):
         hk_store(&srv.live.state, LIVE_DOWN)
@@ -18,11 +19,11 @@ cdef void observe_closely(ServerC *srv, int sight) noexcept nogil:
         if (sight == SAW_CONNECT) == (srv.observe == 4) and hk_load(&srv.live.observed):
             hk_store(&srv.live.observed, 0)
         return
-    if sight == SAW_BAD_ANSWER and srv.observe == 4:
+    if sight != SAW_NO_CONNECT and srv.observe == 4:
         return
     if hk_add(&srv.live.observed, 1) >= srv.error_limit:
-        trip(srv)
+        trip(srv, sight)
 
 
 cdef int sight_of(int status) noexcept nogil:
-    return SAW_ANSWER if status < 500 or status == 501 or status == 505 else SAW_BAD_ANSWER
+    return SAW_ANSWER if status < 500 or status == 501 or status == 505 else SAW_BAD_STATUS

@@ -18,7 +18,7 @@ from haptk._fast.hashkey cimport hash_request
 from haptk._fast.http1 cimport (BODY_LENGTH, BODY_NONE, BODY_TUNNEL, H_UPGRADE, Head, body_advance, drop_lines,
                                 head_target, parse_request)
 from haptk._fast.journal cimport note_end, note_refused, note_request
-from haptk._fast.observe cimport SAW_BAD_ANSWER, observe
+from haptk._fast.observe cimport SAW_BAD_BODY, SAW_BAD_HEAD, SAW_READ_TIMEOUT, observe
 from haptk._fast.pool cimport buf_drop, buf_take
 from haptk._fast.program cimport span_text
 from haptk._fast.queue cimport WAITS_NOT, take_ready
@@ -395,7 +395,7 @@ cdef int relay_step(Worker *w, Session *s) noexcept nogil:
     if down == RELAY_BAD_RESPONSE or down == RELAY_BAD_START:
         if down == RELAY_BAD_RESPONSE:
             fault_response(w, s)
-        observe(s.server, SAW_BAD_ANSWER)
+        observe(s.server, SAW_BAD_BODY if s.head_done else SAW_BAD_HEAD)
     if down == RELAY_AGAIN or (not s.head_done and may_repeat(s, RE_JUNK)):
         return again(w, s)
     return bad_response(w, s, c"P")
@@ -472,7 +472,7 @@ cdef int relay_expired(Worker *w, Session *s) noexcept nogil:
     if s.head_done or side == c"c" or not (s.link.writable or s.up.done):
         session_kill(w, s, side, c"D")
         return 0
-    observe(s.server, SAW_BAD_ANSWER)
+    observe(s.server, SAW_READ_TIMEOUT)
     if may_repeat(s, RE_TIMEOUT):
         return again(w, s)
     return answer(w, s, PAGE_504, 504, c"s", c"H")

@@ -50,7 +50,8 @@ ctypedef struct Live:
     Place *place            # atomic: where it is now; written by the control plane only, NULL while unknown
     int cuts                # counts how often an administrator ended its sessions, written by the control plane only
     int idle                # atomic: connections of all workers that wait for use
-    int pad[3]
+    int trip_cause          # the Sight of the error that reached the limit last
+    int pad[2]
 
 ctypedef struct ServerC:
     int index               # inside its backend
@@ -244,6 +245,12 @@ ctypedef struct CaptureC:   # a slot for what is kept of a message
     Text name               # of the header that fills it, lower case; n is 0 when only rules do
     uint32_t length         # bytes kept
 
+# Of one bind line. Each worker has an accept queue of its own there; where no place is left, they take turns.
+ctypedef struct Turns:
+    int waiting             # atomic: workers that hold a ticket
+    int last                # atomic: the newest ticket
+    int tickets[256]        # atomic: by worker, 0 for none
+
 ctypedef struct FrontendC:
     int index
     Text name
@@ -283,6 +290,7 @@ ctypedef struct FrontendC:
     Text *bind_names
     int *bind_limits        # maxconn of each of its sockets, 0 for none; NULL where none has one
     int *bind_admitted      # atomic, shared by all workers: connections of each
+    Turns *turns            # of each of its sockets
 
 ctypedef struct Gate:       # at most `limit` events a second; shared by all workers
     int limit               # atomic: 0 for no limit

@@ -15,7 +15,7 @@ from haptk._fast.descriptors cimport (FD_EPOLL, FD_LANE, FD_LISTENER, FD_SERVICE
 from haptk._fast.edit cimport edits_close, edits_open
 from haptk._fast.ending cimport session_kill
 from haptk._fast.facts cimport MADE_SIZE
-from haptk._fast.gate cimport gate_closed, gate_enter, gate_return
+from haptk._fast.gate cimport gate_closed, gate_enter, gate_quit, gate_return, gate_waits
 from haptk._fast.inet cimport sockaddr_storage
 from haptk._fast.journal cimport lane_close, lane_open
 from haptk._fast.pool cimport pool_close, pool_rests, pool_trim, reap, session_new
@@ -101,6 +101,10 @@ cdef void resume_accepting(Worker *w) noexcept nogil:
             continue
         l.watched = 1
         watch_input(w.epfd, l.fd, l, not l.owned)
+        if gate_waits(w, l.frontend, l.bind):
+            accept_some(w, l)       # its turn: if nobody is there any more, others must not wait for us
+            if w.accept_paused:
+                return
 
 
 cdef void heed_pauses(Worker *w) noexcept nogil:
@@ -307,6 +311,7 @@ cdef void close_listeners(Worker *w) noexcept nogil:
     for i in range(w.listener_count):
         if w.listeners[i].fd >= 0:
             unlisten(w, &w.listeners[i])
+            gate_quit(w, w.listeners[i].frontend, w.listeners[i].bind)
             if w.own_table:
                 close_fd(w.listeners[i].fd)
             w.listeners[i].fd = -1
@@ -452,8 +457,10 @@ cdef class DataWorker:
         self.rules_rooms()
         numbers = {}
         for i, (sock, frontend, shared, bind) in enumerate(listeners):
-            self.w.listeners[i].bind = numbers.get(frontend, 0)
-            numbers[frontend] = self.w.listeners[i].bind + 1
+            lines = numbers.setdefault(frontend, [])
+            if id(bind) not in lines:
+                lines.append(id(bind))      # a line may have several sockets
+            self.w.listeners[i].bind = lines.index(id(bind))
             sock.setblocking(False)
             self.w.listeners[i].kind = KIND_LISTENER
             self.w.listeners[i].fd = sock.fileno()

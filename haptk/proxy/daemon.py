@@ -289,7 +289,7 @@ class Daemon:
             log.error("the tables are not replicated: %s", error)
         limit_s = tables.process.hard_stop_after_s
         self.leaving.append((old, None if limit_s is None else clock.monotonic() + limit_s))
-        self.listeners.retain(tables.frontends, max(1, tables.process.nbthread))
+        self.listeners.retain(tables.frontends)
         log.info("reloaded; serving on %s", ", ".join(self.listeners.addresses()))
         sdnotify.ready(f"serving on {', '.join(self.listeners.addresses())}")
         return ""

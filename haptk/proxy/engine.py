@@ -85,7 +85,7 @@ class Engine:
         count = max(1, tables.process.nbthread)
         seed = clock.monotonic_usec() & 0xFFFFFFFF
         self.workers = [
-            worker_type(self.image, listeners.for_worker(tables.frontends, index), index, (seed + index) or 1)
+            worker_type(self.image, listeners.for_worker(tables.frontends, index, count), index, (seed + index) or 1)
             for index in range(count)
         ]
         self._dynamic_keys = dict(dynamic_keys(tables))
@@ -100,6 +100,8 @@ class Engine:
             limit=self._limit,
             place=self._place,
             tripped=self.image.tripped,
+            cause=getattr(self.image, "trip_cause", None),
+            forgive=getattr(self.image, "forgive", None),
             herald=self.herald,
             fuse=self.image.set_fuse,
             ease=self.image.set_ease,

@@ -165,8 +165,9 @@ class HealthRunner:
     shutdown-sessions`; `end(gid)` ends them because an administrator says so. `limit(gid, count)` is how
     many requests at once an agent wants. `place(gid, at)` hears where a server is that has moved;
     `tripped(gid)` says how often live traffic reached a server's error-limit (`observe`), of which the eventfd `alarm`
-    tells; `fuse(gid, times)` hears how many more times take it down, `ease(gid, percent)` what slowstart leaves of a
-    server's maxconn. Servers that `track` another follow it. Use `start`, `stop`; `admin`, `force`, `set_weight`,
+    tells, and `cause(gid)` by what error; `forgive(gid)` hears of a check that passed, `fuse(gid, times)` how many more
+    times take a server down, `ease(gid, percent)` what slowstart leaves of its maxconn. Servers that `track` another
+    follow it. Use `start`, `stop`; `admin`, `force`, `set_weight`,
     `move`, `relocate`, `attach` and `detach` may be called from any thread.
     """
 
@@ -182,6 +183,8 @@ class HealthRunner:
         limit: Callable[[int, int], None] | None = None,
         place: Settle | None = None,
         tripped: Tripped | None = None,
+        cause: Callable[[int], str] | None = None,
+        forgive: Cut | None = None,
         herald: Herald | None = None,
         fuse: Count | None = None,
         ease: Count | None = None,
@@ -193,7 +196,7 @@ class HealthRunner:
         self.end = end
         self.limit = limit
         self.place = place
-        self.tripped = tripped
+        self.tripped, self.cause, self.forgive = tripped, cause, forgive
         self.herald = herald
         self.fuse = fuse
         self.ease = ease
@@ -666,7 +669,8 @@ class HealthRunner:
             passed = result is not None and result.ok
             settled = health.health == (health.rules.full if passed else 0)
             inter_ms = max(1, round(health.interval_s() * 1000))
-            steady = engine.outcome(index) if settled else 0
+            # where live traffic is observed, each check that passes ends its row of errors
+            steady = engine.outcome(index) if settled and not one.server.observe else 0
             engine.decide(index, inter_ms, steady=steady, steady_ms=inter_ms, stopped=not health.state.usable)
 
     def _agent_answered(self, engine: CheckEngine, one: Checked) -> None:
@@ -732,7 +736,7 @@ class HealthRunner:
     def _traffic_failed(self, one: Checked) -> None:
         """One burst of errors: what is shown of it is HAProxy's, with the error that is usual at that layer."""
         limit, before = one.server.error_limit, one.health.health
-        last = "L4 unsuccessful connection" if one.server.observe == "layer4" else "Wrong http response"
+        last = self.cause(one.gid) if self.cause is not None else "Wrong http response"
         if one.server.on_error != "fastinter" and self.checks is not None and one.check >= 0:
             text = f"Detected {limit} consecutive errors, last one was: {last}"
             self.checks.note(one.check, "HANA", 0, text.encode(), False)
@@ -789,6 +793,8 @@ class HealthRunner:
             one.known = result.code
             one.failed += verdict is Verdict.FAIL and health.health > 0
             change = health.check(verdict, result.reason, clock.monotonic())
+            if verdict is not Verdict.FAIL and one.server.observe and self.forgive is not None:
+                self.forgive(one.gid)
             if self.herald is not None and before != (health.health, result.code):
                 self.herald.checked(one, good=verdict is not Verdict.FAIL)
             if change is not None:

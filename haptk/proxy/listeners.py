@@ -77,14 +77,20 @@ class Listeners:
         self._binds: dict[Key, Bind] = {}
         self.opener: Opener | None = None  # who opens for us, once our privileges are gone
 
-    def for_worker(self, frontends: tuple[Frontend, ...], worker: int) -> list[Opened]:
-        """The sockets of every bind line; raises CannotBind."""
+    def for_worker(self, frontends: tuple[Frontend, ...], worker: int, workers: int = 1) -> list[Opened]:
+        """The sockets of every bind line for one of `workers`, beginning with number 0; raises CannotBind.
+
+        Sockets of workers that are no more stay, and all workers accept on them: clients may be in their queues, and the
+        kernel goes on putting some there.
+        """
         found = []
         for index, frontend in enumerate(frontends):
             if frontend.disabled:
                 continue
             for place, bind in enumerate(frontend.binds):
                 key = _key(bind, worker)
+                if worker == 0:
+                    self._take_over(bind, frontend)
                 if key not in self._open:
                     self._open[key] = self._listen(bind, frontend, key, (index, place))
                 elif key in self._paused:
@@ -92,7 +98,31 @@ class Listeners:
                 _tune(self._open[key], frontend)
                 self._binds[key] = bind
                 found.append(Opened(self._open[key], index, bool(bind.unix_path) or bind.fd >= 0, bind))
+                found += [Opened(sock, index, True, bind) for sock in self._left(bind, frontend, workers)]
         return found
+
+    def _left(self, bind: Bind, frontend: Frontend, workers: int) -> Iterator[socket.socket]:
+        """The sockets of a bind line that more workers once had."""
+        for key in [key for key in self._open if key[:4] == _key(bind, 0)[:4] and key[4] >= workers]:
+            if key in self._paused:
+                self._resume(key, frontend)
+            _tune(self._open[key], frontend)
+            self._binds[key] = bind
+            yield self._open[key]
+
+    def _take_over(self, bind: Bind, frontend: Frontend) -> None:
+        """Every socket of the process before this one for a bind line, however many workers it had."""
+        number = 0
+        while bind.fd < 0 and not bind.unix_path:
+            key = _key(bind, number)
+            if key not in self._open:
+                sock = self._from_before(bind)
+                if sock is None:
+                    return
+                with _cannot_bind(bind):
+                    sock.listen(_backlog(bind, frontend))
+                self._open[key], self._binds[key] = sock, bind
+            number += 1
 
     def settle(self) -> None:
         """Close what was inherited and no bind line wanted."""
@@ -103,10 +133,10 @@ class Listeners:
         self._marks.clear()
         return [sock for key, sock in self._open.items() if key[3] < 0]
 
-    def retain(self, frontends: tuple[Frontend, ...], workers: int) -> None:
+    def retain(self, frontends: tuple[Frontend, ...]) -> None:
         """Close the sockets that no bind line of `frontends` names."""
-        wanted = {_key(bind, worker) for frontend in frontends for bind in frontend.binds for worker in range(workers)}
-        for key in [key for key in self._open if key not in wanted]:
+        wanted = {_key(bind, 0)[:4] for frontend in frontends for bind in frontend.binds}
+        for key in [key for key in self._open if key[:4] not in wanted]:
             self._close(key)
 
     def pause(self, frontend: Frontend) -> None:

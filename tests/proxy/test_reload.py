@@ -309,3 +309,60 @@ def test_a_broken_state_file_stops_nobody(proxies: Callable[..., Proxy]) -> None
     assert one.states()["s1"] == ["2", "0", "10", "10"]
     with contextlib.suppress(OSError):
         assert "states:3: passed over" in (one.folder / "err").read_text()
+
+
+QUEUED = """
+global
+  nbthread {threads}
+  stats socket {control} level admin
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 60s
+  timeout server 60s
+listen web
+  bind 127.0.0.1:{port}
+  maxconn 1
+  http-request return status 200 content-type text/plain string ok
+"""
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(("before", "after"), [(4, 1), (4, 3), (2, 1)])
+def test_who_waits_to_be_accepted_survives_a_reload_to_fewer_threads(tmp_path: Path, before: int, after: int) -> None:
+    (port,) = free_ports(1)
+    control, file = tmp_path / "control", tmp_path / "x.cfg"
+
+    def write(threads: int) -> None:
+        file.write_text(QUEUED.format(threads=threads, control=control, port=port))
+
+    write(before)
+    child = subprocess.Popen([sys.executable, "-m", "haptk", "proxy", "-q", "-db", "-f", str(file)])
+    try:
+        wait_for(control.exists, "it listens")
+        with contextlib.ExitStack() as stack:
+
+            def client() -> socket.socket:
+                return stack.enter_context(socket.create_connection(("127.0.0.1", port), 30))
+
+            first = client()
+            first.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert read_answer(first)
+            # the only place is taken: these stay in the queues of all workers' sockets
+            waiting = [client() for _ in range(24)]
+            write(after)
+            assert ask(control, "reload").strip() == ""
+            first.close()
+            for sock in waiting:
+                sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            lost = 0
+            for sock in waiting:
+                sock.settimeout(30)
+                try:
+                    lost += not sock.recv(4096).startswith(b"HTTP/1.1 200")
+                except ConnectionError:
+                    lost += 1
+            assert lost == 0, f"{lost} of {len(waiting)} lost their connection"
+    finally:
+        child.kill()
+        child.wait(10)

@@ -389,3 +389,34 @@ def test_the_highest_rate_is_that_of_all_workers_together(servers, proxy, thread
     assert 0 < tallies.backends[0].rate_max <= 12
     assert 0 < tallies.servers[0].rate_max <= 12
     assert tallies.frontends[0].rate_max == 1
+
+
+@pytest.mark.parametrize("threads", THREADS)
+@pytest.mark.parametrize("limit", ["frontend", "bind"])
+def test_a_full_frontend_lets_everybody_in_by_turns(servers, proxy, threads: int, limit: str) -> None:
+    # each worker has an accept queue of its own; the one that serves the last client must not go on with its own alone
+    (server,) = servers()
+    where = {"frontend": "\n maxconn 1", "bind": " maxconn 1"}[limit]
+    found = proxy(
+        threads,
+        "listen web\n bind 127.0.0.1:{port}{where}\n server s 127.0.0.1:{server}",
+        server=server.port,
+        where=where,
+    )
+    count = 128
+    server.hold = True
+    with contextlib.ExitStack() as stack:
+
+        def client(number: int) -> socket.socket:
+            sock = stack.enter_context(socket.create_connection(("127.0.0.1", found.port), DEADLINE_S))
+            sock.sendall(b"GET /%d HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n" % number)
+            return sock
+
+        clients = [client(number) for number in range(count)]
+        server.until(lambda: server.inside == 1, "the first is inside")
+        server.release()
+        assert [_status(sock) for sock in clients] == [200] * count
+    # how many places each came too early or too late; one queue after the other would be a quarter of them
+    order = [int(path[1:]) for path in server.order]
+    late = sum(abs(place - number) for place, number in enumerate(order)) / count
+    assert late <= count / 6, order
