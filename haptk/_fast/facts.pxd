@@ -26,6 +26,7 @@ ctypedef struct Seen:       # one call's view; on the stack of who evaluates
     Session *s
     Head *req               # NULL once the response is there
     Head *res               # NULL before
+    bint replaced           # the body of our reply to it is made: HAProxy has thrown the response away by then
     Span line               # the request line as the client sent it, for format variables; none where unknown
 
 ctypedef struct Cursor:     # where an expression with several samples stands; zeroed before the first

@@ -182,9 +182,16 @@ cdef bint next_cookie(Head *h, Span name, bint response, Cursor *c, Sample *out)
         c.in_part = 0
 
 
+cdef inline Head *head_of(Seen *x, ExprC *e) noexcept nogil:
+    # The message that a fetch looks at; NULL when it is not there.
+    if not e.response:
+        return x.req
+    return NULL if x.replaced else x.res
+
+
 cdef bint next_text(Seen *x, ExprC *e, Cursor *c, Sample *out) noexcept nogil:
     # The values that hdr, fhdr and cook and their _cnt, _val and _ip forms go through.
-    cdef Head *h = x.res if e.response else x.req
+    cdef Head *h = head_of(x, e)
     if h == NULL:
         return 0
     if e.fetch == F_COOK or e.fetch == F_COOK_CNT or e.fetch == F_COOK_VAL:
@@ -277,7 +284,7 @@ cdef bint counted(Seen *x, ExprC *e, Sample *out) noexcept nogil:
     cdef Cursor c
     cdef int64_t total = 0
     memset(&c, 0, sizeof(Cursor))
-    if (x.res if e.response else x.req) == NULL:
+    if head_of(x, e) == NULL:
         return 0
     while next_text(x, e, &c, out):
         total += 1
@@ -455,15 +462,15 @@ cdef bint single(Seen *x, ExprC *e, Sample *out) noexcept nogil:
     if e.fetch == F_METHOD:
         return of_method(x, out)
     if e.fetch == F_VERSION:
-        if (x.res if e.response else x.req) == NULL:
+        if head_of(x, e) == NULL:
             return 0
-        return is_text(out, word(b"1.1" if (x.res if e.response else x.req).minor else b"1.0"))
+        return is_text(out, word(b"1.1" if head_of(x, e).minor else b"1.0"))
     if e.fetch == F_STATUS and x.res == NULL and x.req == NULL:
         # a log line: what the server said, if it said anything
         return x.s.response_ms != 0 and is_int(out, x.s.status)
     if e.fetch == F_STATUS:
         # as the line says it now: a rule may have changed it
-        return x.res != NULL and is_int(out, leading_int(head_status(x.res)))
+        return head_of(x, e) != NULL and is_int(out, leading_int(head_status(x.res)))
     if e.fetch == F_NBSRV or e.fetch == F_BE_CONN:
         return of_backend(x, e, out)
     if e.fetch == F_HDR_CNT or e.fetch == F_FHDR_CNT or e.fetch == F_COOK_CNT:

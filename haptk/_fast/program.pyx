@@ -197,7 +197,7 @@ cdef class Arena:
         elif name == "int":
             out.fetch, out.number = F_INT, _bound(args[0], 0)
         elif name in ("str", "hostname", "env"):
-            text = args[0] if name == "str" else pysocket.gethostname() if name == "hostname" else os.environ.get(args[0])
+            text = "".join(args) if name == "str" else pysocket.gethostname() if name == "hostname" else os.environ.get(args[0])
             out.fetch = F_NOTHING if text is None else F_TEXT
             self.text(&out.text, text)
         else:

@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memset
 
 from haptk._fast.bytes.buf cimport buf_empty, buf_owed, buf_part, buf_room, buf_wrote
-from haptk._fast.bytes.span cimport (NOWHERE, Room, Span, room_char, room_decimal, room_full, room_last, room_len,
+from haptk._fast.bytes.span cimport (NOWHERE, Room, Span, room_char, room_cut, room_decimal, room_full, room_last, room_len,
                                      room_put, room_span, room_word, span_at, span_between, span_find,
                                      span_find_span, span_first, span_from, span_len, span_none, word)
 from haptk._fast.edit cimport DRAFT_TEXT, draft
@@ -120,11 +120,18 @@ cdef int reply_page(Worker *w, Session *s, int page, int status) noexcept nogil:
 
 
 cdef void more_headers(Seen *x, Room *o, ReplyC *r) noexcept nogil:
+    # As in HAProxy one without a value is left out.
     cdef int i
+    cdef uint32_t line, value
     for i in range(r.header_count):
+        line = room_len(o)
         room_put(o, span_text(&r.headers[i].name))
         room_word(o, b": ")
+        value = room_len(o)
         format_put(x, &r.headers[i].format, o)
+        if room_len(o) == value and not room_full(o):
+            room_cut(o, line)
+            continue
         room_word(o, b"\r\n")
 
 
@@ -144,8 +151,10 @@ cdef int reply_rule(Seen *x, ReplyC *r) noexcept nogil:
         return reply_page(x.w, s, page_of(r.status), r.status)
     s.status = r.status
     body = draft(x.w, DRAFT_TEXT)
+    x.replaced = x.res != NULL
     if begin(x.w, s) < 0 or format_put(x, &r.body, body) < 0:
         return -1
+    x.replaced = 0
     o = buf_room(&s.in_head)
     status_line(&o, r.status, &r.reason)
     more_headers(x, &o, r)

@@ -155,8 +155,7 @@ cdef int new_target(Seen *x, int action, Head *h, Span text) noexcept nogil:
     room_put(out, span_first(t, start))
     if action == A_SET_QUERY:
         room_put(out, span_between(t, start, end))
-        if span_len(text):
-            room_char(out, QUESTION)
+        room_char(out, QUESTION)    # even before nothing, as in HAProxy
     room_put(out, text)
     if action == A_SET_PATH and asked:
         room_put(out, span_from(t, query - 1))

@@ -8,7 +8,7 @@ from haptk._fast.bytes.span cimport (Room, Span, room_char, room_close, room_len
                                      room_size, room_span, room_word, span_begins, span_bytes, span_first, span_from,
                                      span_len, span_none, span_of)
 from haptk._fast.descriptors cimport FD_SERVICE, FD_WAKE, fd_ring
-from haptk._fast.http1 cimport (BODY_BAD, BODY_LENGTH, Header, body_advance, head_method, head_name, head_target,
+from haptk._fast.http1 cimport (M_GET, M_HEAD, M_POST, BODY_BAD, BODY_LENGTH, Header, body_advance, head_method, head_name, head_target,
                                 head_value)
 from haptk._fast.pool cimport buf_take
 from haptk._fast.program cimport span_text
@@ -26,7 +26,9 @@ cdef enum Stage:
 
 
 cdef bint is_stats(Text *uri, Head *h) noexcept nogil:
-    return uri.p != NULL and span_begins(head_target(h), span_text(uri))
+    # Other methods pass on, as in HAProxy.
+    return uri.p != NULL and (h.method == M_GET or h.method == M_HEAD or h.method == M_POST) and \
+        span_begins(head_target(h), span_text(uri))
 
 
 cdef uint32_t head_size(Head *h) noexcept nogil:

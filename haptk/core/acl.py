@@ -406,7 +406,7 @@ FETCHES: dict[str, Fetch] = {
     "srv_name": Fetch(lambda f, a: [f.server], "str", 0, 0, True),
     "ssl_fc": Fetch(lambda f, a: [False], "bool"),
     "status": Fetch(lambda f, a: [] if f.status is None else [f.status], "int", 0, 0, True),
-    "str": Fetch(lambda f, a: [a[0]], "str", 1, 1),
+    "str": Fetch(lambda f, a: [a[0] if a else ""], "str", 0, 1),
     "url": Fetch(lambda f, a: [f.target]),
     "url_param": Fetch(_url_param, "str", 1, 2),
     "wait_end": Fetch(lambda f, a: [True], "bool"),

@@ -6,6 +6,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from haptk.core.acl import Format, Variable
+from haptk.formats.haproxy_cfg.logs import LogGlobal
 from haptk.formats.haproxy_cfg.model import Section
 from haptk.proxy.tables import LogPlan, LogRing, LogTarget
 
@@ -20,7 +21,7 @@ _HTTP_ONLY = frozenset(
 
 def target(record: dict[str, Any]) -> LogTarget:
     """One `log` line."""
-    return LogTarget(**{key: value for key, value in record.items() if key != "where"})
+    return LogTarget(**{key: value for key, value in record.items() if key not in ("where", "order")})
 
 
 def rings(sections: list[Section]) -> tuple[LogRing, ...]:
@@ -37,18 +38,25 @@ def rings(sections: list[Section]) -> tuple[LogRing, ...]:
     )
 
 
+def _global_before(work: _Compiler, line: LogGlobal) -> list[dict[str, Any]]:
+    """The targets of the global section that stand before a `log global`: as in HAProxy it takes no later ones."""
+    records = work.top.get("logs", ())
+    return [record for record in records if isinstance(record, dict) and record["order"] < line.order]
+
+
 def plan(work: _Compiler, section: Section, *, front: bool = True) -> LogPlan:
     """What a proxy logs, and where. Of a `listen` the `front` half tells what is wrong."""
     targets: list[LogTarget] = []
     known = work.ring_names
     wanted = section.get("logs", ())
-    # however often `log global` is said, also by the defaults: each target of the global section is there once
-    first = wanted.index("global") if "global" in wanted else -1
-    for index, record in enumerate(wanted):
-        records = work.top.get("logs", ()) if index == first else [record]
+    taken: set[int] = set()
+    for record in wanted:
+        records = [record] if isinstance(record, dict) else _global_before(work, record)
         for found in records:
-            if not isinstance(found, dict):
+            # however often `log global` is said, also by the defaults: each target of the global section is there once
+            if found["order"] in taken:
                 continue
+            taken.add(found["order"])
             if found["address"].startswith("ring@") and found["address"][5:] not in known:
                 names = ", ".join(sorted(known)) or "none"
                 if section.kind == "listen" and not front:

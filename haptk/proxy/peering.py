@@ -103,6 +103,7 @@ class Peering:
 
     def start(self) -> None:
         """Begin to listen and to dial."""
+        self._node.pid = os.getpid()  # a daemon is another process than the one that has read the file
         for thread in self._threads:
             thread.start()
 

@@ -6,6 +6,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -91,3 +92,47 @@ def test_a_line_is_sent_as_often_as_haproxy_sends_it(pair: Pair, name: str) -> N
         case = f"/only/{pair.programs[index][1].kind}-{pair.number} "
         found.append(sent(pair, index, name, case))
     assert found[1] == found[0]
+
+
+@pytest.mark.real("haproxy")
+def test_log_global_takes_what_the_global_section_has_by_then(tmp_path: Path) -> None:
+    """A section above it gets nothing, one between two of them the targets of the first."""
+    names = ["above", "between", "below"]
+
+    def placed(host: str, ports: list[int], servers: Upstreams, dead: int) -> str:
+        def section(name: str) -> str:
+            return (
+                "defaults\n    mode http\n    timeout connect 5s\n    timeout client 5s\n    timeout server 5s\n    log global\n"
+                f"listen {name}\n    bind {host}:{ports[names.index(name)]}\n    log global\n    option httplog\n"
+                f"    server s1 127.0.0.1:{servers.ports[0]}\n"
+            )
+
+        return (
+            section("above")
+            + "global\n    log @LOG@ local1\n"
+            + section("between")
+            + "global\n    log @LOG@ local2\n"
+            + section("below")
+        )
+
+    with upstreams(1) as servers:
+        both = Pair("fast", tmp_path, servers, names, placed)
+        try:
+            found = []
+            for index in (0, 1):
+                for name in names:
+                    both.one(
+                        index, name, b"GET /path/ HTTP/1.1\r\nHost: h\r\nX-Case: @CASE@\r\nConnection: close\r\n\r\n"
+                    )
+                log = both.programs[index][1].log
+                deadline = time.monotonic() + 10
+                while len(log.lines.get("", [])) < 3 and time.monotonic() < deadline:
+                    time.sleep(0.05)
+                time.sleep(0.3)
+                with log.changed:
+                    lines = [line for line in log.lines.get("", []) if "GET" in line]
+                found.append(sorted((line[:5], re.search(r"\] (\w+) ", line)[1]) for line in lines))  # type: ignore[index]
+            assert found[1] == found[0]
+            assert sorted(name for _, name in found[0]) == ["below", "below", "between"]
+        finally:
+            both.stop()

@@ -58,3 +58,30 @@ def test_a_daemon_logs_its_own_pid(tmp_path: Path, way: str) -> None:
         log.close()
         with socket.socket() as probe:
             assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_a_daemon_greets_its_peers_with_its_own_pid(tmp_path: Path) -> None:
+    port, own = free_ports(2)
+    pidfile, file = tmp_path / "pid", tmp_path / "haproxy.cfg"
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        file.write_text(
+            f"global\n    localpeer here\npeers p\n    peer here 127.0.0.1:{own}\n    peer there 127.0.0.1:{other.getsockname()[1]}\n"
+            f"    table t type ip size 10\nlisten l\n    mode http\n    bind 127.0.0.1:{port}\n    timeout client 5s\n"
+            "    timeout connect 5s\n    timeout server 5s\n    stick on src table p/t\n    server s 127.0.0.1:9\n"
+        )
+        subprocess.run([str(HAPTK), "proxy", "-D", "-p", str(pidfile), "-f", str(file)], check=True, timeout=60)
+        pid = int(pidfile.read_text())
+        try:
+            other.settimeout(30)
+            channel, _ = other.accept()
+            with channel:
+                channel.settimeout(30)
+                hello = b""
+                while hello.count(b"\n") < 3:
+                    hello += channel.recv(4096)
+            assert hello.split(b"\n")[2].split()[:2] == [b"here", str(pid).encode()]
+        finally:
+            os.kill(pid, signal.SIGTERM)
+            deadline = time.monotonic() + 20
+            while not gone(pid) and time.monotonic() < deadline:
+                time.sleep(0.05)

@@ -17,6 +17,20 @@ LEVELS = ("emerg", "alert", "crit", "err", "warning", "notice", "info", "debug")
 FORMATS = ("local", "rfc3164", "rfc5424", "priority", "short", "timed", "iso", "raw")
 
 
+_ORDER = itertools.count()  # of lines, over all files
+
+
+class LogGlobal(str):
+    """`log global`, which takes the targets that the global section has by then."""
+
+    order: int
+
+    def __new__(cls, order: int) -> LogGlobal:
+        one = super().__new__(cls, "global")
+        one.order = order
+        return one
+
+
 def log(section: Section, args: Args) -> None:
     """`log global`, `no log`, or `log TARGET [len N] [format F] [sample ...] FACILITY [LEVEL [MINLEVEL]]`."""
     if args.line.negated:
@@ -27,9 +41,9 @@ def log(section: Section, args: Args) -> None:
         if section.kind == "global":
             raise Refused("log: 'global' belongs into proxies, not into the global section")
         args.done()
-        section.append("logs", "global")
+        section.append("logs", LogGlobal(next(_ORDER)))
         return
-    record: dict[str, Any] = {"address": _target(target), "where": args.line.where}
+    record: dict[str, Any] = {"address": _target(target), "where": args.line.where, "order": next(_ORDER)}
     while args.peek() in ("len", "format", "sample", "ring"):
         word = args.take("")
         if word == "len":
