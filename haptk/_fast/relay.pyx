@@ -20,7 +20,7 @@ from haptk._fast.rules cimport RULES_ANSWER, RULES_GO, rules_response
 from haptk._fast.sockets cimport IO_AGAIN, IO_EOF, established, fill, no_delay, put2, shut_write
 from haptk._fast.state cimport BULK_SIZE, Link, MODE_CLOSE
 from haptk._fast.stick cimport app_response, stick_response
-from haptk._fast.tally cimport weight_of
+from haptk._fast.tally cimport tally_answer, weight_of
 
 cdef enum:
     SMALL_BODY = 2048
@@ -233,6 +233,8 @@ cdef int final_head(Worker *w, Session *s, Head *h, uint32_t end) noexcept nogil
             return RELAY_AGAIN
         s.keeping = 0
         drop_request(w, s)
+    if not s.backend.tcp:
+        tally_answer(w, s, h.status)
     s.response_ms = w.now
     s.heads_out += weight_of(h)
     s.response_minor = 1 + h.minor

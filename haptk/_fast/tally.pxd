@@ -30,6 +30,8 @@ cdef void tally_queued(Worker *w, Session *s, bint bound) noexcept nogil
 cdef void tally_retry(Worker *w, Session *s) noexcept nogil
 # `left` is the server that failed.
 cdef void tally_redispatch(Worker *w, Session *s, ServerC *left) noexcept nogil
+# A final response of a server that is not asked for again.
+cdef void tally_answer(Worker *w, Session *s, int status) noexcept nogil
 # A rule refused the request (the response).
 cdef void tally_denied(Worker *w, Session *s, bint response) noexcept nogil
 # A tunnel goes on: say what went through since the last time.

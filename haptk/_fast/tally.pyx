@@ -164,6 +164,13 @@ cdef void tally_redispatch(Worker *w, Session *s, ServerC *left) noexcept nogil:
     w.servs[left.gid].redispatches += 1
 
 
+cdef void tally_answer(Worker *w, Session *s, int status) noexcept nogil:
+    # The server's own, whatever rules make of it and whoever still wants it.
+    cdef Tally *t = &w.servs[s.server.gid]
+    t.answers[status // 100 if 1 <= status // 100 <= 5 else 0] += 1
+    t.requests += 1
+
+
 cdef void tally_denied(Worker *w, Session *s, bint response) noexcept nogil:
     s.denied = 1
     if response:
@@ -296,9 +303,6 @@ cdef void tally_end(Worker *w, Session *s) noexcept nogil:
     if s.server == NULL:
         return
     v = &w.servs[s.server.gid]
-    if s.head_done and http:
-        v.answers[cls] += 1
-        v.requests += 1
     if timed:
         time_it(v, times)
 
