@@ -120,7 +120,10 @@ class Server:
         """A protocol of its own behind 101: every line comes back with the digest of what it says."""
         if mischief == "silent":
             return
-        channel.sendall(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        channel.sendall(
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+        )
         while True:
             *lines, data = data.split(b"\n")
             if lines:
@@ -397,7 +400,7 @@ class Client:
     def chat(self) -> None:
         """A WebSocket, as far as a proxy sees one: lines both ways, with pauses; each answer has to be to our line."""
         with self.connect() as channel:
-            upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n"
+            upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
             channel.sendall(self.request(self.name(), upgrade))
             data = b""
             while b"\r\n\r\n" not in data:

@@ -167,7 +167,7 @@ def follow(tmp_path: Path, servers: Upstreams, type_in: Callable[[str], str]) ->
     second = int((tmp_path / "haproxy.pid").read_text())
     assert "haptk proxy" in running(second)
     told = type_in(commands(6))
-    assert "webfarm" in told and "Name: haptk" in told
+    assert "webfarm" in told and "Version: 2.6.12-haptk-" in told
     type_in(commands(7))
     time.sleep(0.5)
     type_in(commands(8))

@@ -271,7 +271,7 @@ def test_ignore_probes(scripted, serve) -> None:
 
 
 def test_fin_timeouts_of_a_tunnel(scripted, serve) -> None:
-    """A client that has ended its side is waited for no longer than `timeout client-fin`."""
+    """A server whose client has ended its side is waited for no longer than `timeout server-fin`, as in HAProxy."""
 
     def script(server, sock, _number) -> None:
         while sock.recv(100):
@@ -279,7 +279,7 @@ def test_fin_timeouts_of_a_tunnel(scripted, serve) -> None:
         time.sleep(15)  # says nothing and does not close
 
     server = scripted(script)
-    proxy = serve(f"mode tcp\n timeout tunnel 60s\n timeout client-fin 300ms\n server s 127.0.0.1:{server.port}")
+    proxy = serve(f"mode tcp\n timeout tunnel 60s\n timeout server-fin 300ms\n server s 127.0.0.1:{server.port}")
     with proxy.connect() as sock:
         sock.sendall(b"x")
         sock.shutdown(socket.SHUT_WR)
