@@ -171,10 +171,12 @@ cdef class CheckEngine:
 
     def __dealloc__(self):
         cdef int i
+        # all of them first: to take one out of the heap of timers is to look at others
         for i in range(self.count):
             if self.all[i] != NULL:
                 play_drop(&self.e, self.all[i])
-                free(self.all[i])
+        for i in range(self.count):
+            free(self.all[i])
         for i in range(self.e.free_n):
             free(self.e.free_bufs[i])
         free(self.all)
