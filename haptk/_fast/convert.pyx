@@ -41,7 +41,8 @@ cdef inline bint divides(Span delimiters, uint8_t c) noexcept nogil:
 
 
 cdef bint field_of(Sample *v, int64_t wanted, Span delimiters, bint words) noexcept nogil:
-    # Field N from the front, or from the end for a negative N. Words are fields without the empty ones.
+    # Field N from the front, or from the end for a negative N. Words are fields without the empty ones; of one that is not
+    # there HAProxy makes an empty text, where a field that is not there is no text at all.
     cdef Span t = v.text
     cdef uint32_t i, start, n = span_len(t)
     cdef int64_t at = 0, total = 0
@@ -53,7 +54,7 @@ cdef bint field_of(Sample *v, int64_t wanted, Span delimiters, bint words) noexc
                 start = i + 1
         wanted = total + 1 + wanted
     if wanted <= 0:
-        return 0
+        return words and is_text(v, span_first(t, 0))
     start = 0
     for i in range(n + 1):
         if i == n or divides(delimiters, span_at(t, i)):
@@ -61,7 +62,7 @@ cdef bint field_of(Sample *v, int64_t wanted, Span delimiters, bint words) noexc
             if at == wanted and (not words or i > start):
                 return is_text(v, span_between(t, start, i))
             start = i + 1
-    return 0
+    return words and is_text(v, span_first(t, 0))
 
 
 cdef bint digits_at(Span t, uint32_t i, uint8_t *value) noexcept nogil:

@@ -3,6 +3,8 @@
 
 from libc.stdint cimport int64_t, uint32_t
 
+from haptk._fast.bytes.span cimport Room, Span
+from haptk._fast.store cimport Entry
 from haptk._fast.table cimport Table
 
 cdef enum:
@@ -40,9 +42,10 @@ cdef class Stream:
     cdef unsigned int renamed       # Table.renamed when `slots` and `numbers` were true
 
     cdef int remember(self) except -1
-    cdef size_t names_of(self, char *rows, int count)
+    cdef size_t names_of(self, void *rows, int count)
     cdef int describe(self, object definition) except -1
     cdef int slot_of(self, int number, bint *fresh)
-    cdef size_t message(self, char *out, void *entry, uint32_t number, bint timed, uint32_t now)
-    cdef int number_in(self, const unsigned char *p, size_t n) except -1
-    cdef int learn(self, int what, const unsigned char *p, size_t n, object definition, int64_t now) except -1
+    cdef int put_name(self, Room *o, Entry *e) except -1
+    cdef int message(self, Room *out, Room *body, Entry *e, uint32_t number, bint timed, uint32_t now) except -1
+    cdef int number_in(self, Span t) except -1
+    cdef int learn(self, int what, Span p, object definition, int64_t now) except -1

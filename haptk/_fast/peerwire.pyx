@@ -1,10 +1,14 @@
-# A message is written behind room for its length, which is known last and then moved to its place. Numbers are read
-# with bounds: what the other side says is never trusted.
+# A message is written in a room of its own, because its length comes first and is known last. What the other side says is
+# never trusted.
 
-from libc.stdint cimport int32_t, uint8_t, uint16_t, uint64_t
+from libc.stdint cimport INT32_MAX, int32_t, uint8_t, uint16_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy, memmove, memset
+from libc.string cimport memset
 
+from haptk._fast.bytes.span cimport (room_char, room_close, room_cut, room_full, room_len, room_left, room_open, room_over,
+                                     room_put, room_span, span_at, span_bytes, span_from, span_len, span_of, span_over,
+                                     span_raw, span_sub)
+from haptk._fast.bytes.varint cimport room_big32, room_varint, span_big32, span_varint
 from haptk._fast.counts cimport D_SERVER_ID, D_SERVER_KEY, KINDS, Layout, counts_told
 from haptk._fast.sockets cimport clock_ms
 from haptk._fast.store cimport (Entry, FOR_KIN, FOR_OTHERS, Heard, KEY_INTEGER, KEY_STRING, Store, data_of, key_of,
@@ -23,51 +27,9 @@ cdef enum:
 assert VERSION == CONTENT_VERSION
 
 
-cdef inline size_t put_int(uint8_t *out, uint64_t v) noexcept nogil:
-    cdef size_t n = 1
-    if v < 240:
-        out[0] = <uint8_t>v
-        return 1
-    out[0] = <uint8_t>(v | 240)
-    v = (v - 240) >> 4
-    while v >= 128:
-        out[n] = <uint8_t>(v | 128)
-        v = (v - 128) >> 7
-        n += 1
-    out[n] = <uint8_t>v
-    return n + 1
-
-
-cdef inline int get_int(const uint8_t *p, size_t n, size_t *at, uint64_t *v) noexcept nogil:
-    # 1 and the number; 0 when it is not all there; -1 for more than 64 bits.
-    cdef int shift = 4
-    cdef uint64_t add
-    cdef size_t i = at[0]
-    if i >= n:
-        return 0
-    v[0] = p[i]
-    i += 1
-    if v[0] >= 240:
-        while True:
-            if i >= n:
-                return 0
-            if shift > 60:
-                return -1
-            add = <uint64_t>p[i] << shift
-            if add >> shift != p[i] or v[0] + add < add:
-                return -1
-            v[0] += add
-            shift += 7
-            i += 1
-            if p[i - 1] < 128:
-                break
-    at[0] = i
-    return 1
-
-
-cdef uint64_t need(const uint8_t *p, size_t n, size_t *at) except? 0xffffffffffffffff:
+cdef uint64_t need(Span t, uint32_t *at) except? 0xffffffffffffffff:
     cdef uint64_t v = 0
-    cdef int got = get_int(p, n, at, &v)
+    cdef int got = span_varint(t, at, &v)
     if got == 0:
         raise Bad("a message ends inside a number")
     if got < 0:
@@ -75,8 +37,8 @@ cdef uint64_t need(const uint8_t *p, size_t n, size_t *at) except? 0xfffffffffff
     return v
 
 
-cdef uint8_t *put_data(Layout *x, Entry *e, uint8_t *p, int first, int end, uint32_t now) noexcept nogil:
-    # The kinds from `first` to before `end`, in order; the place behind them.
+cdef void put_data(Layout *x, Entry *e, Room *o, int first, int end, uint32_t now) noexcept nogil:
+    # The kinds from `first` to before `end`, in order.
     cdef uint64_t told[3]
     cdef int kind, i, k, count
     for kind in range(first, end):
@@ -85,8 +47,31 @@ cdef uint8_t *put_data(Layout *x, Entry *e, uint8_t *p, int first, int end, uint
         for i in range(x.elements[kind]):
             count = counts_told(x, data_of(e), kind, i, now, told)
             for k in range(count):
-                p += put_int(p, told[k])
-    return p
+                room_varint(o, told[k])
+
+
+cdef void put_key(Store *t, Entry *e, Room *o) noexcept nogil:
+    cdef uint32_t i
+    if t.type == KEY_STRING:
+        room_varint(o, e.length)
+        room_put(o, span_over(key_of(t, e), e.length))
+    elif t.type == KEY_INTEGER:
+        for i in range(4):
+            room_char(o, span_at(span_over(key_of(t, e), 4), 3 - i))
+    else:
+        room_put(o, span_over(key_of(t, e), e.length))
+        for i in range(e.length, t.key_size):
+            room_char(o, 0)
+
+
+cdef int open_rooms(Room *out, size_t size, Room *body, size_t each) except -1:
+    if each > INT32_MAX or room_open(out, <uint32_t>min(size, <size_t>INT32_MAX)) < 0 or room_open(body, <uint32_t>each) < 0:
+        raise MemoryError
+    return 0
+
+
+cdef inline Entry *row_of(Store *t, void *rows, int i) noexcept nogil:
+    return <Entry *>(<char *>rows + <size_t>i * t.entry_size)
 
 
 cdef class Names:
@@ -122,12 +107,12 @@ cdef class Stream:
             memset(self.seen, 0, sizeof(self.seen))
         return 0
 
-    cdef size_t names_of(self, char *rows, int count):
+    cdef size_t names_of(self, void *rows, int count):
         # The bytes of the names of copied entries: each may have to be told in full.
         cdef int i
         cdef size_t total = 0
         for i in range(count):
-            total += len(<bytes>self.table.names[(<Entry *>(rows + <size_t>i * self.table.store.entry_size)).name])
+            total += len(<bytes>self.table.names[row_of(&self.table.store, rows, i).name])
         return total
 
     # ---- sending
@@ -147,108 +132,84 @@ cdef class Stream:
             self.slots[number] = slot
         return slot
 
-    cdef size_t message(self, char *out, void *entry, uint32_t number, bint timed, uint32_t now):
-        cdef Store *t = &self.table.store
-        cdef Entry *e = <Entry *>entry
-        cdef uint8_t *begin = <uint8_t *>out + 7     # two bytes of type, at most five of length
-        cdef uint8_t *p = begin
-        cdef uint8_t *key = <uint8_t *>key_of(t, e)
-        cdef bint following = self.sent and number == self.sent_id + 1
+    cdef int put_name(self, Room *o, Entry *e) except -1:
+        # Under its number, with the name itself when the other side doesn't have it under that number.
         cdef bint fresh = 0
-        cdef uint8_t data[16]
-        cdef size_t n, head
+        cdef uint8_t data[22]
+        cdef Room numbers = room_over(data, sizeof(data))
+        cdef int slot
+        cdef bytes name = b""
+        if e.name == 0:
+            room_varint(o, 0)
+            return 0
+        slot = self.slot_of(e.name, &fresh)
+        room_varint(&numbers, slot)
+        if fresh:
+            name = self.table.names[e.name]
+            room_varint(&numbers, len(name))
+        room_varint(o, room_len(&numbers) + len(name))
+        room_put(o, room_span(&numbers))
+        room_put(o, span_of(name))
+        return 0
+
+    cdef int message(self, Room *out, Room *body, Entry *e, uint32_t number, bint timed, uint32_t now) except -1:
+        cdef Store *t = &self.table.store
+        cdef bint following = self.sent and number == self.sent_id + 1
         cdef int32_t left
-        cdef int slot, i
-        cdef bytes name
         self.sent, self.sent_id = 1, number
+        room_cut(body, 0)
         if not following:
-            for i in range(4):
-                p[i] = <uint8_t>(number >> (24 - 8 * i))
-            p += 4
+            room_big32(body, number)
         if timed:
             left = <int32_t>(e.expire - now)
-            if left < 0:
-                left = 0
-            for i in range(4):
-                p[i] = <uint8_t>(left >> (24 - 8 * i))
-            p += 4
-        if t.type == KEY_STRING:
-            p += put_int(p, e.length)
-            memcpy(p, key, e.length)
-            p += e.length
-        elif t.type == KEY_INTEGER:
-            for i in range(4):
-                p[i] = key[3 - i]
-            p += 4
-        else:
-            memcpy(p, key, e.length)
-            memset(p + e.length, 0, t.key_size - e.length)
-            p += t.key_size
-        p += put_int(p, <uint64_t><int64_t>e.server_id)
+            room_big32(body, <uint32_t>left if left > 0 else 0)
+        put_key(t, e, body)
+        room_varint(body, <uint64_t><int64_t>e.server_id)
         if self.table.stored:
-            p = put_data(&t.layout, e, p, D_SERVER_ID + 1, D_SERVER_KEY, now)
-        if e.name == 0:
-            p += put_int(p, 0)
-        else:
-            slot = self.slot_of(e.name, &fresh)
-            n = put_int(data, slot)
-            if fresh:
-                name = self.table.names[e.name]
-                n += put_int(data + n, len(name))
-                p += put_int(p, n + len(name))
-                memcpy(p, data, n)
-                memcpy(p + n, <const char *>name, len(name))
-                p += n + len(name)
-            else:
-                p += put_int(p, n)
-                memcpy(p, data, n)
-                p += n
+            put_data(&t.layout, e, body, D_SERVER_ID + 1, D_SERVER_KEY, now)
+        self.put_name(body, e)
         if self.table.stored:
-            p = put_data(&t.layout, e, p, D_SERVER_KEY + 1, KINDS, now)
+            put_data(&t.layout, e, body, D_SERVER_KEY + 1, KINDS, now)
         if self.kin:
-            p += put_int(p, version_of(e))
-        n = p - begin
-        out[0] = 10
-        if timed:
-            out[1] = <char>(0x86 if following else 0x85)
-        else:
-            out[1] = <char>(0x81 if following else 0x80)
-        head = 2 + put_int(<uint8_t *>out + 2, n)
-        memmove(out + head, begin, n)
-        return head + n
+            room_varint(body, version_of(e))
+        room_char(out, 10)
+        room_char(out, (5 if timed else 0) + 0x80 + following)
+        room_varint(out, room_len(body))
+        room_put(out, room_span(body))
+        if room_full(body) or room_full(out):
+            raise MemoryError
+        return 0
 
     def push(self, bint timed, size_t limit=65536):
         """Messages of what changed here, b"" when nothing did; None when too much did to tell."""
         cdef Store *t = &self.table.store
-        cdef size_t more = NUMBER * (t.layout.size // 4 + 1), each = t.key_size + NAME_MAX + ROOM + more, size = 0, used = 0
-        cdef int room = max(1, min(BATCH, <int>(limit // 24))), got, i
+        cdef size_t more = NUMBER * (t.layout.size // 4 + 1), each = t.key_size + NAME_MAX + ROOM + more
+        cdef int most = max(1, min(BATCH, <int>(limit // 24))), got, i
         cdef uint32_t upto = 0, now = <uint32_t>clock_ms()
-        cdef char *rows = <char *>malloc(<size_t>room * t.entry_size)
-        cdef char *out = NULL
+        cdef void *rows = malloc(<size_t>most * t.entry_size)
+        cdef Room out = room_over(NULL, 0), body = room_over(NULL, 0)
         cdef Entry *e
         self.remember()
         if rows == NULL:
             raise MemoryError
         try:
             with nogil:
-                got = store_changes(t, self.at, FOR_KIN if self.kin else FOR_OTHERS, rows, room, &upto)
+                got = store_changes(t, self.at, FOR_KIN if self.kin else FOR_OTHERS, <char *>rows, most, &upto)
             if got < 0:
                 return None
-            size = <size_t>got * (t.key_size + ROOM + 16 + more) + each
-            out = <char *>malloc(size)
-            if out == NULL:
-                raise MemoryError
+            open_rooms(&out, <size_t>got * (t.key_size + ROOM + 16 + more) + each, &body, each)
             for i in range(got):
-                e = <Entry *>(rows + <size_t>i * t.entry_size)
-                if used + each > size:      # long names: the rest comes next time
+                e = row_of(t, rows, i)
+                if room_left(&out) < each:      # long names: the rest comes next time
                     self.at = e.seq - 1
-                    return out[:used]
-                used += self.message(out + used, e, e.seq, timed, now)
+                    return span_bytes(room_span(&out))
+                self.message(&out, &body, e, e.seq, timed, now)
             self.at = upto
-            return out[:used]
+            return span_bytes(room_span(&out))
         finally:
             free(rows)
-            free(out)
+            room_close(&out)
+            room_close(&body)
 
     def begin_teaching(self):
         """From now on `teach` goes through all entries."""
@@ -258,53 +219,51 @@ cdef class Stream:
     def teach(self, bint timed, size_t limit=65536):
         """Messages of the next entries; b"" at the end."""
         cdef Store *t = &self.table.store
-        cdef size_t more = NUMBER * (t.layout.size // 4 + 1), each = t.key_size + NAME_MAX + ROOM + more, size, used = 0
+        cdef size_t more = NUMBER * (t.layout.size // 4 + 1), each = t.key_size + NAME_MAX + ROOM + more
         cdef int64_t now = clock_ms()
         cdef int got = 0, i
         cdef uint32_t count = BATCH
+        cdef void *rows
+        cdef Room out = room_over(NULL, 0), body = room_over(NULL, 0)
         self.remember()
-        cdef char *rows
-        cdef char *out = NULL
         if <size_t>count * t.entry_size > 1 << 20:
             count = <uint32_t>max(1, (1 << 20) // t.entry_size)
-        rows = <char *>malloc(<size_t>count * t.entry_size)
+        rows = malloc(<size_t>count * t.entry_size)
         if rows == NULL:
             raise MemoryError
         try:
             while self.more and got == 0:
                 with nogil:
-                    got = store_copy(t, self.place, count, now, rows)
+                    got = store_copy(t, self.place, count, now, <char *>rows)
                 self.place += count
                 self.more = self.place < t.made
             # whole batches only: a place is not gone back to
-            size = <size_t>got * (t.key_size + ROOM + 16 + more) + self.names_of(rows, got) + each
-            out = <char *>malloc(size)
-            if out == NULL:
-                raise MemoryError
+            open_rooms(&out, <size_t>got * (t.key_size + ROOM + 16 + more) + self.names_of(rows, got) + each, &body, each)
             for i in range(got):
-                used += self.message(out + used, rows + <size_t>i * t.entry_size, self.at, timed, <uint32_t>now)
-            return out[:used]
+                self.message(&out, &body, row_of(t, rows, i), self.at, timed, <uint32_t>now)
+            return span_bytes(room_span(&out))
         finally:
             free(rows)
-            free(out)
+            room_close(&out)
+            room_close(&body)
 
     # ---- receiving
 
-    cdef int number_in(self, const unsigned char *p, size_t n) except -1:
+    cdef int number_in(self, Span t) except -1:
         # The number in our table of the name that stored data stands for.
         cdef Names names = self.names
-        cdef size_t at = 0
+        cdef uint32_t at = 0
         cdef uint64_t slot, length
-        if n == 0:
+        if span_len(t) == 0:
             return 0
-        slot = need(p, n, &at)
+        slot = need(t, &at)
         if slot < 1 or slot >= SLOTS:
             raise Bad(f"a name under the number {slot}")
-        if at < n:
-            length = need(p, n, &at)
-            if length != n - at or length > NAME_MAX:
+        if at < span_len(t):
+            length = need(t, &at)
+            if length != span_len(t) - at or length > NAME_MAX:
                 raise Bad("a name of another length")
-            names.received[slot] = p[at:n]
+            names.received[slot] = span_bytes(span_from(t, at))
             names.changed[slot] += 1
         elif names.received[slot] is None:
             raise Bad("a name that was never sent")
@@ -326,55 +285,56 @@ cdef class Stream:
         self.described = definition
         return 0
 
-    cdef int learn(self, int what, const unsigned char *p, size_t n, object definition, int64_t now) except -1:
+    cdef int learn(self, int what, Span p, object definition, int64_t now) except -1:
         cdef Store *t = &self.table.store
-        cdef size_t at = 0, length
-        cdef uint64_t v = 0
+        cdef uint32_t at = 0, n = span_len(p)
+        cdef uint64_t v = 0, length
         cdef uint32_t left = t.expire_ms, said
         cdef Heard heard
         cdef uint64_t told[NUMBERS_MAX]
         cdef int number = 0, i, k, kind, count = 0
         cdef uint8_t turned[4]
-        cdef const uint8_t *key
+        cdef Room integer = room_over(turned, 4)
+        cdef Span key
         if what == 0x80 or what == 0x85:
             if n < 4:
                 raise Bad("an entry that ends in its number")
-            self.last_id = (<uint32_t>p[0] << 24) | (<uint32_t>p[1] << 16) | (<uint32_t>p[2] << 8) | p[3]
+            self.last_id = span_big32(p, 0)
             at = 4
         else:
             self.last_id += 1
         if what >= 0x85:
-            if at + 4 > n:
+            if n - at < 4:
                 raise Bad("an entry that ends in its time")
-            said = (<uint32_t>p[at] << 24) | (<uint32_t>p[at + 1] << 16) | (<uint32_t>p[at + 2] << 8) | p[at + 3]
+            said = span_big32(p, at)
             if said < left:
                 left = said
             at += 4
         length = t.key_size
         if t.type == KEY_STRING:
-            length = need(p, n, &at)
-        if length > n or at + length > n:
+            length = need(p, &at)
+        if length > n - at:
             raise Bad("an entry that ends in its key")
-        key = p + at
+        key = span_sub(p, at, <uint32_t>length)
         if t.type == KEY_INTEGER:
             for i in range(4):
-                turned[i] = p[at + 3 - i]
-            key = turned
-        at += length
+                room_char(&integer, span_at(key, 3 - i))
+            key = room_span(&integer)
+        at += <uint32_t>length
         if self.described is not definition:
             self.describe(definition)
         heard.version, heard.server_id = 0, 0
         for k in range(len(self.theirs)):
             kind = self.theirs[k]
             if kind == D_SERVER_KEY:
-                v = need(p, n, &at)
-                if v > n or at + v > n:
+                v = need(p, &at)
+                if v > n - at:
                     raise Bad("an entry that ends in its data")
-                number = self.number_in(p + at, v)
-                at += v
+                number = self.number_in(span_sub(p, at, <uint32_t>v))
+                at += <uint32_t>v
                 continue
             for _ in range(<int>self.counts[k]):
-                v = need(p, n, &at)
+                v = need(p, &at)
                 if kind == D_SERVER_ID:
                     heard.server_id = <int32_t>(v & 0x7fffffff)
                 elif kind == VERSION:
@@ -385,23 +345,23 @@ cdef class Stream:
         heard.left_ms, heard.name, heard.quiet, heard.acked = left, <uint16_t>number, self.quiet, self.acked
         heard.kinds, heard.data = self.common, told if self.common else NULL
         self.fresh = 1
-        store_merge(t, <const char *>key, <uint32_t>length, now, &heard)
+        store_merge(t, span_raw(key), span_len(key), now, &heard)
         return 0
 
     def take(self, bytes data, size_t at, definition):
         """Learn from the update messages that begin at `at`; the place behind the last complete one. Raises Bad."""
-        cdef const uint8_t *p = data
-        cdef size_t n = len(data), begin
+        cdef Span all = span_of(data)
+        cdef uint32_t n = span_len(all), begin, here = <uint32_t>min(at, <size_t>n)
         cdef int64_t now = clock_ms()
         cdef uint64_t length = 0
         cdef int got
         self.remember()
-        while at + 2 <= n and p[at] == 10 and (p[at + 1] in (0x80, 0x81, 0x85, 0x86)):
-            begin = at + 2
-            got = get_int(p, n, &begin, &length)
+        while n - here >= 2 and span_at(all, here) == 10 and span_at(all, here + 1) in (0x80, 0x81, 0x85, 0x86):
+            begin = here + 2
+            got = span_varint(all, &begin, &length)
             # a length that cannot be is refused by who reads messages, after what came before it is acknowledged
-            if got <= 0 or length > <uint64_t>MESSAGE_MAX or begin + length > n:
+            if got <= 0 or length > <uint64_t>MESSAGE_MAX or length > n - begin:
                 break
-            self.learn(p[at + 1], p + begin, length, definition, now)
-            at = begin + length
-        return at
+            self.learn(span_at(all, here + 1), span_sub(all, begin, <uint32_t>length), definition, now)
+            here = begin + <uint32_t>length
+        return here

@@ -214,12 +214,13 @@ cdef class Arena:
             out.backend = self.names.get(args[0], -1) if args else -1
             return 0
         if name in ("capture.req.hdr", "capture.res.hdr"):
-            out.number = int(args[0])
+            out.number = <int>_bound(args[0], 0)   # HAProxy keeps the lower 32 bits, of slots and occurrences
             return 0
         if args:
             self.text(&out.text, args[0].lower() if "hdr" in name else args[0])
         if "hdr" in name and len(args) > 1:
-            out.occurrence = int(args[1])
+            # HAProxy keeps the lower 32 bits
+            out.occurrence = <int>_bound(args[1], 0)
         if name == "url_param":
             out.delimiter = <char>ord(args[1][0]) if len(args) > 1 and args[1] else c"?"
         return 0

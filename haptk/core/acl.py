@@ -434,7 +434,7 @@ def _word(value: Sample, args: tuple[str, ...]) -> Sample:
     parts = [part for part in re.split(f"[{re.escape(args[1])}]", str(value)) if part]
     at = int(args[0])
     at = at - 1 if at > 0 else at
-    return parts[at] if -len(parts) <= at < len(parts) else None
+    return parts[at] if -len(parts) <= at < len(parts) else ""
 
 
 def fill_groups(template: str, found: re.Match[str]) -> str:

@@ -130,10 +130,15 @@ def _check_arguments(name: str, arguments: tuple[str, ...], what: str) -> None:
     if name in ("int", "capture.req.hdr", "capture.res.hdr"):
         numbers = arguments
     for number in numbers:
-        if not re.fullmatch(r"[+-]?\d{1,18}", number):
+        if not re.fullmatch(r"[+-]?\d+", number) and (number or "hdr" not in name):
             raise Refused(f"{what}: {name!r} takes a number here, found {number!r}")
+        if number and "hdr" in name and int(number) < -OCCURRENCES_MAX:
+            raise Refused(
+                f"{what}: an occurrence in {name!r} is counted from the last {OCCURRENCES_MAX}, found {number!r}"
+            )
 
 
+OCCURRENCES_MAX = 10  # so many from the end, as HAProxy
 NUMBERED = ("add", "sub", "mul", "div", "mod", "and", "or", "xor", "bytes", "field", "word")
 
 
@@ -151,6 +156,10 @@ def _converter(call: tuple[str, tuple[str, ...]], what: str) -> Call:
             _regex(argument, what)
         if (name in ("field", "word") and int(argument) == 0) or (name == "bytes" and int(argument) < 0):
             raise Refused(f"{what}: the converter {name!r} cannot begin at {argument}")
+        if name == "regsub" and not argument:
+            raise Refused(f"{what}: the converter 'regsub' takes a regular expression first, found ''")
+    if name in ("field", "word") and not arguments[1]:
+        raise Refused(f"{what}: the converter {name!r} takes delimiters second, found ''")
     if name == "bytes" and len(arguments) > 1 and not re.fullmatch(r"\d+", arguments[1]):
         raise Refused(f"{what}: the converter 'bytes' takes a length second, found {arguments[1]!r}")
     if name == "regsub" and set("".join(arguments[2:])) - set("gi"):
