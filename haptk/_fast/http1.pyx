@@ -4,11 +4,11 @@
 
 from haptk._fast.authority cimport host_line, same_authority, target_ok, tidy_authority
 from haptk._fast.bytes.buf cimport (buf_keep, buf_lower_token, buf_shift, buf_over, buf_ready, buf_set, buf_skip,
-                                    buf_unseen)
+                                    buf_unseen, buf_usual_line)
 from haptk._fast.bytes.span cimport (NOWHERE, Room, room_close, room_open, room_put, span_any_of, span_at, span_bytes,
                                      span_decimal, span_find, span_first, span_from, span_is, span_is_ci, span_len,
                                      span_of, span_opens, span_skip, span_target_end, span_trim,
-                                     span_value_end, word)
+                                     span_value_end, span_while, word)
 from haptk._fast.scan cimport HEX, HOST, TOKEN, has_word
 
 cdef enum:
@@ -67,12 +67,11 @@ cdef uint8_t header_id(Span name) noexcept nogil:
 
 # ---------------------------------------------------------------- headers
 
-cdef inline int one_header(Buf *b, Span t, uint32_t base, uint32_t at, Header *out, Head *h) noexcept nogil:
-    # Parse the header line at `at` of t, which begins at `base` in b. Returns 1, 0 for more bytes, -1 for a bad line. A
-    # folded one becomes one line, with blanks in place of its line ends (RFC 9112 5.2), once the byte behind it is there.
-    cdef uint32_t i = at, value, stop, n = span_len(t)
+cdef int odd_header(Buf *b, Span t, uint32_t base, uint32_t at, uint32_t i, Header *out, Head *h) noexcept nogil:
+    # The same for a line in any other form, whose name has been read up to i. A folded one becomes one line, with blanks in
+    # place of its line ends (RFC 9112 5.2), once the byte behind it is there.
+    cdef uint32_t value, stop, n = span_len(t)
     cdef int eol
-    i += buf_lower_token(b, base + at, TOKEN)
     while h.lax and i < n and span_at(t, i) != COLON and span_at(t, i) > SP and span_at(t, i) != 127:
         i += 1
         i += buf_lower_token(b, base + i, TOKEN)
@@ -84,19 +83,7 @@ cdef inline int one_header(Buf *b, Span t, uint32_t base, uint32_t at, Header *o
     out.name_len = <uint16_t>(i - at)
     out.id = header_id(span_sub(t, at, i - at))
     i += 1
-    if i + 1 < n and span_at(t, i) == SP and span_at(t, i + 1) > SP:
-        # almost every line: "name: value" CR LF, whose value has no blanks around it
-        value = i + 1
-        stop = span_value_end(t, value)
-        if stop + 2 < n and span_at(t, stop) == CR and span_at(t, stop + 1) == LF and span_at(t, stop - 1) > SP and \
-                span_at(t, stop + 2) != SP and span_at(t, stop + 2) != HTAB:
-            out.line_end = stop + 2
-            out.value = value
-            out.value_len = stop - value
-            out.canonical = 1
-            return 1
-    value = span_skip(t, i)
-    stop = value
+    stop = span_skip(t, i)
     while True:
         stop = span_value_end(t, stop)
         eol = line_end(t, stop, h)
@@ -119,6 +106,21 @@ cdef inline int one_header(Buf *b, Span t, uint32_t base, uint32_t at, Header *o
         out.canonical = 0
     out.value = value
     out.value_len = stop - value
+    return 1
+
+
+cdef inline int one_header(Buf *b, Span t, uint32_t base, uint32_t at, Header *out, Head *h) noexcept nogil:
+    # Parse the header line at `at` of t, which begins at `base` in b. Returns 1, 0 for more bytes, -1 for a bad line.
+    cdef uint32_t name_len = 0, value_len = 0
+    if not buf_usual_line(b, base + at, TOKEN, &name_len, &value_len) or name_len == 0 or name_len > NAME_MAX:
+        return odd_header(b, t, base, at, at + name_len, out, h)
+    out.line = at
+    out.name_len = <uint16_t>name_len
+    out.id = header_id(span_sub(t, at, name_len))
+    out.value = at + name_len + 2
+    out.value_len = value_len
+    out.line_end = out.value + value_len + 2
+    out.canonical = 1
     return 1
 
 
@@ -210,15 +212,11 @@ cdef int note_host(Head *h, Header *x) noexcept nogil:
     # again, which is left out, -1 for another or a bad one.
     cdef Span v = head_value(h, x)
     cdef Header *first
-    cdef uint8_t good = 1
-    cdef uint32_t i
     if h.seen_host:
         first = host_line(h)
         return 0 if first != NULL and same_authority(head_value(h, first), v) else -1
     h.seen_host = 1
-    for i in range(span_len(v)):
-        good &= HOST[span_at(v, i)]
-    return 1 if good else -1
+    return 1 if span_while(v, 0, HOST) == span_len(v) else -1
 
 
 cdef int note_header(Head *h, Header *x, bint request) noexcept nogil:
@@ -252,11 +250,13 @@ cdef int parse_headers(Buf *b, uint32_t base, Head *h, bint request) noexcept no
     cdef Header *x
     cdef Span t = h.text
     cdef uint32_t at = h.first_end
+    cdef uint8_t c
     h.count = 0
     while True:
         if at >= span_len(t):
             return HEAD_MORE
-        if span_at(t, at) == CR or span_at(t, at) == LF:
+        c = span_at(t, at)
+        if c == CR or c == LF:
             got = line_end(t, at, h)
             if got <= 0:
                 return got
@@ -316,6 +316,9 @@ cdef uint8_t method_id(Span p) noexcept nogil:
 cdef int version_at(Span v, Head *h) noexcept nogil:
     # "HTTP/D.D" and nothing else; what is above 1.0 means 1.1 (RFC 9110 2.5).
     cdef uint8_t major, minor
+    if span_is(v, b"HTTP/1.1"):
+        h.minor = 1
+        return 1
     if not span_opens(v, b"HTTP/") or span_len(v) != 8 or span_at(v, 6) != 46:
         return -1
     major, minor = span_at(v, 5), span_at(v, 7)
@@ -329,10 +332,8 @@ cdef int request_line(Head *h) noexcept nogil:
     # method SP target SP version, with any blanks in place of SP (RFC 9112 3). Returns 1, HEAD_MORE or HEAD_BAD; a bad byte
     # is seen as early as it comes.
     cdef Span t = h.text
-    cdef uint32_t i = 0, n = span_len(t), v
+    cdef uint32_t i = span_while(t, 0, TOKEN), n = span_len(t), v
     cdef int eol
-    while i < n and TOKEN[span_at(t, i)]:
-        i += 1
     if i == n:
         return HEAD_MORE
     if (span_at(t, i) != SP and span_at(t, i) != HTAB) or i == 0 or i > 0xffff or span_is(span_first(t, i), b"PRI"):
@@ -366,6 +367,9 @@ cdef void tidy_line(Buf *b, uint32_t base, Head *h) noexcept nogil:
     # The first line as everybody writes it: rules, logs and render count on single blanks and on HTTP/1.D.
     cdef Span t = h.text
     cdef uint32_t to = h.version - 1 - h.target_len
+    if to == h.target and to == <uint32_t>h.method_len + 1 and span_at(t, to - 1) == SP and \
+            span_is(span_sub(t, h.version - 1, 9), b" HTTP/1.1"):
+        return
     buf_set(b, base + h.version + 5, 49)
     buf_set(b, base + h.version + 7, 49 if h.minor else 48)
     if to == h.target and to == <uint32_t>h.method_len + 1 and span_at(t, to - 1) == SP and span_at(t, h.version - 1) == SP:
@@ -451,6 +455,8 @@ cdef void drop_lines(Head *h, uint8_t id) noexcept nogil:
 cdef void tidy_status(Buf *b, uint32_t base, Head *h) noexcept nogil:
     # "HTTP/1.D NNN reason", as everybody writes it.
     cdef uint32_t to = h.version - 9
+    if to == 0 and span_opens(h.text, b"HTTP/1.1 ") and span_at(h.text, h.reason - 1) == SP:
+        return
     buf_set(b, base + 5, 49)
     buf_set(b, base + 7, 49 if h.minor else 48)
     if to:

@@ -157,6 +157,26 @@ static inline uint32_t hk_buf_lower_token(hk_buf *b, uint32_t at, const uint8_t 
 	HK_MUST(at <= b->n && b->n <= b->size);
 	return (uint32_t)hk_lower_token(b->d + at, b->n - at, token);
 }
+/* A header line at `at` in the form that almost every line has: "name: value" CR LF, a value without blanks around it, the
+ * next line begun and not folded into this one. One proof for the whole line; name_len is also set where it is not so. */
+static inline int hk_buf_usual_line(hk_buf *b, uint32_t at, const uint8_t *token, uint32_t *name_len,
+				    uint32_t *value_len HK_AT)
+{
+	char *p = b->d + at;
+	size_t n = b->n - at, i, stop;
+	HK_MUST(at <= b->n && b->n <= b->size);
+	i = hk_lower_token(p, n, token);
+	*name_len = (uint32_t)i;
+	if (n - i < 6 || memcmp(p + i, ": ", 2) != 0 || (uint8_t)p[i + 2] <= ' ')
+		return 0;
+	i += 2;
+	stop = i + hk_value_end(p + i, n - i);
+	if (n - stop < 3 || memcmp(p + stop, "\r\n", 2) != 0 || (uint8_t)p[stop - 1] <= ' ' ||
+	    hk_span_blank((uint8_t)p[stop + 2]))
+		return 0;
+	*value_len = (uint32_t)(stop - i);
+	return 1;
+}
 
 #define buf_part(b, start, end) hk_buf_part(b, start, end HK_HERE)
 #define buf_put(b, s) hk_buf_put(b, s HK_HERE)
@@ -170,5 +190,6 @@ static inline uint32_t hk_buf_lower_token(hk_buf *b, uint32_t at, const uint8_t 
 #define buf_skip(b, count) hk_buf_skip(b, count HK_HERE)
 #define buf_set(b, at, c) hk_buf_set(b, at, c HK_HERE)
 #define buf_shift(b, to, from, count) hk_buf_shift(b, to, from, count HK_HERE)
+#define buf_usual_line(b, at, token, name_len, value_len) hk_buf_usual_line(b, at, token, name_len, value_len HK_HERE)
 #define buf_lower_token(b, at, token) hk_buf_lower_token(b, at, token HK_HERE)
 #endif

@@ -43,6 +43,9 @@ cdef extern from "bytes/buf.h" nogil:
     # in place, of what has arrived: one byte; `count` bytes from one place to another
     void buf_set(Buf *b, uint32_t at, uint8_t c) noexcept
     void buf_shift(Buf *b, uint32_t to, uint32_t from_, uint32_t count) noexcept
+    # whether the header line at `at` is "name: value" CR LF and the next one no part of it; the name is lower-cased, and its
+    # length told in any case
+    bint buf_usual_line(Buf *b, uint32_t at, const uint8_t *token, uint32_t *name_len, uint32_t *value_len) noexcept
     # length of the run of token characters from `at` on, which are lower-cased in place; `token` is scan.TOKEN
     uint32_t buf_lower_token(Buf *b, uint32_t at, const uint8_t *token) noexcept
 

@@ -190,7 +190,9 @@ static inline int hk_same_ci(const char *p, const char *lower, uint32_t n)
 static inline int hk_span_eq_ci(hk_span s, hk_span lower) { return s.n == lower.n && hk_same_ci(s.p, lower.p, s.n); }
 static inline int hk_span_is_ci(hk_span s, const char *lower)
 {
-	return s.n == __builtin_strlen(lower) && hk_same_ci(s.p, lower, s.n);
+	/* mostly it comes as it is written here, and that is one comparison */
+	return s.n == __builtin_strlen(lower) &&
+	       (memcmp(s.p, lower, __builtin_strlen(lower)) == 0 || hk_same_ci(s.p, lower, s.n));
 }
 static inline int hk_span_opens_ci(hk_span s, const char *lower)
 {
@@ -208,6 +210,14 @@ static inline uint32_t hk_span_find(hk_span s, uint8_t c, uint32_t from HK_AT)
 		return HK_NOWHERE;
 	at = (const char *)memchr(s.p + from, c, s.n - from);
 	return at == NULL ? HK_NOWHERE : (uint32_t)(at - s.p);
+}
+/* The first place from `from` on whose byte has a zero in `table`; the length when there is none. */
+static inline uint32_t hk_span_while(hk_span s, uint32_t from, const uint8_t *table HK_AT)
+{
+	HK_MUST(from <= s.n);
+	while (from < s.n && table[(uint8_t)s.p[from]])
+		from++;
+	return from;
 }
 static inline int hk_span_blank(uint8_t c) { return c == ' ' || c == '\t'; }
 /* The first place from `i` on that is no blank; the length when there is none. */
@@ -429,6 +439,7 @@ static inline void hk_room_set(hk_room *r, uint32_t i, uint8_t c HK_AT)
 #define span_get(s, at, out, n) hk_span_get(s, at, out, n HK_HERE)
 #define octets_16(out, s) hk_octets_16(out, s HK_HERE)
 #define span_big16(s, i) hk_span_big16(s, i HK_HERE)
+#define span_while(s, from, table) hk_span_while(s, from, table HK_HERE)
 #define span_find(s, c, from) hk_span_find(s, c, from HK_HERE)
 #define span_value_end(s, from) hk_span_value_end(s, from HK_HERE)
 #define span_target_end(s, from) hk_span_target_end(s, from HK_HERE)

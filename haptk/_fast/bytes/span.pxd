@@ -77,6 +77,8 @@ cdef extern from "bytes/span.h" nogil:
     uint32_t span_any_of(Span s, uint32_t from_, uint8_t a, uint8_t b, uint8_t c) noexcept
     # whether some `=` has a blank beside it
     bint span_blank_at_equals "hk_span_blank_at_equals" (Span s) noexcept
+    # index of the first byte at or behind `from_` whose place in a table of 256 is 0, or the length
+    uint32_t span_while(Span s, uint32_t from_, const uint8_t *table) noexcept
     # index of the first byte from i on that is no blank (space or tab), or the length
     uint32_t span_skip "hk_span_skip" (Span s, uint32_t i) noexcept
     # without the blanks at both ends; at its end
