@@ -582,10 +582,10 @@ cdef class Image:
         return gid
 
     def remove_server(self, int gid):
-        """Nothing leads to a server any more that is in maintenance; False while requests are there."""
+        """Nothing leads to a server any more that is in maintenance; False while requests or idle connections are there."""
         cdef BackendC *be = self.home(gid)
         cdef ServerC *srv = self.conf.servers[gid]
-        if hk_load(&srv.live.sessions) or hk_load(&srv.live.queued):
+        if hk_load(&srv.live.sessions) or hk_load(&srv.live.queued) or hk_load(&srv.live.idle):
             return False
         if be.stick != NULL:
             self.stick_with(be, srv.index, False)

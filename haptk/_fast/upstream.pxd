@@ -20,7 +20,7 @@ cdef void detach(Worker *w, Session *s, bint keep) noexcept nogil
 cdef void idle_event(Worker *w, Link *l) noexcept nogil
 # Close the oldest idle connection of any server; 0 when there is none.
 cdef bint give_up_idle(Worker *w) noexcept nogil
-# Close those idle for longer than their server's pool-purge-delay, or all.
+# Close those idle for longer than their server's pool-purge-delay and those of servers in maintenance, or all.
 cdef void purge_idle(Worker *w, bint everything) noexcept nogil
 # For `option prefer-last-server`: the server that this client's kept connection leads to, or NULL.
 cdef ServerC *last_server(Session *s) noexcept nogil

@@ -16,8 +16,8 @@ from haptk._fast.queue cimport slot_free
 from haptk._fast.scan cimport hk_add64, hk_count, hk_load, hk_load_ptr
 from haptk._fast.sockets cimport (CONNECT_DONE, CONNECT_FAILED, CONNECT_FDS, close_fd, connect_to, keep_alive, reset_fd,
                                   watch)
-from haptk._fast.state cimport (BackendC, KIND_SERVER, LB_LEASTCONN, LIVE_UP, Place, REST_KEPT, REST_NOT, REST_SHARED,
-                                REUSE_AGGRESSIVE, REUSE_NEVER, REUSE_SAFE, ServerC, ServerW)
+from haptk._fast.state cimport (BackendC, KIND_SERVER, LB_LEASTCONN, LIVE_MAINT, LIVE_UP, Place, REST_KEPT, REST_NOT,
+                                REST_SHARED, REUSE_AGGRESSIVE, REUSE_NEVER, REUSE_SAFE, ServerC, ServerW)
 from haptk._fast.tally cimport tally_server, tally_slot
 
 cdef enum:
@@ -356,11 +356,15 @@ cdef bint give_up_idle(Worker *w) noexcept nogil:
 
 cdef void purge_idle(Worker *w, bint everything) noexcept nogil:
     cdef int i
+    cdef bint all_of_it
     cdef Link *l
     for i in range(w.conf.server_count):
+        if w.servers[i].idle_tail == NULL:
+            continue
+        all_of_it = everything or hk_load(&w.conf.servers[i].live.state) == LIVE_MAINT
         while True:
             l = w.servers[i].idle_tail
-            if l == NULL or not (everything or w.now - l.since >= l.server.pool_purge_ms):
+            if l == NULL or not (all_of_it or w.now - l.since >= l.server.pool_purge_ms):
                 break
             unlink_idle(w, l)
             close_link(w, l, 1)

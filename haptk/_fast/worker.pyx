@@ -270,6 +270,7 @@ cdef void handle(Worker *w, epoll_event *e) noexcept nogil:
         if hk_load(&w.told):
             hk_store(&w.told, 0)
             cut_sessions(w)
+            purge_idle(w, 0)
             heed_pauses(w)
         run_answered(w)
         census_step(w, session_end)

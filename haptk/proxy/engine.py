@@ -29,6 +29,7 @@ from haptk.proxy.tally import Tallies, Tally
 from haptk.proxy.whereabouts import Whereabouts
 
 CENSUS_S = 2.0  # for all workers to say who is connected
+IDLE_GONE_S = 0.5  # how long `del server` waits for idle connections to be closed
 log = logging.getLogger("haptk.proxy")
 
 
@@ -155,10 +156,20 @@ class Engine:
             return one
 
     def remove_server(self, one: Checked) -> bool:
-        """A server that is in maintenance is no more; False while requests are there."""
+        """A server that is in maintenance is no more; False while requests are there.
+
+        The workers close its idle connections as soon as they hear of the maintenance; that is waited for.
+        """
         with self._adding:
-            if one.gone or not self.image.remove_server(one.gid):
+            if one.gone:
                 return False
+            deadline = clock.monotonic() + IDLE_GONE_S
+            while not self.image.remove_server(one.gid):
+                if self.image.server(one.gid)["sessions"] or clock.monotonic() >= deadline:
+                    return False
+                for worker in self.workers:
+                    worker.wake()
+                clock.sleep(0.005)
             self.health.dismiss(one)
             self.names.forget(one.gid)
             return True

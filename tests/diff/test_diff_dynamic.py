@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.server
 import re
 import socket
 import threading
@@ -97,6 +99,14 @@ add server least/w 127.0.0.1:80 track no/no
 add server web/d 127.0.0.1:80 disabled
 add server web/e 127.0.0.1:80 enabled weight 20
 add server web/u unix@/tmp/x
+add server web/h1 localhost:80
+add server web/h2 nope.invalid:80 check weight 3
+add server web/h3 nope..invalid:80
+add server web/h4 nope.invalid
+add server web/h5 127.0.0.1:80 init-addr none
+del server web/h1
+del server web/h2
+del server web/h4
 add server web/ag 127.0.0.1:80 agent-check agent-port 9
 add server web/mc 127.0.0.1:80 maxconn 5 backup
 enable health web/p
@@ -157,6 +167,149 @@ def test_every_answer_is_the_same(tmp_path: Path, machine: Machine) -> None:
             side.program.stop()
 
 
+WRONG = """
+set server web/a weight 300
+set server web/a weight -1
+set server web/a weight abc
+set server web/a weight 200%
+set server web/a weight 12%x
+set server web/a weight 5x
+set server web/a weight
+set weight web/a 300
+set weight web/a 5%5
+set weight web/a %
+set weight web/a
+get weight web
+get weight web/no
+get weight
+set server web/a addr foo
+set server web/a addr 1.2.3.4 port 70000
+set server web/a addr 1.2.3.4 port x
+set server web/a addr 1.2.3.4 prt 8
+set server web/a addr
+set server web/a state x
+set server web/a state
+set server web/a health x
+set server web/a agent x
+set server web/a agent up
+set server web/a check-port x
+set server web/a check-port 70000
+set server web/a check-addr
+set server web/a agent-addr
+set server web/a agent-port x
+set server web/a agent-send
+set server web/a xyz
+set server web/a
+set server web/no weight 1
+set server no/a weight 1
+set server a weight 1
+set server
+set maxconn server web/a x
+set maxconn server web/a
+set maxconn frontend web x
+set maxconn frontend no 3
+set maxconn frontend web
+set maxconn global x
+set maxconn global
+set maxconn x
+set rate-limit connections global x
+set rate-limit sessions x
+set rate-limit x
+set timeout cli x
+set timeout cli
+set timeout x
+set server web/a fqdn a.b
+set server web/a ssl on
+disable agent web/a
+enable agent web/a
+disable health web/a
+enable health web
+disable frontend no
+disable frontend
+enable server web
+enable server web/no
+shutdown sessions server web
+shutdown sessions server web/no
+shutdown session 0x1
+shutdown session
+shutdown frontend no
+show servers state no
+show servers conn no
+show table no
+clear table no
+show errors no
+""".strip().splitlines()
+
+
+def test_invalid_values_are_refused_in_haproxys_words(tmp_path: Path, machine: Machine) -> None:
+    sides: list[Side] = []
+    try:
+        for kind in ("haproxy", "fast"):
+            sides.append(Side(kind, tmp_path, machine.port))
+        wrong = []
+        for command in WRONG:
+            theirs, ours = (re.sub(r"\[[^]]*\]", "[]", side.say(command)) for side in sides)
+            if theirs != ours:
+                wrong.append(f"{command}\n  haproxy {theirs!r}\n  haptk   {ours!r}")
+        assert not wrong, "\n".join(wrong)
+        assert sides[0].states() == sides[1].states()
+    finally:
+        for side in sides:
+            side.program.stop()
+
+
+class Keeping(http.server.BaseHTTPRequestHandler):
+    """Answers, and keeps the connection."""
+
+    protocol_version = "HTTP/1.1"
+    open = 0
+
+    def handle(self) -> None:
+        Keeping.open += 1
+        with contextlib.suppress(ConnectionError):
+            super().handle()
+        Keeping.open -= 1
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("content-length", "2")
+        self.end_headers()
+        self.wfile.write(b"ok")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_maintenance_closes_idle_connections_and_the_server_can_go(tmp_path: Path) -> None:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Keeping)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    heard = {}
+    try:
+        for kind in ("haproxy", "fast"):
+            side = Side(kind, tmp_path, server.server_address[1])
+            try:
+                side.say(f"add server web/x 127.0.0.1:{server.server_address[1]} pool-purge-delay 1h")
+                side.say("disable server web/a; enable server web/x")
+                with socket.create_connection((side.host, side.port), 20) as sock:
+                    sock.settimeout(20)
+                    for _ in range(2):  # a first request is not trusted to a connection that others use
+                        sock.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+                        assert b" 200 " in read_answer(sock)[0]
+                side.say("disable server web/x")
+                heard[kind] = side.say("del server web/x")
+                deadline = time.monotonic() + 30
+                while Keeping.open:
+                    assert time.monotonic() < deadline, (kind, "a connection to a server that is gone stays open")
+                    time.sleep(0.05)
+            finally:
+                side.program.stop()
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert heard["fast"] == heard["haproxy"] == "Server deleted.\n"
+
+
 class Load:
     """Clients with lasting connections that ask all the time; `wrong` is what should not have happened."""
 
@@ -210,8 +363,13 @@ def test_a_hundred_servers_come_move_and_go_under_load(tmp_path: Path, machine: 
         for number in range(0, 100, 2):
             side.say(f"set server web/s{number} addr 127.0.0.1 port {others[2 + number % 4 // 2].port}")
         until(lambda: {"m2", "m3"} <= load.names, "those that have moved serve")
-        rows = [row.split(",")[17] for row in side.say("show stat web 4 -1").splitlines() if row.startswith("web,s")]
-        assert len(rows) == 100 and all(row.startswith(("UP", "no check")) for row in rows), rows
+
+        def all_up() -> bool:
+            lines = side.say("show stat web 4 -1").splitlines()
+            rows = [row.split(",")[17] for row in lines if row.startswith("web,s")]
+            return len(rows) == 100 and all(row.startswith(("UP", "no check")) for row in rows)
+
+        until(all_up, "every server is up")
         for number in range(100):
             side.say(f"set server web/s{number} state drain")
             side.say(f"set server web/s{number} state maint")

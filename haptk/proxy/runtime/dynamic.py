@@ -27,6 +27,7 @@ STATIC_ONLY = frozenset({
     "cookie", "init-addr", "log-proto", "max-reuse", "namespace", "non-stick", "redir", "resolve-net", "resolve-opts",
     "resolve-prefer", "resolvers", "stick", "socks4",
 })  # fmt: skip
+HOSTNAME = re.compile(r"([A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?")
 SPECIAL = str.maketrans({char: f"\\{char}" for char in "\\\"'# "})
 TWICE = "Already exists a server with the same name in backend.\n"
 
@@ -57,8 +58,8 @@ def add_server(world: World, _caller: Caller, args: list[str]) -> str:
         server = _server(name, args[1:])
     except ConfigError as error:
         return _refusal(proxy, name, str(error).partition(": ")[2])
-    if server.hostname:
-        return f"could not resolve address '{server.hostname}'.\n"
+    if server.hostname and not HOSTNAME.fullmatch(server.hostname):
+        return f"Can't create DNS resolution for server '{name}'\n"
     if "id" in args[2:]:
         if (other := taken.get(server.id)) is not None:
             return f"'id' : custom id {server.id} already used at (null):0 ('server {other.server.name}').\n"
@@ -84,6 +85,9 @@ def _server(name: str, words: list[str]) -> Server:
     """The server that the words mean; raises ConfigError."""
     line = " ".join(word.translate(SPECIAL) for word in ("server", name, *words))
     asked = set(words[1:])
+    if not words[0].startswith(("[", ":", "/", "unix@", "abns@", "*")):
+        # a name is not looked up: `set server addr` will say where the server is
+        line += " init-addr none"
     track = ""
     if "track" in asked:
         # who is followed stands in another file
@@ -123,7 +127,7 @@ def _cannot_follow(world: World, proxy: Proxy, track: str) -> str:
 
 
 def del_server(world: World, _caller: Caller, args: list[str]) -> str:
-    """`del server B/S`: one in maintenance, without requests, that nothing of the configuration points to."""
+    """`del server B/S`: one in maintenance, without requests and idle connections, that nothing else points to."""
     proxy, name = _place(world, args)
     one = next((each for each in proxy.servers if each.server.name == name), None)
     if one is None:
@@ -138,5 +142,5 @@ def del_server(world: World, _caller: Caller, args: list[str]) -> str:
 
 
 def _pointed_to(world: World, one: Checked) -> bool:
-    """Whether another server follows it."""
-    return one.name in world.health.leaders.values()
+    """Whether another server follows it, or resolvers do."""
+    return bool(one.server.resolvers) or one.name in world.health.leaders.values()

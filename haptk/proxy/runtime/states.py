@@ -75,7 +75,7 @@ def _wish(world: World, one: Checked) -> int:
         bits |= CONFIGURED_MAINT
     if any(each.health.state is State.MAINT for each in world.health.chain(one)):
         bits |= INHERITED_MAINT
-    if not one.host and not one.server.unix_path:
+    if not one.host and not one.server.unix_path and not one.dynamic:
         bits |= NO_ADDRESS
     if one.at.hostname != one.server.hostname:
         bits |= RENAMED
