@@ -513,6 +513,7 @@ cdef class Image:
         out.index = index
         self.text(&out.name, fe.name)
         out.tcp = fe.mode == "tcp"
+        out.nolinger = fe.nolinger
         if fe.default_backend >= 0:
             out.backend = &self.conf.backends[fe.default_backend]
         out.maxconn = fe.maxconn or self.conf.maxconn

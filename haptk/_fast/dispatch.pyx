@@ -1,6 +1,7 @@
 from haptk._fast.balance cimport active_servers, any_eligible, choose, turn_begin, turn_end
 from haptk._fast.ending cimport answer, bad_response, give_back, leave, session_kill
 from haptk._fast.http1 cimport M_GET, M_HEAD
+from haptk._fast.journal cimport note_link
 from haptk._fast.observe cimport SAW_CLOSE, SAW_NO_CONNECT, SAW_READ_ERROR, observe
 from haptk._fast.queue cimport enqueue, must_wait
 from haptk._fast.reply cimport reply_server
@@ -103,6 +104,8 @@ cdef int connect_failed(Worker *w, Session *s, bint timed_out) noexcept nogil:
     # No byte of the request was taken by a server: it may be tried again, here or elsewhere.
     w.counters.connect_failures += 1
     observe(s.server, SAW_NO_CONNECT)
+    if s.frontend.noting:
+        note_link(w, s)
     detach(w, s, 0)
     if s.retries_left <= 0 or not s.backend.retry_on & RE_CONN:
         return answer(w, s, PAGE_503, 503, c"s" if timed_out else c"S", c"C")
@@ -151,7 +154,10 @@ cdef int again(Worker *w, Session *s) noexcept nogil:
     forget_answer(s)
     s.retries_left -= 1
     w.counters.retries += 1
-    return redispatch(w, s, 0) if redispatch_now(s) else dispatch(w, s)
+    if redispatch_now(s):
+        return redispatch(w, s, 0)
+    tally_retry(w, s)       # as HAProxy counts them: once for the answer, once for the connection
+    return dispatch(w, s)
 
 
 cdef int link_failed(Worker *w, Session *s) noexcept nogil:

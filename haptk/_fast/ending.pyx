@@ -10,7 +10,7 @@ from haptk._fast.reply cimport page_of, reply_page, settle_body
 from haptk._fast.rules cimport RULES_FAILED
 from haptk._fast.scan cimport hk_count
 from haptk._fast.service cimport service_drop
-from haptk._fast.sockets cimport IO_AGAIN, IO_EOF, close_fd, fill, reset_fd, shut_write
+from haptk._fast.sockets cimport IO_AGAIN, IO_EOF, close_fd, drain, fill, reset_fd, shut_write
 from haptk._fast.state cimport (PAGE_500, PAGE_502, PH_DEAD, PH_LINGER, PH_QUEUE, PH_RELAY, PH_REPLY, PH_RETRY,
                                 PH_SERVICE)
 from haptk._fast.tally cimport tally_end, tally_request
@@ -41,6 +41,13 @@ cdef void leave(Worker *w, Session *s) noexcept nogil:
     session_free(w, s)
 
 
+cdef void close_whole(Session *s) noexcept nogil:
+    # option nolinger: a close alone would be a reset, and what is on its way to the client would be lost.
+    if s.frontend.nolinger:
+        shut_write(s.fd)
+    close_fd(s.fd)
+
+
 cdef void session_kill(Worker *w, Session *s, char cause, char at) noexcept nogil:
     if s.phase == PH_DEAD:
         return
@@ -51,14 +58,15 @@ cdef void session_kill(Worker *w, Session *s, char cause, char at) noexcept nogi
     if s.phase == PH_RELAY and s.head_done and not s.down.done and s.down.mode == BODY_EOF:
         reset_fd(s.fd)      # no length says that something is missing: a reset does
     else:
-        close_fd(s.fd)
+        drain(s.fd)         # what is unread would turn our close into a reset that overtakes the answer
+        close_whole(s)
     leave(w, s)
 
 
 cdef int close_client(Worker *w, Session *s) noexcept nogil:
     # Unread input would turn our close into a reset that overtakes the answer: discard it for a moment first.
     if s.eof or s.broken or (not s.readable and s.up.done and s.rx.p == s.rx.n):
-        close_fd(s.fd)
+        close_whole(s)
         leave(w, s)
         return 0
     drop_buffers(w, s)

@@ -318,11 +318,8 @@ cdef int64_t usable(BackendC *be) noexcept nogil:
 
 
 cdef int64_t connections(BackendC *be) noexcept nogil:
-    cdef int i
-    cdef int64_t total = 0
-    for i in range(be.count):
-        total += hk_load(&be.servers[i].live.sessions) + hk_load(&be.servers[i].live.queued)
-    return total
+    # Those that have chosen it, the one that asks too once it has.
+    return hk_load(be.sessions)
 
 
 cdef bint of_backend(Seen *x, ExprC *e, Sample *out) noexcept nogil:

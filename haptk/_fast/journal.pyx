@@ -117,11 +117,12 @@ cdef void note_link(Worker *w, Session *s) noexcept nogil:
     cdef sockaddr_storage addr
     cdef socklen_t n = sizeof(addr)
     cdef Peer ends[2]
-    if s.frontend.log == NULL or not s.frontend.log.wants_link or not s.link.connected:
+    if s.frontend.log == NULL or not s.frontend.log.wants_link:
         return
     memset(ends, 0, sizeof(ends))
     memset(&addr, 0, sizeof(addr))
-    if getsockname(s.link.fd, <sockaddr *>&addr, &n) == 0:
+    # a connection that never came to be has the server's end only
+    if s.link.connected and getsockname(s.link.fd, <sockaddr *>&addr, &n) == 0:
         note_address(&ends[0], &addr)
     note_address(&ends[1], &s.link.place.addr)
     keep_item(s, OUR_END_SLOT, span_over(&ends[0], sizeof(Peer)))
@@ -182,7 +183,11 @@ cdef void write_early(Worker *w, Session *s) noexcept nogil:
 
 
 cdef void note_response(Worker *w, Session *s) noexcept nogil:
-    if s.frontend.log == NULL or s.frontend.log.moment != LOG_RESPONSE or s.logged:
+    cdef LogPlanC *plan = s.frontend.log
+    if plan == NULL or plan.moment != LOG_RESPONSE or s.logged:
+        return
+    if s.log_level == LOG_SILENT or (plan.no_normal and not failed(s)):
+        s.logged = 1        # whatever becomes of it: its moment was now
         return
     write_early(w, s)
 

@@ -259,7 +259,8 @@ cdef int64_t data_ms(Told *x) noexcept nogil:
 cdef int64_t time_of(Told *x, int op) noexcept nogil:
     # Milliseconds; -1 for a phase that was not reached.
     cdef Session *s = x.s
-    cdef bint none = x.bare
+    # without a backend HAProxy gives up before it has taken the time of the request
+    cdef bint none = x.bare or (s.cause == c"S" and s.backend == NULL)
     if op == L_Tw:
         return -1 if none else between(s.request_ms or s.ready_ms, s.queue_ms)
     if op == L_Tc:

@@ -302,6 +302,8 @@ cdef int response_heads(Worker *w, Session *s) noexcept nogil:
             return RELAY_BAD_RESPONSE
         if h.status >= 200 or h.status == 101:
             return final_head(w, s, h, s.sx.p + <uint32_t>got)
+        if not s.backend.tcp:
+            tally_answer(w, s, h.status)        # the server's: each interim response counts, as in HAProxy
         s.heads_out += weight_of(h)
         if s.minor and render_response(w, s, h, 1) < 0:
             return RELAY_BAD_RESPONSE

@@ -50,6 +50,8 @@ cdef void close_fd(int fd) noexcept nogil
 # Close with a reset: the peer must not take what it has for the whole.
 cdef void reset_fd(int fd) noexcept nogil
 cdef void shut_write(int fd) noexcept nogil
+# Discard what has arrived and was not read, for the close that follows.
+cdef void drain(int fd) noexcept nogil
 # One accepted connection or -1 (errno in *error); the peer's address goes to addr.
 cdef int accept_one(int fd, void *addr, uint32_t *addr_len, int *error) noexcept nogil
 cdef int64_t clock_ms() noexcept nogil

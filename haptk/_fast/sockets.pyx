@@ -16,7 +16,7 @@ cdef extern from "sys/socket.h" nogil:
     int socket(int family, int kind, int protocol)
     int connect(int fd, const sockaddr *addr, socklen_t n)
     int accept4(int fd, sockaddr *addr, socklen_t *n, int flags)
-    int MSG_PEEK, MSG_DONTWAIT
+    int MSG_PEEK, MSG_TRUNC, MSG_DONTWAIT
     long recv(int fd, void *buffer, size_t n, int flags)
     int shutdown(int fd, int how)
     int getpeername(int fd, sockaddr *addr, socklen_t *n)
@@ -152,6 +152,12 @@ cdef void reset_fd(int fd) noexcept nogil:
     setsockopt(fd, SOL_SOCKET, SO_LINGER, &l, sizeof(l))
     fd_closed(fd)
     c_close(fd)
+
+
+cdef void drain(int fd) noexcept nogil:
+    cdef int rounds = 0
+    while rounds < 16 and recv(fd, NULL, 1 << 20, MSG_TRUNC | MSG_DONTWAIT) > 0:
+        rounds += 1
 
 
 cdef void shut_write(int fd) noexcept nogil:

@@ -255,6 +255,7 @@ ctypedef struct FrontendC:
     int index
     Text name
     int tcp
+    int nolinger            # option nolinger: its sockets end with a reset once all is sent
     BackendC *backend       # NULL: 503
     BackendC *own           # the back half of a `listen`, which has the same rules; NULL for a `frontend`
     int maxconn

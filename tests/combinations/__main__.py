@@ -60,16 +60,21 @@ def both(rig: Rig, case: Case) -> tuple[Case, Case | None, Kinds]:
     return theirs, mine, compare(case, theirs, mine)
 
 
-def unknown(kinds: Kinds) -> Kinds:
+def unknown(kinds: Kinds, case: Case) -> Kinds:
     """Without the kinds of known.txt: regular expressions, a reason in the comment above each."""
-    rules = [re.compile(line) for line in KNOWN.read_text().splitlines() if line and not line.startswith("#")]
+    whole = case["config"] + json.dumps([case["sessions"], case["plans"]])
+    rules = []
+    for line in KNOWN.read_text().splitlines():
+        kind, _, when = line.partition(" WHEN ")
+        if line and not line.startswith("#") and (not when or re.search(when, whole)):
+            rules.append(re.compile(kind))
     return [one for one in kinds if not any(rule.search(one[0]) for rule in rules)]
 
 
 def confirmed(rig: Rig, case: Case) -> tuple[Case, Case | None, Kinds]:
     """Differences that show twice; a crash need not."""
     theirs, mine, found = both(rig, case)
-    found = unknown(found)
+    found = unknown(found, case)
     for _ in range(2):
         if not found or all(kind.startswith("CRASH") for kind, _ in found):
             break
@@ -156,7 +161,7 @@ def replay(options: argparse.Namespace) -> int:
             print(json.dumps({k: v for k, v in (who or {}).items() if k != "stat"}, indent=1)[:12000])
     for kind, detail in found:
         print(kind, "\n    ", detail[: options.width])
-    return 1 if unknown(found) else 0
+    return 1 if unknown(found, case) else 0
 
 
 def smaller(options: argparse.Namespace) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 BALANCE = [
     "roundrobin",
     "roundrobin",
@@ -277,6 +279,8 @@ def response_rule(r, fe):
         body = f"{kind} {name} {r.choice(REPL)}"
     elif kind == "set-status":
         body = r.choice(["set-status 201", 'set-status 503 reason "Down Now"', "set-status 418"])
+        # of an answer without a body it makes one that the client waits for
+        return f"http-response {body} if !{{ status 204 304 }} {r.choice(RS)}"
     elif kind == "capture":
         return None
     elif kind in ("deny", "return"):
@@ -625,6 +629,14 @@ class Config:
                 extra += " redir http://r.example.com"
             dead = r.random() < 0.1
             s.append(f"server s{k} 127.0.0.1:{{{'dead' if dead else 'sv'}{port}}}{extra}")
+        alike = {
+            re.sub(r"^server s\d 127\.0\.0\.1:\{(\w+?)\d+\}| cookie ck\d", r"\1", x)
+            for x in s
+            if x.startswith("server ")
+        }
+        named = sum(" cookie ck" in x for x in s if x.startswith("server "))
+        if "balance random" in s and (len(alike) > 1 or named not in (0, sum(x.startswith("server ") for x in s))):
+            s[s.index("balance random")] = "balance roundrobin"  # chance may choose servers that answer differently
         if r.random() < 0.12:
             s += r.choice([["option httpchk GET /check"], ["option tcp-check"], []])
             s = [x + (" check inter 10s" if x.startswith("server ") and "observe" not in x else "") for x in s]

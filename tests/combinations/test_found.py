@@ -32,7 +32,7 @@ def test_both_do_the_same(rig: Rig, directory: Path) -> None:
         theirs, mine, found = both(rig, case)
         assert theirs["started"], theirs["stderr"]
         assert mine is not None and mine["started"], mine and mine["stderr"]
-        found = unknown(found)
+        found = unknown(found, case)
         if not found:
             return
     assert not found, "\n".join(f"{kind}: {detail}" for kind, detail in found)
