@@ -125,12 +125,14 @@ def request(send: HttpSend, state: str = "") -> bytes:
         for name, _, value in (line.partition(b":") for line in send.raw_suffix.split(b"\r\n") if line.strip())
     ]
     fields += [(_bytes(name), _bytes(value)) for name, value in send.headers]
-    fields = [(name.lower(), value) for name, value in fields if value]
+    # The length is that of the body, whatever the file says. (HAProxy writes what stands behind option httpchk's version once more.)
+    length = (b"content-length", b"transfer-encoding")
+    fields = [(name.lower(), value) for name, value in fields if value and name.lower() not in length]
     names = {name for name, _ in fields}
     if state:
         fields.append((b"x-haproxy-server-state", _bytes(state)))
     bodiless = send.method.upper() in ("OPTIONS", "GET", "HEAD", "DELETE")
-    if b"content-length" not in names and (send.body or not bodiless):
+    if send.body or not bodiless:
         fields.append((b"content-length", b"%d" % len(send.body)))
     if b"connection" not in names and version >= "HTTP/1.1":
         fields.append((b"connection", b"close"))
