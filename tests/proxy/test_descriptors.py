@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -255,12 +256,32 @@ def test_nothing_is_written_to_descriptors_of_others(tmp_path: Path, threads: in
             theirs.close()
 
 
-def test_a_checked_build_ends_at_the_first_use_by_somebody_else() -> None:
-    from haptk._fast import descriptors
+SETUP = """
+from Cython.Build import cythonize
+from setuptools import Extension, setup
 
-    if not descriptors.CHECKED:
-        pytest.skip("this build keeps no register of descriptors (HAPTK_CHECKED)")
-    program = "from haptk._fast import descriptors; descriptors.use_wrongly(60000)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert done.returncode == -signal.SIGABRT
+modules = [Extension("haptk._fast.descriptors", ["haptk/_fast/descriptors.pyx"], define_macros=[("HAPTK_CHECKED", "1")])]
+setup(name="checked", packages=[], ext_modules=cythonize(modules, language_level=3, quiet=True))
+"""
+
+
+def test_a_checked_build_ends_at_the_first_use_by_somebody_else(tmp_path: Path) -> None:
+    # the register alone is compiled anew, so that this runs with every build
+    pytest.importorskip("Cython")
+    source = Path(__file__).parents[2] / "haptk" / "_fast"
+    package = tmp_path / "haptk" / "_fast"
+    package.mkdir(parents=True)
+    for name in ("descriptors.pyx", "descriptors.pxd"):
+        shutil.copy(source / name, package / name)
+    for folder in (package, package.parent):
+        (folder / "__init__.py").touch()
+    (tmp_path / "setup.py").write_text(SETUP)
+    build = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
+    subprocess.run(build, cwd=tmp_path, check=True, capture_output=True)
+    program = "from haptk._fast import descriptors; assert descriptors.CHECKED; descriptors.use_wrongly(60000)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGABRT, done.stderr
     assert done.stderr == "descriptor 60000: rung as the alarm of observe, but it belongs to a client's connection\n"

@@ -420,3 +420,27 @@ def test_a_full_frontend_lets_everybody_in_by_turns(servers, proxy, threads: int
     order = [int(path[1:]) for path in server.order]
     late = sum(abs(place - number) for place, number in enumerate(order)) / count
     assert late <= count / 6, order
+
+
+@pytest.mark.parametrize("threads", THREADS)
+@pytest.mark.parametrize("word", ["maxconnrate", "maxsessrate"])
+def test_a_rate_of_all_workers_is_exact_and_nobody_is_lost(servers, proxy, threads: int, word: str) -> None:
+    (server,) = servers()
+    rate, count = 40, 120
+    found = proxy(
+        threads,
+        "global\n {word} {rate}\nlisten web\n bind 127.0.0.1:{port}\n server s 127.0.0.1:{server}",
+        server=server.port, word=word, rate=rate,
+    )  # fmt: skip
+    began = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        clients = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", found.port), DEADLINE_S)) for _ in range(count)
+        ]
+        for client in clients:
+            _ask(client)
+        assert [_status(client) for client in clients] == [200] * count
+    took = time.monotonic() - began
+    # the second after a full one has its share by and by: two seconds for what does not come in at once, less a rounding
+    assert took >= (count - rate) / rate - 0.2, f"{count} clients in {took:.2f} s at {rate} a second"
+    assert found.engine.tallies().frontends[0].rate_max <= rate
