@@ -448,9 +448,11 @@ cdef class Image:
         out.wants_local = any(one.originalto is not None for one in reached) or \
             any(needs_destination(one.rules) for one in reached) or needs_destination(fe.unique_id_format)
         out.bind_names = <Text *>self.block(len(fe.binds) + 1, sizeof(Text))
+        out.bind_ids = <int *>self.block(len(fe.binds) + 1, sizeof(int))
         out.turns = <Turns *>self.block(len(fe.binds) + 1, sizeof(Turns))
         for i, bind in enumerate(fe.binds):
             self.text(&out.bind_names[i], bind.name)
+            out.bind_ids[i] = bind.number or i + 1
         if any(bind.maxconn for bind in fe.binds):
             out.bind_limits = <int *>self.block(len(fe.binds), sizeof(int))
             out.bind_admitted = <int *>self.block(len(fe.binds), sizeof(int))

@@ -437,7 +437,7 @@ cdef bint of_session(Seen *x, ExprC *e, Sample *out) noexcept nogil:
     if e.fetch == F_SRV_NAME:
         return s.server != NULL and is_text(out, span_text(&s.server.name))
     if e.fetch == F_SO_ID:
-        return is_int(out, s.listener_index + 1)
+        return is_int(out, s.frontend.bind_ids[s.listener_index])
     if e.fetch == F_SO_NAME:
         name = &s.frontend.bind_names[s.listener_index]
         return name.n and is_text(out, span_text(name))

@@ -292,7 +292,7 @@ cdef void address(Out *o, Told *x, Peer *peer, int flags) noexcept nogil:
 
 cdef void port(Out *o, Told *x, Peer *peer, int flags) noexcept nogil:
     if peer.family == AF_UNIX:
-        number(o, x.s.listener_index + 1)
+        number(o, x.s.frontend.bind_ids[x.s.listener_index])
     elif peer.family == 0:
         text(o, span_none(), flags)
     elif flags & LOG_HEX:
@@ -637,7 +637,7 @@ cdef void log_plain(Told *x, Room *out) noexcept nogil:
     o.room, o.stop, o.spaced = out, 0, 0
     if s.peer.family == AF_UNIX:
         put(&o, word(b"Connect to unix:"))
-        number(&o, s.listener_index + 1)
+        number(&o, s.frontend.bind_ids[s.listener_index])
     else:
         put(&o, word(b"Connect from "))
         put(&o, span_over(s.peer.text, s.peer.text_len))
@@ -667,6 +667,6 @@ cdef void log_refused(Told *x, const char *why, Room *out) noexcept nogil:
     if s.frontend.bind_names[s.listener_index].n:
         put(&o, span_text(&s.frontend.bind_names[s.listener_index]))
     else:
-        number(&o, s.listener_index + 1)
+        number(&o, s.frontend.bind_ids[s.listener_index])
     put(&o, word(b": "))
     put(&o, word(why))

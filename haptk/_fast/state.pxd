@@ -289,6 +289,7 @@ ctypedef struct FrontendC:
     Text cookie_capture     # what the cookie that is kept begins with; p is NULL without one
     uint32_t cookie_length
     Text *bind_names
+    int *bind_ids
     int *bind_limits        # maxconn of each of its sockets, 0 for none; NULL where none has one
     int *bind_admitted      # atomic, shared by all workers: connections of each
     Turns *turns            # of each of its sockets

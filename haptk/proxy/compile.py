@@ -7,6 +7,7 @@ resolver and the reader of error files that it is given.
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
@@ -171,7 +172,7 @@ class _Compiler:
 
     def frontend(self, section: Section) -> Frontend:
         mode = section.get("mode", "tcp")
-        binds = tuple(_bind(record) for record in section.get("binds", ()))
+        binds = _numbered(section.get("binds", ()))
         if not binds and not section.get("disabled"):
             self.warn(section, f"{section.title} has no 'bind' line; nobody can connect to it")
         self._same_address_twice(section, binds)
@@ -472,9 +473,16 @@ def _is_literal(host: str) -> bool:
     return False
 
 
+def _numbered(records: Sequence[dict[str, Any]]) -> tuple[Bind, ...]:
+    """The listening addresses of a frontend; those without an id get the lowest numbers that are left, in order."""
+    taken = {record["id"] for record in records if "id" in record}
+    free = (number for number in itertools.count(1) if number not in taken)
+    return tuple(replace(_bind(record), number=record.get("id") or next(free)) for record in records)
+
+
 def _bind(record: dict[str, Any]) -> Bind:
     keys = names(
-        "host port unix_path fd name accept_proxy maxconn backlog v6only transparent mode uid gid level expose_fd text line"
+        "host port unix_path fd name accept_proxy maxconn backlog v6only transparent mode uid gid level expose_fd severity_output text line"
     )
     values = {key: record[key] for key in keys if key in record}
     if "host" in values and not values["host"]:

@@ -371,6 +371,7 @@ class Bind:
     unix_path: str = ""
     fd: int = -1
     name: str = ""
+    number: int = 0  # in its frontend, as `id` says
     accept_proxy: bool = False
     maxconn: int = 0
     backlog: int = 0
@@ -381,6 +382,7 @@ class Bind:
     gid: int | None = None
     expose_fd: str = ""  # of a `stats socket`: "listeners" when it gives the listening sockets away
     level: str = "operator"  # of a `stats socket`: user, operator or admin
+    severity_output: str = "none"  # of a `stats socket`: none, number or string
     text: str = ""  # as written in the file, for messages and %b/%bi in logs
     line: str = ""  # FILE:LINE for messages
 

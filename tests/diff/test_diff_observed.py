@@ -26,7 +26,10 @@ FORMS = (
     "cookie",
     "hash-type",
 )  # each form is a word
-COMPOSED = {"bind maxconn", "server stick"}  # test_diff_seen.py writes these in two pieces
+# in pieces: test_diff_seen.py, and tests/proxy/test_inherit.py the one of `stats socket`
+COMPOSED = {
+    "bind maxconn", "bind id", "bind backlog", "bind expose-fd", "server stick", "server no-check-send-proxy",
+}  # fmt: skip
 NOT_RUN = ("word_examples.py", "test_diff_table.py", "test_diff_observed.py")
 
 

@@ -35,6 +35,10 @@ def _exposed(args: Args, word: str) -> str:
     return units.one_of(args.take("what to expose"), word, ("listeners",))
 
 
+def _severity(args: Args, word: str) -> str:
+    return units.one_of(args.take("how severities are shown"), word, ("none", "number", "string"))
+
+
 def _flag(_args: Args, _word: str) -> bool:
     return True
 
@@ -56,7 +60,7 @@ OPTIONS: dict[str, tuple[str, Callable[[Args, str], Any]]] = {
     "transparent": ("transparent", _flag),
     "level": ("level", _level),
     "expose-fd": ("expose_fd", _exposed),
-    "severity-output": ("severity_output", _text),
+    "severity-output": ("severity_output", _severity),
 }
 
 # Known to HAProxy 2.6 and harmless to leave out: hints to the scheduler and the kernel.

@@ -23,9 +23,9 @@ MORE = "\0more"  # in the list of what is to be done: ask for the next line of a
 class Dialog:
     """Feed it with `receive`, then call `step` until it returns None. `over` says that the connection is to be closed."""
 
-    def __init__(self, look: Callable[[], World], level: str, timeout_s: float = 10.0) -> None:
+    def __init__(self, look: Callable[[], World], level: str, timeout_s: float = 10.0, severity: str = "none") -> None:
         self.look = look
-        self.caller = Caller(level, timeout_s=timeout_s)
+        self.caller = Caller(level, timeout_s=timeout_s, severity=severity)
         self._rest = b""
         self._todo: deque[str] = deque()
         self._ended = False

@@ -233,7 +233,9 @@ class Runtime:
             self._rest_until = clock.monotonic() + REST_AFTER_S
             return
         sock.setblocking(False)
-        client = Client(sock, Dialog(self.look, door.bind.level, self.timeout_s), clock.monotonic())
+        client = Client(
+            sock, Dialog(self.look, door.bind.level, self.timeout_s, door.bind.severity_output), clock.monotonic()
+        )
         client.exposed = door.bind.expose_fd == "listeners"
         self._clients.add(client)
         selector.register(sock, selectors.EVENT_READ, client)
