@@ -50,6 +50,8 @@ SIGNALS = (
     signal.SIGTTOU,
     signal.SIGTTIN,
 )
+# HAProxy outlives them, whoever sends them; their default would end us with the pid file and the sockets left behind
+IGNORED = (signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGIO, signal.SIGPWR, signal.SIGSTKFLT, signal.SIGPIPE)
 
 
 @dataclass(frozen=True)
@@ -303,6 +305,7 @@ def _signals() -> Iterator[socket.socket]:
     kernels.setblocking(False)
     before_fd = signal.set_wakeup_fd(kernels.fileno(), warn_on_full_buffer=False)
     before = {number: signal.signal(number, lambda *_: None) for number in SIGNALS}
+    before |= {number: signal.signal(number, signal.SIG_IGN) for number in IGNORED}
     try:
         yield ours
     finally:

@@ -317,7 +317,8 @@ def listen_unix(bind: Bind, backlog: int) -> tuple[socket.socket, Mark | None]:
     """A listening unix socket and the mark of its path (none in the abstract namespace); raises OSError.
 
     It is made beside its path with its final rights and then renamed over it: a file that a killed process left is
-    replaced, no moment exists in which others may connect or nobody can, and a file that is no socket is not touched.
+    replaced, no moment exists in which others may connect or nobody can, and a file that is not a socket is not touched,
+    unless it is empty: `socat stdio PATH`, as monitoring scripts run it, makes one where it finds no socket.
     The mode is that of the socket itself before it has a name, so that nothing is changed through the path.
     """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
@@ -330,8 +331,9 @@ def listen_unix(bind: Bind, backlog: int) -> tuple[socket.socket, Mark | None]:
     beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     with _closed_if_failing(sock):
         with contextlib.suppress(FileNotFoundError):
-            if not stat.S_ISSOCK(path.lstat().st_mode):
-                raise FileExistsError(17, "there is a file that is no socket")
+            found = path.lstat()
+            if not stat.S_ISSOCK(found.st_mode) and not (stat.S_ISREG(found.st_mode) and found.st_size == 0):
+                raise FileExistsError(17, "the file there is not a socket")
         beside.unlink(missing_ok=True)
         if bind.mode is None:
             sock.bind(str(beside))

@@ -399,7 +399,7 @@ def test_a_file_that_is_no_socket_is_not_replaced(start) -> None:
     done = subprocess.run([*HAPTK, str(one.config)], capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode != 0
     assert f"{one.config}:5" in done.stderr
-    assert "no socket" in done.stderr
+    assert "not a socket" in done.stderr
     assert (one.folder / "user").read_text() == "precious"
 
 

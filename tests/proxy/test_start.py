@@ -298,6 +298,38 @@ def test_ttou_pauses_and_ttin_resumes(program: str, started: Callable[..., Start
     assert one.child.wait(PATIENCE_S) == 0
 
 
+@needs_haproxy
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_signals_without_a_meaning_end_nothing(program: str, started: Callable[..., Started]) -> None:
+    port = free_port()
+    one = started(PROGRAMS[program], served("", port))
+    until(lambda: listens(port), "serves")
+    for number in (signal.SIGALRM, signal.SIGVTALRM, signal.SIGIO, signal.SIGPWR, signal.SIGSTKFLT, signal.SIGPIPE):
+        one.child.send_signal(number)
+    one.child.send_signal(signal.SIGTTOU)
+
+    def refused() -> bool:
+        try:
+            return not listens(port)
+        except ConnectionRefusedError:
+            return True
+
+    until(refused, "the signal behind them was heard")
+    assert one.child.poll() is None
+
+
+@needs_haproxy
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_an_empty_file_in_the_place_of_a_socket_is_replaced(
+    program: str, started: Callable[..., Started], tmp_path: Path
+) -> None:
+    """`socat stdio PATH` makes one while there is no socket: a monitoring script must not keep the proxy from starting."""
+    place = tmp_path / "stats"
+    place.touch()
+    started(PROGRAMS[program], served(f"global\n    stats socket {place} level admin\n", free_port()))
+    until(lambda: stats(str(place)), "answers")
+
+
 # -- the name ----------------------------------------------------------------------------------------------------------
 
 
