@@ -50,8 +50,8 @@ SIGNALS = (
     signal.SIGTTOU,
     signal.SIGTTIN,
 )
-# HAProxy outlives them, whoever sends them; their default would end us with the pid file and the sockets left behind
-IGNORED = (signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGIO, signal.SIGPWR, signal.SIGSTKFLT, signal.SIGPIPE)
+# HAProxy outlives these two; their default would end us with the pid file and the sockets left behind
+IGNORED = (signal.SIGALRM, signal.SIGPIPE)
 
 
 @dataclass(frozen=True)
