@@ -1,3 +1,4 @@
+from haptk._fast.bytes.buf cimport buf_held
 from haptk._fast.balance cimport active_servers, any_eligible, choose, turn_begin, turn_end
 from haptk._fast.ending cimport answer, bad_response, give_back, leave, session_kill
 from haptk._fast.http1 cimport M_GET, M_HEAD
@@ -172,7 +173,7 @@ cdef int link_failed(Worker *w, Session *s) noexcept nogil:
     if not s.response_any:
         if l.reused and not s.dead_retry and not (s.keeping and s.backend.retry_on & RE_EMPTY):
             # the server closed an idle connection while we were using it: an everyday race
-            if repeatable(s) or (s.out_head.d != NULL and s.out_head.r == s.announced and not s.body_started):
+            if repeatable(s) or (buf_held(&s.out_head) and s.out_head.r == s.announced and not s.body_started):
                 s.dead_retry = 1
                 s.want_fresh = 1
                 detach(w, s, 0)

@@ -5,7 +5,7 @@ from libc.string cimport memset
 
 from haptk._fast.balance cimport eligible
 from haptk._fast.bytes.address cimport room_address, span_address
-from haptk._fast.bytes.buf cimport buf_part
+from haptk._fast.bytes.buf cimport buf_held, buf_part
 from haptk._fast.bytes.span cimport (NOWHERE, Room, room_char, room_decimal, room_full, room_len, room_put, room_since,
                                      span_at, span_between, span_eq, span_find, span_first, span_from, span_given,
                                      span_len, span_none, span_opens, span_skip, span_trim_end, word)
@@ -389,7 +389,7 @@ cdef bint of_kept_line(Session *s, bint method, Sample *out) noexcept nogil:
     # Method, or path and query, of the request line as it was kept.
     cdef Span t
     cdef uint32_t blank, start = 0, stop = 0
-    if s.line.d == NULL or s.line_len == 0:
+    if not buf_held(&s.line) or s.line_len == 0:
         return 0
     t = buf_part(&s.line, 0, s.line_len)
     blank = span_find(t, SP, 0)

@@ -5,8 +5,9 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memchr, memcmp, memset
 
 from haptk._fast.address cimport note_address, note_local
-from haptk._fast.bytes.buf cimport buf_put
-from haptk._fast.bytes.span cimport Room, room_char, room_len, room_over, room_span, room_within, room_wrote, span_cut, span_over
+from haptk._fast.bytes.buf cimport buf_part, buf_put
+from haptk._fast.bytes.span cimport (NOWHERE, Room, room_char, room_len, room_over, room_span, room_within, room_wrote,
+                                     span_begins, span_cut, span_find, span_len, span_opens, span_over)
 from haptk._fast.captures cimport CAPTURED_REQUEST, ID_SLOT, OUR_END_SLOT, SERVER_END_SLOT, captured_text, keep_item
 from haptk._fast.descriptors cimport FD_LANE, fd_ring
 from haptk._fast.http1 cimport head_line
@@ -219,23 +220,23 @@ cdef void note_end(Worker *w, Session *s) noexcept nogil:
 
 cdef const char *refusal(Session *s, bint late) noexcept nogil:
     # HAProxy's sentence about what came instead of a PROXY header.
-    cdef uint32_t n = s.rx.n if s.rx.d != NULL else 0
+    cdef Span t = buf_part(&s.rx, 0, s.rx.n)
     if late:
         return b"Timeout while waiting for PROXY protocol header"
-    if n == 0:
+    if span_len(t) == 0:
         return b"Connection closed while waiting for PROXY protocol header"
-    if n >= 5 and memcmp(s.rx.d, b"PROXY", 5) == 0:
-        if s.eof and memchr(s.rx.d, 10, n) == NULL:
+    if span_opens(t, b"PROXY"):
+        if s.eof and span_find(t, 10, 0) == NOWHERE:
             return b"Truncated PROXY protocol header received"
         return b"Received an invalid PROXY protocol header"
-    if n >= 12 and memcmp(s.rx.d, b"\r\n\r\n\0\r\nQUIT\n", 12) == 0:
+    if span_begins(t, span_over(b"\r\n\r\n\0\r\nQUIT\n", 12)):
         return b"Truncated PROXY protocol header received" if s.eof else b"Received an invalid PROXY protocol header"
     return b"Received something which does not look like a PROXY protocol header"
 
 
 cdef void note_refused(Worker *w, Session *s, bint late) noexcept nogil:
     cdef Told x
-    cdef bint silent = s.rx.d == NULL or s.rx.n == 0
+    cdef bint silent = s.rx.n == 0
     if s.frontend.log == NULL or (silent and s.frontend.log.dontlognull and not late):
         return
     log_tell(w, s, &x)

@@ -100,7 +100,7 @@ cdef void link_ready(Worker *w, Session *s) noexcept nogil:
     observe(s.server, SAW_CONNECT)
     if s.backend.tcp and s.frontend.noting:
         note_response(w, s)
-    if s.stick.d != NULL and s.backend.tcp:
+    if buf_held(&s.stick) and s.backend.tcp:
         stick_response(w, s, NULL)
 
 
@@ -391,7 +391,7 @@ cdef int more_response(Worker *w, Session *s) noexcept nogil:
         link_ready(w, s)    # the server spoke before anything was sent to it
     if not s.response_any:
         s.response_any = 1
-        if s.stick.d != NULL and s.backend.tcp:
+        if buf_held(&s.stick) and s.backend.tcp:
             stick_response(w, s, NULL)
         if not s.keeping:
             drop_request(w, s)

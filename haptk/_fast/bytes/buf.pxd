@@ -7,9 +7,8 @@ from haptk._fast.bytes.span cimport Room, Span
 cdef extern from "bytes/buf.h" nogil:
     # Bytes on their way through: d[r:f) may be written, d[p:n) has not been looked at, and d[f:p) is framing that was
     # dropped. r <= f <= p <= n <= size. Buffers that are only filled and sent (rendered heads, keys, lines) use r and n
-    # alone. The owner is the session; d comes from the worker's pool, NULL when none is held.
+    # alone. The owner is the session; the memory, d, comes from the worker's pool and is not declared here.
     ctypedef struct Buf "hk_buf":
-        char *d
         uint32_t r
         uint32_t f
         uint32_t p

@@ -9,6 +9,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memset
 
+from haptk._fast.bytes.buf cimport buf_give, buf_take_back
 from haptk._fast.bytes.span cimport (Room, room_cut, room_close, room_open, room_over, room_put, room_span, span_bytes,
                                      span_given, span_none, span_of)
 from haptk._fast.checks.judge cimport say_span, unsay
@@ -151,9 +152,11 @@ cdef class CheckEngine:
         self.e.bufsize = bufsize
         self.e.spread = spread
         self.e.rng = seed or 1
-        self.e.scratch.d = <char *>malloc(bufsize)
-        self.e.scratch.size = bufsize
-        if self.e.scratch.d == NULL or room_open(&self.e.hex, bufsize) < 0:
+        cdef void *memory = malloc(bufsize)
+        if memory == NULL:
+            raise MemoryError
+        buf_give(&self.e.scratch, memory, bufsize)
+        if room_open(&self.e.hex, bufsize) < 0:
             raise MemoryError
         self.grow()
         regex_open(&self.e.regex)
@@ -183,7 +186,7 @@ cdef class CheckEngine:
         free(self.e.heap)
         free(self.e.results)
         free(self.e.free_bufs)
-        free(self.e.scratch.d)
+        free(buf_take_back(&self.e.scratch))
         room_close(&self.e.hex)
         regex_close(&self.e.regex)
         if self.e.epfd >= 0:

@@ -11,7 +11,7 @@ from libc.stdlib cimport malloc
 from libc.string cimport memset
 
 from haptk._fast.bytes.address cimport room_address
-from haptk._fast.bytes.buf cimport buf_held
+from haptk._fast.bytes.buf cimport buf_give, buf_held, buf_take_back
 from haptk._fast.bytes.span cimport (Room, Span, room_char, room_decimal, room_over, room_put, room_span, room_word,
                                      span_from, span_given, span_len, span_none, span_over)
 from haptk._fast.checks.judge cimport (judge, say, say_comment, say_number, settle, settle_broken, settle_passed, unsay)
@@ -136,21 +136,22 @@ cdef void hang_up(CheckC *c, bint linger) noexcept nogil:
 # ---------------------------------------------------------------- buffers
 
 cdef bint get_data(EngineC *e, CheckC *c) noexcept nogil:
+    cdef void *memory
     if buf_held(&c.data):
         return 1
-    memset(&c.data, 0, sizeof(c.data))
     if e.free_n:
         e.free_n -= 1
-        c.data.d = <char *>e.free_bufs[e.free_n]
+        memory = e.free_bufs[e.free_n]
     else:
-        c.data.d = <char *>malloc(e.bufsize)
-    c.data.size = e.bufsize
+        memory = malloc(e.bufsize)
+    if memory != NULL:
+        buf_give(&c.data, memory, e.bufsize)
     return buf_held(&c.data)
 
 
 cdef void drop_data(EngineC *e, CheckC *c) noexcept nogil:
     if buf_held(&c.data):
-        e.free_bufs[e.free_n] = c.data.d
+        e.free_bufs[e.free_n] = buf_take_back(&c.data)
         e.free_n += 1
     memset(&c.data, 0, sizeof(c.data))
 
