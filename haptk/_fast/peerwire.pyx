@@ -60,7 +60,7 @@ cdef void put_key(Store *t, Entry *e, Room *o) noexcept nogil:
             room_char(o, span_at(span_over(key_of(t, e), 4), 3 - i))
     else:
         room_put(o, span_over(key_of(t, e), e.length))
-        for i in range(e.length, t.key_size):
+        for _ in range(e.length, t.key_size):
             room_char(o, 0)
 
 

@@ -8,8 +8,8 @@ from haptk._fast.bytes.span cimport (Room, Span, room_char, room_close, room_len
                                      room_size, room_span, room_word, span_begins, span_bytes, span_first, span_from,
                                      span_len, span_none, span_of)
 from haptk._fast.descriptors cimport FD_SERVICE, FD_WAKE, fd_ring
-from haptk._fast.http1 cimport (M_GET, M_HEAD, M_POST, BODY_BAD, BODY_LENGTH, Header, body_advance, head_method, head_name, head_target,
-                                head_value)
+from haptk._fast.http1 cimport (M_GET, M_HEAD, M_POST, BODY_BAD, BODY_LENGTH, Header, body_advance, head_method, head_name,
+                                head_target, head_value)
 from haptk._fast.pool cimport buf_take
 from haptk._fast.program cimport span_text
 from haptk._fast.relay cimport compact

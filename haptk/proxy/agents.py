@@ -14,6 +14,7 @@ from haptk.proxy.tables import AgentPlan
 
 if TYPE_CHECKING:
     from haptk._fast.checks.engine import CheckEngine
+    from haptk.proxy.health import Checked
 
 
 @dataclass(eq=False)
@@ -36,3 +37,14 @@ class Asked:
         if self.engine is not None and self.check >= 0:
             code, _, duration_ms, text = self.engine.found(self.check)
             self.state.code, self.state.text, self.state.duration_ms = code, text.decode("latin-1"), duration_ms
+
+
+def inherit_agent(one: Checked, old: Checked) -> None:
+    """Over a reload: what the agent said last holds until it speaks again; without an agent nobody objects."""
+    if one.agent is None:
+        one.health.agent_down = False
+        return
+    one.health.agent_down = old.health.agent_down
+    if old.agent is not None:
+        one.agent.state.code, one.agent.state.text = old.agent.state.code, old.agent.state.text
+        one.agent.state.enabled = old.agent.state.enabled

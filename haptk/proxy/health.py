@@ -21,7 +21,7 @@ from haptk.core.health import Change, CheckRules, Health, State, Verdict, transp
 from haptk.io import clock
 from haptk.io.exchange import ProbeResult
 from haptk.proxy import supervise, weights, whereabouts
-from haptk.proxy.agents import Asked
+from haptk.proxy.agents import Asked, inherit_agent
 from haptk.proxy.compile_checks import request
 from haptk.proxy.herald import Herald
 from haptk.proxy.standing import Standing
@@ -120,17 +120,6 @@ def _result(code: str, status: int, duration_ms: int, text: bytes) -> ProbeResul
         code in PASSED or code == CONDITIONALLY, text.decode("latin-1"), status if code.startswith("L7") else None,
         duration_ms / 1000, code,
     )  # fmt: skip
-
-
-def _inherit_agent(one: Checked, old: Checked) -> None:
-    """Over a reload: what the agent said last holds until it speaks again; without an agent nobody objects."""
-    if one.agent is None:
-        one.health.agent_down = False
-        return
-    one.health.agent_down = old.health.agent_down
-    if old.agent is not None:
-        one.agent.state.code, one.agent.state.text = old.agent.state.code, old.agent.state.text
-        one.agent.state.enabled = old.agent.state.enabled
 
 
 def rules_of(server: Server, plan: CheckPlan | None) -> CheckRules:
@@ -249,7 +238,7 @@ class HealthRunner:
             one.agent = Asked(gid, server.agent, agent.AgentCheck())
         one.settle()
         if old is not None:
-            _inherit_agent(one, old)
+            inherit_agent(one, old)
         if old is None or old.server.disabled != server.disabled:
             # what the file says counts when it is new; otherwise a reload keeps what the administrator said
             health.admin("maint" if server.disabled else "ready", now)

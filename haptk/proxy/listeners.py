@@ -331,8 +331,8 @@ def listen_unix(bind: Bind, backlog: int) -> tuple[socket.socket, Mark | None]:
     beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     with _closed_if_failing(sock):
         with contextlib.suppress(FileNotFoundError):
-            found = path.lstat()
-            if not stat.S_ISSOCK(found.st_mode) and not (stat.S_ISREG(found.st_mode) and found.st_size == 0):
+            there = path.lstat()
+            if not stat.S_ISSOCK(there.st_mode) and not (stat.S_ISREG(there.st_mode) and there.st_size == 0):
                 raise FileExistsError(17, "the file there is not a socket")
         beside.unlink(missing_ok=True)
         if bind.mode is None:
