@@ -231,6 +231,8 @@ cdef const char *refusal(Session *s, bint late) noexcept nogil:
         return b"Received an invalid PROXY protocol header"
     if span_begins(t, span_over(b"\r\n\r\n\0\r\nQUIT\n", 12)):
         return b"Truncated PROXY protocol header received" if s.eof else b"Received an invalid PROXY protocol header"
+    if span_len(t) < 16:    # what is no line of text is read as a binary header, which is longer
+        return b"Truncated PROXY protocol header received"
     return b"Received something which does not look like a PROXY protocol header"
 
 

@@ -35,11 +35,11 @@ from haptk._fast.rules cimport (RULES_ANSWER, RULES_FAILED, RULES_GO, RULES_SERV
 from haptk._fast.scan cimport hk_count
 from haptk._fast.service cimport (SERVICE_BAD, SERVICE_FAILED, SERVICE_GONE, SERVICE_SENT, service_begin,
                                   service_drop, service_expired, service_step)
-from haptk._fast.sockets cimport IO_AGAIN, IO_EOF, close_fd, drained, fill, watch
+from haptk._fast.sockets cimport IO_AGAIN, IO_EOF, close_fd, drained, fill, reset_fd, watch
 from haptk._fast.state cimport (Link, MODE_CLOSE, MODE_KEEP, PAGE_200, PAGE_400, PAGE_408, PAGE_500, PAGE_502, PAGE_503, PAGE_504,
                                 PH_DEAD, PH_HEAD, PH_LINGER, PH_PROXY, PH_QUEUE, PH_RELAY, PH_REPLY, PH_RETRY, PH_SERVICE)
 from haptk._fast.stick cimport stick_request
-from haptk._fast.tally cimport tally_accept, tally_backend, tally_bytes, tally_request, weight_of
+from haptk._fast.tally cimport tally_accept, tally_backend, tally_bytes, tally_request, tally_session, weight_of
 from haptk._fast.upstream cimport detach
 
 cdef Session _shape
@@ -144,16 +144,25 @@ cdef int proxy_step(Worker *w, Session *s) noexcept nogil:
         s.phase = PH_HEAD
         s.got_byte = s.rx.p < s.rx.n
         s.started_ms = w.now
+        tally_session(w, s)
         s.handshake_ms = <uint32_t>(w.now - s.accepted_ms)
         if s.frontend.tcp:
             begin_tcp(w, s)
         return 1
     if got < 0 or s.eof or s.rx.n == w.conf.bufsize:
-        note_refused(w, s, 0)
-        close_fd(s.fd)
-        leave(w, s)
+        turn_away(w, s, 0)
         return 0
     return read_head(w, s) if s.readable else 0
+
+
+cdef void turn_away(Worker *w, Session *s, bint late) noexcept nogil:
+    # Without a PROXY header. HAProxy leaves unread what is none, so that its close is a reset.
+    note_refused(w, s, late)
+    if s.rx.n:
+        reset_fd(s.fd)
+    else:
+        close_fd(s.fd)
+    leave(w, s)
 
 
 cdef int read_head(Worker *w, Session *s) noexcept nogil:
@@ -509,9 +518,10 @@ cdef void session_expire(Worker *w, Timer *t) noexcept nogil:
         more = serve_expired(w, s)
     else:
         if s.phase == PH_PROXY:
-            note_refused(w, s, 1)
-        close_fd(s.fd)
-        leave(w, s)
+            turn_away(w, s, 1)
+        else:
+            close_fd(s.fd)
+            leave(w, s)
     if more:
         session_run(w, s)
     elif s.phase != PH_DEAD:
@@ -620,6 +630,7 @@ cdef void session_begin(Worker *w, Session *s) noexcept nogil:
     if w.conf.actives != NULL:
         hk_count(w.conf.workers, w.conf.actives, 1)
     if s.phase != PH_PROXY:
+        tally_session(w, s)
         s.phase = PH_HEAD
         if s.frontend.tcp:
             begin_tcp(w, s)

@@ -11,6 +11,8 @@ from haptk._fast.state cimport Rate, ServerC, SharedRate, Session, Tally, Worker
 
 # A connection was accepted; `open_now` is how many the frontend has, this one included.
 cdef void tally_accept(Worker *w, Session *s, int open_now) noexcept nogil
+# It may speak: at once, or once its PROXY header is there.
+cdef void tally_session(Worker *w, Session *s) noexcept nogil
 # What HAProxy counts of a head as it was received, and of an answer of our own as it is sent.
 cdef uint32_t weight_of(Head *h) noexcept nogil
 cdef uint32_t weight_of_text(Span text) noexcept nogil

@@ -45,14 +45,19 @@ cdef inline Tally *door_of(Worker *w, Session *s) noexcept nogil:
 
 cdef void tally_accept(Worker *w, Session *s, int open_now) noexcept nogil:
     cdef Tally *t = &w.fronts[s.frontend.index]
-    t.sessions += 1
+    t.connects += 1
     count_one(w, &t.rate, &w.conf.front_rates[s.frontend.index])
     highest(&t.live_most, open_now)
     if s.frontend.door:
         t = door_of(w, s)
-        t.sessions += 1
         highest(&t.live_most, hk_count(
             w.conf.workers, &w.conf.door_sessions[s.frontend.door + s.listener_index - w.conf.frontend_count], 1))
+
+
+cdef void tally_session(Worker *w, Session *s) noexcept nogil:
+    w.fronts[s.frontend.index].sessions += 1
+    if s.frontend.door:
+        door_of(w, s).sessions += 1
 
 
 # ---------------------------------------------------------------- bytes

@@ -490,7 +490,7 @@ class Config:
                 )
         if http_backs and (mode == "tcp" or r.random() < 0.95):
             s.append(f"default_backend {r.choice(http_backs)}")
-        if r.random() < 0.9:
+        if mode == "http" or r.random() < 0.9:  # capture.req.* of HAProxy needs a line that has the request
             s += [
                 r.choice(
                     [*LOGS, "option httplog", "option httplog clf"] if mode == "http" else [*TLOGS, "option tcplog"]

@@ -128,7 +128,7 @@ def frontend_row(world: World, proxy: Proxy) -> dict[str, int | str]:
         "dresp": tally.denied_responses, "ereq": tally.bad_requests, "rate": tally.rate, "rate_lim": 0,
         "rate_max": tally.rate_max, "req_rate": tally.request_rate, "req_rate_max": tally.request_rate_max,
         "req_tot": tally.requests, "mode": frontend.mode, "conn_rate": tally.rate, "conn_rate_max": tally.rate_max,
-        "conn_tot": tally.sessions, "dcon": 0, "dses": 0, "wrew": 0, "eint": tally.internal_errors,
+        "conn_tot": max(tally.connects, tally.sessions), "dcon": 0, "dses": 0, "wrew": 0, "eint": tally.internal_errors,
         "status": world.frontend_status(frontend),
         **_COMPRESSION, **_answers(tally, frontend.mode),
     }  # fmt: skip
