@@ -269,7 +269,9 @@ def compare(case, theirs, mine):
                         f"plan {plan}: {x['body']} / {y['body']} {x['head'][0]}",
                     )
                 )
-    one, two = Counter(map(normal.log, theirs["logs"])), Counter(map(normal.log, mine["logs"]))
+    one, two = (Counter(normal.log(line) for line in run["logs"]) for run in (theirs, mine))
+    for lines in (one, two):  # of a crowd's requests only how many there were
+        lines["crowd"] = sum(lines.pop(line) for line in list(lines) if "/crowd" in line)
     gone, new = sorted((one - two).elements()), sorted((two - one).elements())
     gone, new = [x for x in gone if " stopped (cumulated" not in x], [x for x in new if " stopped (cumulated" not in x]
     gone, new = (
