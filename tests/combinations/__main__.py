@@ -85,8 +85,8 @@ def confirmed(rig: Rig, case: Case) -> tuple[Case, Case | None, Kinds]:
 
 def run(options: argparse.Namespace) -> int:
     """Cases from a seed on until the time is over: 1 when there was a finding."""
-    rig, totals, began = Rig(options.base, options.storm), Counter[str](), time.monotonic()
-    rig.solo = bool(options.solo or options.storm)
+    rig, totals, began = Rig(options.base, options.storm, options.sanitized), Counter[str](), time.monotonic()
+    rig.solo = rig.solo or options.solo
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
     seed = first = options.seed
@@ -108,6 +108,9 @@ def run(options: argparse.Namespace) -> int:
     finally:
         rig.close()
     print(", ".join(f"{count} {name}" for name, count in totals.items()), f"in {time.monotonic() - began:.0f} s")
+    if options.sanitized and not totals["played"]:
+        print("nothing was played", file=sys.stderr)
+        return 1
     return 1 if totals["findings"] else 0
 
 
@@ -120,7 +123,9 @@ def tell(seed: int, found: Kinds, file: Path, options: argparse.Namespace) -> No
         print(seed, "equal", flush=True)
         return
     flags = f"--sessions {options.sessions}" + (" --calm" if options.calm else "")
-    print(f"FOUND by seed {seed}: python -m tests.combinations {flags} replay {seed}", flush=True)
+    flags += " --solo" * options.solo
+    how = f" --storm {options.storm}" * bool(options.storm) + " --sanitized" * options.sanitized
+    print(f"FOUND by seed {seed}: python -m tests.combinations {flags} replay {seed}{how}", flush=True)
     for kind, detail in found:
         print(f"  {kind}\n      {detail[:300]}", flush=True)
 
@@ -146,8 +151,8 @@ def save(case: Case, where: Path) -> None:
 
 def replay(options: argparse.Namespace) -> int:
     """One case again, with all that was seen."""
-    case, rig = load(options.what, options), Rig(options.base)
-    rig.solo = options.solo
+    case, rig = load(options.what, options), Rig(options.base, options.storm, options.sanitized)
+    rig.solo = rig.solo or options.solo
     try:
         theirs, mine, found = both(rig, case)
     finally:
@@ -200,6 +205,12 @@ def summary(options: argparse.Namespace) -> int:
     return 0
 
 
+def solitary(parser: argparse.ArgumentParser) -> None:
+    """The ways to play a case without HAProxy beside it."""
+    parser.add_argument("--storm", type=int, default=0, help="haptk alone, this many sessions at a time")
+    parser.add_argument("--sanitized", action="store_true", help="haptk alone, the copy of scripts/test-sanitized")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", type=int, default=31000, help="first of a hundred ports; one hundred per process")
@@ -212,13 +223,14 @@ def main() -> int:
     one.add_argument("--cases", type=int, default=0, help="number of cases; 0: until the time is over")
     one.add_argument("--minutes", type=float, default=5)
     one.add_argument("--out", default=".combinations", help="directory for findings")
-    one.add_argument("--storm", type=int, default=0, help="haptk alone, this many sessions at a time")
+    solitary(one)
     one.set_defaults(call=run)
     one = commands.add_parser("replay", help="one case: a seed or a directory")
     one.add_argument("what")
     one.add_argument("--save", default="", help="directory to keep it in")
     one.add_argument("--verbose", "-v", action="store_true")
     one.add_argument("--width", type=int, default=700)
+    solitary(one)
     one.set_defaults(call=replay)
     one = commands.add_parser("shrink", help="a smaller case with the same kind of difference")
     one.add_argument("what")

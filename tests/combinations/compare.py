@@ -37,7 +37,8 @@ COLUMNS = [
     "bck",
 ]
 REPORTS = re.compile(
-    r"AddressSanitizer|runtime error:|Traceback|internal error|LeakSanitizer|has stopped|SystemError|MemoryError|free\(\)|malloc\(\)|corrupted"
+    r"AddressSanitizer|runtime error:|haptk: bounds:|Fatal Python error|"
+    r"Traceback|internal error|LeakSanitizer|has stopped|SystemError|MemoryError|free\(\)|malloc\(\)|corrupted"
 )
 # What a crowd's queues decide by the moment.
 RACY = {"econ", "wretr", "wredis", "hrsp_2xx", "hrsp_5xx", "lbtot", "stot", "req_tot", "conn_tot", "smax"}

@@ -20,6 +20,24 @@ from tests.combinations.servers import Servers
 
 HAPTK = os.environ.get("HAPTK", str(Path(sys.executable).parent / "haptk"))
 COMMANDS = {"haproxy": os.environ.get("HAPROXY", "haproxy"), "haptk": HAPTK + " proxy"}
+COPY = Path(__file__).parents[2] / "build" / "sanitized"  # made by scripts/test-sanitized --build
+# -P: not the package of the current directory
+SANITIZED = f"{sys.executable} -P -m haptk proxy"
+
+
+def instrumented(reports):
+    """The environment of a haptk that writes what its sanitizers say to files that begin with `reports`."""
+    names = ("libasan.so", "libubsan.so")
+    found = [subprocess.check_output(["gcc", f"-print-file-name={name}"], text=True).strip() for name in names]
+    said = f"log_path={reports}:abort_on_error=1"
+    return os.environ | {
+        "LD_PRELOAD": ":".join(found),
+        "PYTHONPATH": str(COPY),
+        "PYTHONFAULTHANDLER": "1",
+        "PYTHONMALLOC": "malloc",  # Python's own allocator would hide overruns of its objects
+        "ASAN_OPTIONS": f"{said}:detect_leaks=0:allocator_may_return_null=1:detect_stack_use_after_return=0",
+        "UBSAN_OPTIONS": f"{said}:print_stacktrace=1",
+    }
 
 
 class Logs:
@@ -40,9 +58,13 @@ class Logs:
 class Rig:
     """Ports base..base+99, used by both programs in turn: nothing else differs between the two runs."""
 
-    def __init__(self, base, storm=0):
-        self.base, self.storm, self.solo = base, storm, False
+    def __init__(self, base, storm=0, sanitized=False):
+        self.base, self.storm, self.solo = base, storm, sanitized or bool(storm)
         self.dir = Path(tempfile.mkdtemp(prefix="combo-"))
+        self.commands, self.env, self.patience_s = COMMANDS, None, 6
+        if sanitized:
+            self.commands, self.env = COMMANDS | {"haptk": SANITIZED}, instrumented(self.dir / "sanitizer")
+            self.patience_s = 20
         # somebody else's port in this hundred: choose another --base
         self.servers = Servers({f"sv{n}": base + 10 + n for n in range(12)})
         self.logs = Logs(base + 30)
@@ -82,11 +104,12 @@ class Rig:
 
     def check(self, program, case):
         done = subprocess.run(
-            [*COMMANDS[program].split(), "-c", "-f", str(self.file(case))],
+            [*self.commands[program].split(), "-c", "-f", str(self.file(case))],
             capture_output=True,
             text=True,
             timeout=60,
             check=False,
+            env=self.env,
         )
         return done.returncode == 0, done.stderr + done.stdout
 
@@ -98,7 +121,11 @@ class Rig:
         with (self.dir / f"{program}.err").open("w+b") as err:
             extra = ["-db"] if program == "haproxy" else []
             process = subprocess.Popen(
-                [*COMMANDS[program].split(), *extra, "-f", str(path)], stdout=err, stderr=err, start_new_session=True
+                [*self.commands[program].split(), *extra, "-f", str(path)],
+                stdout=err,
+                stderr=err,
+                start_new_session=True,
+                env=self.env,
             )
             try:
                 return self.drive(process, program, case, err)
@@ -112,8 +139,7 @@ class Rig:
         until = time.monotonic() + 30
         while "Uptime" not in self.ask("show info"):
             if process.poll() is not None or time.monotonic() > until:
-                err.seek(0)
-                return {**out, "stderr": err.read().decode("latin-1")}
+                return {**out, "stderr": self.said(err)}
             time.sleep(0.02)
         out["started"] = True
         if self.storm:
@@ -142,14 +168,22 @@ class Rig:
         out["alive"] = process.poll() is None
         process.send_signal(signal.SIGUSR1)
         try:
-            out["exit"] = process.wait(6)
+            out["exit"] = process.wait(self.patience_s)
         except subprocess.TimeoutExpired:
             out["exit"] = "did not stop"
-        err.seek(0)
-        out["stderr"] = err.read().decode("latin-1")
+        out["stderr"] = self.said(err)
         out["logs"] = list(self.logs.lines)
         out["servers"] = {k: list(v) for k, v in self.servers.seen.items()}
         return out
+
+    def said(self, err):
+        """What the sanitizers wrote to their files, and the program to its standard error."""
+        text = ""
+        for report in sorted(self.dir.glob("sanitizer.*")):
+            text += report.read_text(errors="replace")
+            report.unlink()
+        err.seek(0)
+        return text + err.read().decode("latin-1")
 
     def one(self, session):
         if "crowd" in session:
