@@ -286,8 +286,15 @@ cdef bint switches(Session *s, Head *h) noexcept nogil:
     return 0
 
 
+cdef inline bint crowded(Session *s, uint32_t length) noexcept nogil:
+    # Whether a head of `length` bytes, which at worst are all bare line ends, may find no room behind what is not sent.
+    cdef uint32_t owed = s.in_head.n - s.in_head.r
+    return owed and owed + 2 * length > s.in_head.size
+
+
 cdef int response_heads(Worker *w, Session *s) noexcept nogil:
-    # As many heads as are complete, up to the final one. 1 when that went through.
+    # As many heads as are complete, up to the final one. 1 when that went through, or when what is there already has to
+    # be sent first: a final head has all the room, because rules may add to it.
     cdef Head *h = &w.head
     cdef int got
     while not s.head_done:
@@ -301,7 +308,11 @@ cdef int response_heads(Worker *w, Session *s) noexcept nogil:
         if h.status == 101 and not switches(s, h):
             return RELAY_BAD_RESPONSE
         if h.status >= 200 or h.status == 101:
+            if s.in_head.r < s.in_head.n:
+                return 1
             return final_head(w, s, h, s.sx.p + <uint32_t>got)
+        if crowded(s, <uint32_t>got):
+            return 1
         if not s.backend.tcp:
             tally_answer(w, s, h.status)        # the server's: each interim response counts, as in HAProxy
         s.heads_out += weight_of(h)
@@ -413,6 +424,11 @@ cdef int pull(Worker *w, Session *s) noexcept nogil:
             if got != RELAY_DONE:
                 return got
             buf_empty(&s.in_head)
+            if not s.head_done and s.sx.p < s.sx.n:
+                got = response_heads(w, s)      # those that waited for room
+                if got < 0:
+                    return got
+                continue
         if s.head_done and s.down.done:
             return RELAY_DONE
         if s.server_eof:
