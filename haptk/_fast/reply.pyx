@@ -10,7 +10,7 @@ from haptk._fast.bytes.span cimport (NOWHERE, Room, Span, room_char, room_cut, r
 from haptk._fast.edit cimport DRAFT_TEXT, draft
 from haptk._fast.facts cimport path_in, query_in
 from haptk._fast.format cimport format_put
-from haptk._fast.http1 cimport BODY_NONE, H_HOST, Head, M_HEAD, body_advance, head_target, head_value
+from haptk._fast.http1 cimport BODY_LENGTH, BODY_NONE, H_HOST, Head, M_HEAD, body_advance, head_target, head_value
 from haptk._fast.pool cimport buf_take
 from haptk._fast.program cimport RD_LOCATION, RD_PREFIX, Text, span_text
 from haptk._fast.sockets cimport IO_AGAIN, put2
@@ -19,6 +19,7 @@ from haptk._fast.tally cimport weight_of_text
 
 cdef enum:
     SLASH = 47, ZERO = 48
+    NAMED_CLOSE = 15        # "connection" and "close", which HAProxy's log counts where the redirect itself says it
 
 cdef int[24] STATUSES
 
@@ -198,13 +199,16 @@ cdef int reply_redirect(Seen *x, RuleC *rule) noexcept nogil:
     cdef Session *s = x.s
     cdef Room o
     cdef Room *text = draft(x.w, DRAFT_TEXT)
+    # HAProxy does not go on behind a request that had a body, unless a server has answered it
+    cdef bint behind_body = x.req != NULL and s.up.mode != BODY_NONE and not (
+        s.up.mode == BODY_LENGTH and s.up.done and s.up.seen == 0)
     if format_put(x, &rule.format, text) < 0:
         return -1
     if room_len(text) == 0 and r.ignore_empty and r.kind == RD_LOCATION:
         return 0
     s.status = r.code
-    if x.req != NULL and s.up.mode != BODY_NONE:
-        s.keep = 0          # HAProxy does not go on behind a request that had a body, unless a server has answered it
+    if behind_body:
+        s.keep = 0
     if begin(x.w, s) < 0:
         return -1
     o = buf_room(&s.in_head)
@@ -225,7 +229,11 @@ cdef int reply_redirect(Seen *x, RuleC *rule) noexcept nogil:
     room_put(&o, span_text(&r.cookies))
     connection_line(s, &o)
     room_word(&o, b"\r\n")
-    return 1 if done(s, &o) == 0 else -1
+    if done(s, &o) < 0:
+        return -1
+    if behind_body:
+        s.heads_out += NAMED_CLOSE
+    return 1
 
 
 cdef Span rendered_path(Session *s) noexcept nogil:
