@@ -2,25 +2,14 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memset
 
 from haptk._fast.bytes.address cimport room_address
-from haptk._fast.bytes.span cimport (Room, octets_16, room_len, room_over, span_at, span_first, span_from, span_over)
+from haptk._fast.bytes.span cimport (Room, octets_16, room_len, room_over, span_first, span_over)
 from haptk._fast.inet cimport (AF_INET, AF_INET6, getsockname, ntohs, sockaddr, sockaddr_in, sockaddr_in6,
                                socklen_t)
 
 
-cdef bint mapped(Span octets) noexcept nogil:
-    # An IPv4 address as IPv6 writes it, behind ten zeros and two octets of ones.
-    cdef int i
-    for i in range(12):
-        if span_at(octets, i) != (0xff if i >= 10 else 0):
-            return 0
-    return 1
-
-
 cdef void note_bytes(Peer *peer, int family, Span octets, unsigned short port) noexcept nogil:
+    # An IPv4 client of a socket of IPv6 is an address of IPv6, ::ffff:a.b.c.d, as in HAProxy.
     cdef Room text = room_over(peer.text, sizeof(peer.text))
-    if family == AF_INET6 and mapped(span_first(octets, 16)):
-        family = AF_INET
-        octets = span_from(octets, 12)
     octets_16(peer.address, span_first(octets, 4 if family == AF_INET else 16))
     peer.family = family
     peer.port = port

@@ -8,6 +8,7 @@ from haptk._fast.bytes.span cimport (NOWHERE, Span, span_at, span_eq, span_eq_ci
 from haptk._fast.convert cimport convert
 from haptk._fast.facts cimport Cursor, S_ADDR, S_STR, address_of, as_int, as_text, fetch_next, method_name, sample_begin
 from haptk._fast.http1 cimport M_CONNECT, M_GET
+from haptk._fast.inet cimport AF_INET, AF_INET6
 from haptk._fast.program cimport (F_METHOD, MT_BEG, MT_BOOL, MT_DIR, MT_DOM, MT_END, MT_FOUND, MT_INT, MT_IP, MT_LEN, MT_REG,
                                   MT_STR, MT_SUB, TermC, span_text)
 from haptk._fast.regex cimport Groups, regex_exec
@@ -21,6 +22,35 @@ cdef bint in_network(Net *net, int family, const uint8_t *a) noexcept nogil:
         if net.base[i] != a[i]:
             return 0
     return rest == 0 or (net.base[whole] ^ a[whole]) >> (8 - rest) == 0
+
+
+cdef bint other_family(Sample *v, Sample *out) noexcept nogil:
+    # The same address in the other family: an IPv4 one mapped, an IPv6 one that is mapped (behind ::ffff: or zeros) or 6to4.
+    cdef int i, start = 12
+    out.family = AF_INET6 if v.family == AF_INET else AF_INET
+    if v.family == AF_INET:
+        for i in range(16):
+            out.address[i] = v.address[i - 12] if i >= 12 else 0xff if i >= 10 else 0
+        return 1
+    if v.address[0] == 0x20 and v.address[1] == 0x02:
+        start = 2
+    else:
+        for i in range(10):
+            if v.address[i]:
+                return 0
+        if v.address[10] != v.address[11] or (v.address[10] and v.address[10] != 0xff):
+            return 0
+    for i in range(4):
+        out.address[i] = v.address[start + i]
+    return 1
+
+
+cdef bint net_holds(Net *net, Sample *v) noexcept nogil:
+    # As HAProxy's patterns see it: an address of the other family is converted.
+    cdef Sample other
+    if net.family == v.family:
+        return in_network(net, v.family, v.address)
+    return other_family(v, &other) and in_network(net, other.family, other.address)
 
 
 cdef inline bint same(Span v, Span pattern, bint ignore_case) noexcept nogil:
@@ -91,7 +121,7 @@ cdef bint matches(Seen *x, TestC *t, PatternC *p, Sample *v) noexcept nogil:
     if t.method == MT_INT:
         return as_int(v) and p.low <= v.v <= p.high
     if t.method == MT_IP:
-        return v.kind == S_ADDR and in_network(&p.net, v.family, v.address)
+        return v.kind == S_ADDR and net_holds(&p.net, v)
     return as_text(x, v) and text_matches(x, t, p, v.text)
 
 

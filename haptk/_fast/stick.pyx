@@ -260,9 +260,9 @@ cdef bint address_key(Store *t, Peer *peer, Key *k) noexcept nogil:
         integer_key(k, span_big16(a, 0) << 16 | span_big16(a, 2))
         return 1
     if t.type == KEY_IP and peer.family == AF_INET6:
-        if span_big16(a, 0) != 0x2002:
+        if not span_eq(span_first(a, 12), span_over(b"\0\0\0\0\0\0\0\0\0\0\xff\xff", 12)):
             return 0
-        a = span_sub(a, 2, 4)       # 6to4; mapped addresses are v4 already
+        a = span_from(a, 12)
     elif t.type != KEY_IP and t.type != KEY_BINARY and peer.family == AF_INET:
         return mapped_key(a, k)
     octets_16(k.own, a)

@@ -68,7 +68,7 @@ def key_of_address(kind: str, length: int, text: str) -> bytes | None:
     if kind == "ip":
         if address.version == 4:
             return address.packed
-        four = address.ipv4_mapped or address.sixtofour if isinstance(address, ipaddress.IPv6Address) else None
+        four = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
         return four.packed if four is not None else None
     if kind == "ipv6":
         return address.packed if address.version == 6 else b"\0" * 10 + b"\xff\xff" + address.packed
@@ -102,9 +102,11 @@ def show_key(kind: str, length: int, key: bytes) -> str:
 
 
 def _address_text(key: bytes) -> str:
-    """As inet_ntop writes it: mapped addresses keep their dots."""
+    """As inet_ntop writes it: an IPv4 address behind zeros or ::ffff: keeps its dots."""
     if key[:12] == b"\0" * 10 + b"\xff\xff":
         return f"::ffff:{ipaddress.IPv4Address(key[12:])}"
+    if len(key) == 16 and key[:12] == bytes(12) and key[12:14] != bytes(2):
+        return f"::{ipaddress.IPv4Address(key[12:])}"
     return str(ipaddress.ip_address(key))
 
 

@@ -62,7 +62,6 @@ def _text(data: bytes) -> Announced | None:
 
 def plain(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
     """The text of an address; a v4 address in v6 form is a v4 address."""
-    address = getattr(address, "ipv4_mapped", None) or address
     return socket.inet_ntop(socket.AF_INET if address.version == 4 else socket.AF_INET6, address.packed)
 
 
