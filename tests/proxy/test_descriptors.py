@@ -284,4 +284,6 @@ def test_a_checked_build_ends_at_the_first_use_by_somebody_else(tmp_path: Path) 
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == -signal.SIGABRT, done.stderr
-    assert done.stderr == "descriptor 60000: rung as the alarm of observe, but it belongs to a client's connection\n"
+    assert done.stderr.startswith(
+        "descriptor 60000: rung as the alarm of observe, but it belongs to a client's connection\n"
+    )
