@@ -174,6 +174,8 @@ def start_peer(rig: Rig, peer: str, mode: str, threads: int = 1) -> tuple[subpro
     """Start one proxy; None when it cannot do this mode."""
     port = free_port()
     own = str(Path(sys.executable).with_name("haptk"))
+    if peer == "before":
+        own, peer = os.environ["HAPTK_BEFORE"], "haptk"  # the program of another build: --peers before
     if peer == "prefix":
         peer, mode = "haptk", "http"  # our own prefix mode, for the learned table to compare with
     if peer == "haptk":
