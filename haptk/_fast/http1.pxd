@@ -68,6 +68,7 @@ ctypedef struct Head:
     uint8_t expect
     uint8_t upgrade         # UpgradeTo
     uint8_t bare_lf
+    uint8_t whole           # its end was seen before it was reached
     uint8_t lax             # parsed under accept-invalid-http-request or -response
     uint8_t cookies         # number of Cookie or Set-Cookie headers, at most 255
     uint8_t seen_host

@@ -67,6 +67,19 @@ cdef uint8_t header_id(Span name) noexcept nogil:
 
 # ---------------------------------------------------------------- headers
 
+cdef bint head_is_whole(Span t, uint32_t at, Head *h) noexcept nogil:
+    # Whether the empty line behind `at` is there. A folded line is changed only then: parsed again with more bytes, it
+    # would no longer show what ended it.
+    cdef uint32_t i = at, n = span_len(t)
+    while not h.whole:
+        i = span_find(t, LF, i)
+        if i == NOWHERE:
+            return 0
+        i += 1
+        h.whole = (i < n and span_at(t, i) == LF) or (i + 1 < n and span_at(t, i) == CR and span_at(t, i + 1) == LF)
+    return 1
+
+
 cdef int odd_header(Buf *b, Span t, uint32_t base, uint32_t at, uint32_t i, Header *out, Head *h) noexcept nogil:
     # The same for a line in any other form, whose name has been read up to i. A folded one becomes one line, with blanks in
     # place of its line ends (RFC 9112 5.2), once the byte behind it is there.
@@ -93,6 +106,8 @@ cdef int odd_header(Buf *b, Span t, uint32_t base, uint32_t at, uint32_t i, Head
             return 0            # what follows tells whether the line is folded, and something always does
         if span_at(t, stop + eol) != SP and span_at(t, stop + eol) != HTAB:
             break
+        if not head_is_whole(t, stop, h):
+            return 0
         buf_set(b, base + stop, SP)
         if eol == 2:
             buf_set(b, base + stop + 1, SP)
@@ -287,7 +302,7 @@ cdef inline void clear_head(Head *h, Span text, bint lax) noexcept nogil:
     h.status = 0
     h.body = BODY_NONE
     h.conn_close = h.conn_keep = h.conn_upgrade = h.conn_other = 0
-    h.expect = h.upgrade = h.bare_lf = h.cookies = 0
+    h.expect = h.upgrade = h.bare_lf = h.whole = h.cookies = 0
     h.seen_host = h.seen_length = h.seen_coding = 0
     h.length = 0
 
@@ -614,7 +629,7 @@ cdef int trailer_line(Body *body, Buf *b) noexcept nogil:
         body.seen += 1          # HAProxy counts the end of trailers, also where there are none
         body.done = 1
         return BODY_DONE
-    scratch.bare_lf = scratch.lax = 0
+    scratch.bare_lf = scratch.lax = scratch.whole = 0
     got = one_header(b, t, b.p, 0, &x, &scratch)
     if got < 0 or scratch.bare_lf:
         return BODY_BAD
