@@ -14,7 +14,7 @@ cdef class Image:
     cdef Arena arena            # of the rules
     cdef readonly int alarm     # eventfd that workers ring when live traffic went wrong; -1 when no server is observed
     cdef list kept              # bytes objects that Texts point into
-    cdef list blocks            # addresses to free
+    cdef object blocks          # addresses to free, in an array: the collector of cycles empties lists before __dealloc__
     cdef int log_most           # bytes of the longest log line that any target takes
     cdef dict places            # (host, port, unix path, mapped) -> address of its Place
     cdef int spare              # servers that may be added at run time

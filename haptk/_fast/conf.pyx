@@ -5,6 +5,7 @@ import ipaddress
 import math
 import os
 import socket as pysocket
+from array import array
 from dataclasses import replace
 
 cimport cython
@@ -88,7 +89,7 @@ def _ms(seconds):
     return 0 if seconds is None else max(1, round(seconds * 1000))
 
 
-@cython.no_gc_clear     # __dealloc__ needs the list of blocks
+@cython.no_gc_clear     # __dealloc__ needs the blocks
 cdef class Image:
     """The C image of `tables`; raises ValueError for what the data plane cannot do."""
 
@@ -96,7 +97,7 @@ cdef class Image:
         self.alarm = -1
         self.tables = tables
         self.kept = []
-        self.blocks = []
+        self.blocks = array("Q")
         self.places = {}
         self.cookies = {}
         self.server_names = []
@@ -646,7 +647,7 @@ cdef class Image:
         hk_store(&self.conf.servers[gid].maxconn, count)
 
     def set_frontend_maxconn(self, int index, int count):
-        """The most connections of a frontend, 0 for no limit; wake the workers afterwards."""
+        """The most connections of a frontend, below 0 for none at all; wake the workers afterwards."""
         if not 0 <= index < self.conf.frontend_count:
             raise IndexError(index)
         hk_store(&self.conf.frontends[index].maxconn, count)

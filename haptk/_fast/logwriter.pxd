@@ -100,7 +100,7 @@ cdef class LogWriter:
     cdef char pid[16]
     cdef uint32_t pid_n
     cdef list kept
-    cdef list blocks
+    cdef object blocks      # addresses to free, in an array as Image's
     cdef object image
     cdef list workers
     cdef readonly dict rings

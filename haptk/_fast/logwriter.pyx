@@ -2,6 +2,7 @@
 
 import os
 import stat
+from array import array
 
 cimport cython
 
@@ -548,7 +549,7 @@ cdef class LogWriter:
     def __cinit__(self, Image image, list workers, dict rings):
         cdef DataWorker worker
         cdef int i, k
-        self.kept, self.blocks = [], []
+        self.kept, self.blocks = [], array("Q")
         self.image, self.workers, self.rings = image, workers, rings
         for worker in workers:
             if worker.w.lane != NULL and self.lane_count < 256:

@@ -166,8 +166,8 @@ ctypedef struct Program:    # the rules of one frontend or backend; counts of 0 
 
 cdef class Arena:
     cdef list kept          # bytes objects that Texts point into
-    cdef list blocks        # addresses to free
-    cdef list codes         # compiled expressions to free
+    cdef object blocks      # addresses to free, in an array as Image's
+    cdef object codes       # compiled expressions to free, the same
     cdef readonly list patterns     # of Python, where libpcre2 is missing
     cdef dict names         # backend name -> index
 

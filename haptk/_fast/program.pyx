@@ -5,6 +5,7 @@ import ipaddress
 import os
 import re as pyre
 import socket as pysocket
+from array import array
 
 cimport cython
 
@@ -104,14 +105,14 @@ def _steps(chosen, int flags):
     return steps
 
 
-@cython.no_gc_clear     # __dealloc__ needs the lists
+@cython.no_gc_clear     # __dealloc__ needs the arrays
 cdef class Arena:
     """Owner of the C form of rules. `names` maps backend names to their indices."""
 
     def __cinit__(self, names=None):
         self.kept = []
-        self.blocks = []
-        self.codes = []
+        self.blocks = array("Q")
+        self.codes = array("Q")
         self.patterns = []
         self.names = dict(names or {})
 

@@ -1,6 +1,8 @@
 # The turn of the loop: wait, read the clock once, expire timers, handle events, free what died, wait again.
 
 
+cimport cython
+
 from libc.errno cimport EMFILE, ENFILE, ENOBUFS, ENOMEM
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -414,6 +416,7 @@ cdef void loop(Worker *w) noexcept nogil:
 
 # ---------------------------------------------------------------- the object
 
+@cython.no_gc_clear     # __dealloc__ needs the image
 cdef class DataWorker:
     """One worker. `listeners` are proxy.listeners.Opened; the sockets are listening already.
 
