@@ -61,7 +61,7 @@ cdef bint crowded(Worker *w, FrontendC *fe, int bind, int more) noexcept nogil:
     if fe.bind_limits != NULL and fe.bind_limits[bind] and \
             hk_load(&fe.bind_admitted[bind]) + more > fe.bind_limits[bind]:
         return 1
-    if limit > 0 and hk_load(fe.admitted) + more > limit:
+    if limit != 0 and hk_load(fe.admitted) + more > limit:
         return 1
     limit = hk_load(&w.conf.limit)
     if limit <= 0:

@@ -43,9 +43,9 @@ class Adjustments:
         self._wake()
 
     def limit_frontend(self, index: int, count: int) -> None:
-        """The most connections of one frontend."""
+        """The most connections of one frontend; 0 means none, as in HAProxy."""
         self.frontend_maxconn[index] = count
-        self.image.set_frontend_maxconn(index, count)
+        self.image.set_frontend_maxconn(index, count or -1)
         self._wake()
 
     def limit_server(self, gid: int, count: int) -> None:

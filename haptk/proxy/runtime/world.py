@@ -209,8 +209,8 @@ class World:
         return self.tables.process.maxconn or max(1, descriptors() // 2)
 
     def frontend_maxconn(self, frontend: Frontend) -> int:
-        own = self.adjust.frontend_maxconn.get(self.adjust.index_of(frontend), frontend.maxconn)
-        return own or self.hard_maxconn()
+        changed = self.adjust.frontend_maxconn.get(self.adjust.index_of(frontend))
+        return (frontend.maxconn or self.hard_maxconn()) if changed is None else changed
 
     def idle_per_worker(self, gid: int) -> list[int]:
         """Idle connections to one server, worker by worker."""
