@@ -8,7 +8,7 @@ from haptk.formats.haproxy_cfg.model import names
 PROXY_WORDS = names(
     "bind-process compression dispatch email-alert "
     "errorfiles external-check filter hash-balance-factor "
-    "http-after-response http-error rate-limit "
+    "http-after-response http-error http-send-name-header persist rate-limit "
     "tcp-request tcp-response transparent use-fcgi-app use-server"
 )
 GLOBAL_WORDS = global_table.UNSUPPORTED | names("setenv presetenv resetenv unsetenv")

@@ -120,8 +120,8 @@ OPTIONS: dict[str, Option] = {
 
 UNSUPPORTED = names(
     "checkcache disable-h2-upgrade external-check h1-case-adjust-bogus-client h1-case-adjust-bogus-server "
-    "http-buffer-request http-use-proxy-header http-use-htx idle-close-on-response ldap-check mysql-check pgsql-check "
-    "redis-check smtpchk spop-check ssl-hello-chk transparent"
+    "http-buffer-request http-restrict-req-hdr-names http-use-proxy-header http-use-htx httpslog "
+    "idle-close-on-response ldap-check mysql-check pgsql-check redis-check smtpchk spop-check ssl-hello-chk transparent"
 )
 REMOVED = {"forceclose": "httpclose", "http-tunnel": "", "tcpsplice": ""}
 
