@@ -189,6 +189,10 @@ cdef int link_failed(Worker *w, Session *s) noexcept nogil:
         observe(s.server, SAW_CLOSE if s.server_eof else SAW_READ_ERROR)
     if not s.head_done and may_repeat(s, RE_EMPTY):
         return again(w, s)
+    if not s.head_done and not s.up.done and (s.up_failed or not s.server_eof):
+        # reset while the request was on its way: HAProxy closes without a word
+        session_kill(w, s, c"S", c"D")
+        return 0
     if not s.response_any:
         w.counters.bad_responses += 1
         return answer(w, s, PAGE_502, 502, c"S", c"H")

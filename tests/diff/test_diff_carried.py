@@ -46,6 +46,9 @@ CASES: dict[str, tuple[str, str, str, bytes, bytes, str]] = {
     "halfreset": ("http", "", "", GET, HALF, "client resets"),
     "upload": ("http", "", "", POST % 1000 + b"u" * 300, b"", "client closes"),
     "uploadreset": ("http", "", "", POST % 1000 + b"u" * 300, b"", "client resets"),
+    "uploadbroken": ("http", "", "", POST % 1000 + b"u" * 300, b"", "server resets"),
+    "uploadpart": ("http", "", "", POST % 1000 + b"u" * 300, b"HTTP/1.1 200 OK\r\nX: ", "server resets"),
+    "uploadwhole": ("http", "", "", POST % 300 + b"u" * 300, b"", "server resets"),
     "uploadserver": ("http", "", "", POST % 1000 + b"u" * 300, b"", "server closes"),
 }  # fmt: skip
 
@@ -105,7 +108,7 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Pair, Car
             "    timeout client 20s\n    timeout server 20s\n    log @LOG@ local0\n"
         )
         for (name, (mode, bind, server, *_)), port in zip(CASES.items(), ports, strict=True):
-            text += f'listen {name}\n    mode {mode}\n    bind {host}:{port} {bind}\n    log-format "/case/{name} B=%B U=%U %ts"\n'
+            text += f'listen {name}\n    mode {mode}\n    bind {host}:{port} {bind}\n    log-format "/case/{name} %ST B=%B U=%U %ts"\n'
             text += f"    server s1 127.0.0.1:{carrier.port} {server}\n"
         return text
 
@@ -140,9 +143,15 @@ def visit(address: tuple[str, int], name: str) -> None:
             channel.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
-def statistics(path: Path, name: str) -> list[tuple[str, str]]:
+def statistics(path: Path, name: str) -> list[tuple[str, ...]]:
+    """Bytes of each row of the section; of a broken upload also errors, answers by class and who broke off."""
     lines = [line.split(",") for line in ask(path, "show stat").splitlines() if line.startswith(f"{name},")]
-    return [(row[8], row[9]) for row in lines]
+    wanted = (
+        (*range(8, 10), *range(12, 17), *range(39, 44), *range(49, 51))
+        if name in ("uploadbroken", "uploadpart")
+        else (8, 9)
+    )
+    return [tuple(row[i] for i in wanted) for row in lines]
 
 
 @pytest.mark.real("haproxy")
