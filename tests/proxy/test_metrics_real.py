@@ -9,6 +9,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import Mock, patch
 
 import pytest
 
@@ -144,3 +145,16 @@ def test_a_prometheus_scrapes_it(serve: Start, tmp_path: Path) -> None:
     finally:
         child.terminate()
         child.wait(20)
+
+
+def test_what_is_not_known_is_not_called_0() -> None:
+    from haptk.proxy.runtime import metrics, stats
+
+    world = Mock()
+    page = metrics.Page()
+    with patch.object(stats, "info", lambda _: {"Uptime_sec": 3}):
+        metrics._process(page, world)
+    text = "".join(page.parts)
+    assert "haproxy_process_idle_time_percent NaN\n" in text
+    assert "haproxy_process_pool_used_bytes NaN\n" in text
+    assert "haproxy_process_uptime_seconds 3\n" in text

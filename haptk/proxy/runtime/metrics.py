@@ -250,7 +250,8 @@ def render(world: World, wanted: set[str], flags: frozenset[str]) -> str:
 def _process(out: Page, world: World) -> None:
     values = stats.info(world)
     for name, line, words in PROCESS:
-        value = values.get(line.replace("_Jobs", " Jobs"), 0) if line != "-" else math.nan
+        # what is not known is NaN: a 0 would be a lie (of idle time, that there is none)
+        value = values.get(line.replace("_Jobs", " Jobs"), math.nan)
         out.metric(f"haproxy_process_{name}", _kind(f"process_{name}"), words, [("", _number(value))])
     build = [(labels(version=identity.VERSION), 1)]
     out.metric("haproxy_process_build_info", "gauge", "The version that runs", build)
