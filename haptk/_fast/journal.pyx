@@ -2,7 +2,7 @@
 # tail after it has sent. Both indices stay below the size; the lane is empty when they are equal.
 
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memchr, memcmp, memset
+from libc.string cimport memset
 
 from haptk._fast.address cimport note_address, note_local
 from haptk._fast.bytes.buf cimport buf_part, buf_put
