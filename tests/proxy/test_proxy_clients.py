@@ -148,7 +148,8 @@ def test_wrk(nginx, serve) -> None:
     assert "Socket errors" not in told
     counters = proxy.counters()
     assert counters["responses"][2] >= count
-    assert counters["bad_responses"] == counters["bad_requests"] == 0
+    assert counters["bad_responses"] == 0
+    assert counters["bad_requests"] <= 1  # wrk makes one connection first on which it says nothing
 
 
 @pytest.mark.real("nginx", "h2load")
